@@ -1,0 +1,233 @@
+//! The configuration as it is meant: defaults filled in, names resolved to what they name. What the rest of the crate
+//! takes; `written.rs` is what the operator typed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use regex::Regex;
+
+/// Everything that one process runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// By name.
+    pub clusters: BTreeMap<String, Arc<Cluster>>,
+    /// In the order of their names.
+    pub links: Vec<Arc<Link>>,
+    /// Lanes and memory.
+    pub engine: Engine,
+    /// Where telemetry listens; none to switch it off.
+    pub telemetry: Option<SocketAddr>,
+}
+
+/// `host:port`; IPv6 hosts without their brackets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    /// Name or number.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// How a cluster is reached.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// The name in the configuration.
+    pub name: String,
+    /// Tried in order until one answers.
+    pub bootstrap: Vec<Address>,
+    /// None is plaintext.
+    pub tls: Option<Tls>,
+    /// None is no SASL.
+    pub sasl: Option<Sasl>,
+}
+
+/// TLS towards a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// PEM file of the private CA; none is the public roots of the system.
+    pub ca: Option<PathBuf>,
+    /// PEM files of our certificate chain and its key, for mutual TLS.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Name to verify instead of the dialled host (and to send as SNI).
+    pub server_name: Option<String>,
+    /// Refuse TLS 1.2.
+    pub tls13_only: bool,
+}
+
+/// SASL towards a cluster.
+#[derive(Clone, Debug)]
+pub enum Sasl {
+    /// OAUTHBEARER (RFC 7628, KIP-255).
+    OAuthBearer(TokenSource),
+    /// PLAIN (RFC 4616). Refused without TLS unless `allow_plaintext`.
+    Plain {
+        /// User.
+        username: String,
+        /// Password.
+        password: Secret,
+        /// Send the password over an unencrypted connection.
+        allow_plaintext: bool,
+    },
+    /// SCRAM (RFC 5802, 7677).
+    Scram {
+        /// Hash.
+        hash: ScramHash,
+        /// User.
+        username: String,
+        /// Password.
+        password: Secret,
+    },
+}
+
+/// The hash of a SCRAM mechanism.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScramHash {
+    /// SCRAM-SHA-256.
+    Sha256,
+    /// SCRAM-SHA-512.
+    Sha512,
+}
+
+/// Where an OAUTHBEARER token comes from.
+#[derive(Clone, Debug)]
+pub enum TokenSource {
+    /// OAuth 2 client credentials grant (RFC 6749 section 4.4).
+    ClientCredentials {
+        /// `https://host[:port]/path`.
+        token_endpoint: String,
+        /// Client id.
+        client_id: String,
+        /// Client secret.
+        client_secret: Secret,
+        /// Scope, if one is asked for.
+        scope: Option<String>,
+        /// PEM file of the endpoint's private CA; none is the public roots.
+        ca: Option<PathBuf>,
+    },
+    /// A file that holds the token, read at each connection.
+    File(PathBuf),
+}
+
+/// A string that is never shown (I8).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value; for the authentication itself only.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// One source cluster to one target cluster.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// The name in the configuration; the source group is `strait.<name>`.
+    pub name: String,
+    /// Read from.
+    pub from: Arc<Cluster>,
+    /// Written to.
+    pub to: Arc<Cluster>,
+    /// Which topics.
+    pub topics: TopicSelection,
+    /// What they are called on the target.
+    pub naming: Naming,
+    /// Where a mirror without a position begins.
+    pub start: Start,
+    /// Which source records count.
+    pub isolation: Isolation,
+    /// Which time a record of a LogAppendTime topic keeps.
+    pub timestamps: Timestamps,
+    /// For topics that Strait creates; none is the target broker's default.
+    pub replication_factor: Option<i16>,
+    /// Connections to each target broker, a mirror pinned to one.
+    pub connections_per_broker: usize,
+    /// Bytes sent and not yet acknowledged, per mirror.
+    pub window_bytes_max: usize,
+}
+
+/// Anchored patterns: each must match the whole name.
+#[derive(Clone, Debug)]
+pub struct TopicSelection {
+    /// At least one must match.
+    pub include: Vec<Regex>,
+    /// None may match.
+    pub exclude: Vec<Regex>,
+    /// Include patterns without metacharacters: the only way in for internal topics (`__...`).
+    pub literal: Vec<String>,
+}
+
+/// The name of a topic on the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// As on the source.
+    Identity,
+    /// `<source cluster>.<topic>`.
+    Prefix,
+    /// `{source}` and `{topic}` are replaced.
+    Template(String),
+}
+
+/// Where a mirror without a position begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The log start.
+    Earliest,
+    /// The end at that moment.
+    Latest,
+    /// The first record at or after this time, milliseconds since 1970.
+    Timestamp(i64),
+}
+
+/// Which source records count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Up to the last stable offset, aborted transactions skipped.
+    ReadCommitted,
+    /// Up to the high watermark, everything.
+    ReadUncommitted,
+}
+
+/// Which time a record of a LogAppendTime source topic keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timestamps {
+    /// The append time, as readers of the source see it (recode).
+    AsRead,
+    /// The producer's (stamp).
+    Producer,
+}
+
+/// Lanes and memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Engine {
+    /// Threads that move batches.
+    pub lanes: usize,
+    /// Pin each to a core.
+    pub pin: bool,
+    /// Bytes of frames, over all lanes.
+    pub memory_bytes: usize,
+}

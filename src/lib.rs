@@ -1,0 +1,8 @@
+//! Strait copies Kafka topics from one cluster to another over TLS, batch bytes untouched.
+#![allow(missing_docs, reason = "skeleton")]
+pub mod config;
+pub mod engine;
+pub mod env;
+pub mod error;
+pub mod limits;
+pub mod wire;

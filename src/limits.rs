@@ -1,0 +1,37 @@
+//! Every bound in one place, with its unit in its name and the reason for it (I4, I5).
+
+use std::time::Duration;
+
+/// Largest response of a control-plane API. A Metadata answer for 100,000 partitions is about 10 MiB.
+pub const CONTROL_FRAME_BYTES_MAX: usize = 64 << 20;
+/// Largest response before a peer is authenticated: nothing legitimate there is larger than a few KiB.
+pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 256 << 10;
+/// Largest Fetch response: a broker may exceed what was asked by one batch, and the largest batch that
+/// `message.max.bytes` is set to in practice is 100 MiB.
+pub const FETCH_FRAME_BYTES_MAX: usize = 128 << 20;
+/// Requests in flight on one connection. The broker works on one at a time; the rest cover the round trip.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 512;
+/// TCP connect, TLS handshake, ApiVersions and SASL together, for one address.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// An answer to a request, unless the request itself waits longer.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// First and largest wait before a broker is dialled again.
+pub const RECONNECT_BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(10));
+/// A broker's `throttle_time_ms` is obeyed up to this (I7: a lying broker must not stop a mirror for days).
+pub const THROTTLE_MAX: Duration = Duration::from_secs(60);
+/// Bytes that one Fetch asks for. 1 MiB frames stay in the CPU's cache between the two sockets.
+pub const FETCH_BYTES: usize = 1 << 20;
+/// Bytes that one Produce request gathers.
+pub const PRODUCE_BYTES: usize = 1 << 20;
+/// Decompressed size of one batch when it has to be recoded; a bomb ends here.
+pub const RECODE_BYTES_MAX: usize = 256 << 20;
+/// SCRAM iteration counts that are accepted: RFC 7677's floor; above, a server burns our CPU.
+pub const SCRAM_ITERATIONS: std::ops::RangeInclusive<u32> = 4_096..=100_000;
+/// SCRAM and OAUTHBEARER server messages.
+pub const SASL_MESSAGE_BYTES_MAX: usize = 4 << 10;
+/// What a broker may hold back of its producer state's life before the window closes to one (rule W2):
+/// half of `producer.id.expiration.ms`, whose default is 24 h.
+pub const PRODUCER_STATE_TRUSTED_MS: i64 = 12 * 3600 * 1000;
+/// Characters of commit metadata that a broker takes by default (`offset.metadata.max.bytes`).
+pub const COMMIT_METADATA_CHARS_MAX: usize = 4096;

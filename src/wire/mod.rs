@@ -1,0 +1,67 @@
+//! The Kafka protocol as Strait speaks it. PURE: bytes in, values out; no socket, clock, thread or log.
+//!
+//! Reading is ours and bounded: every count is checked against the bytes that are left before anything is reserved
+//! (I4), because a peer that has not been authenticated may send anything. Writing small requests is
+//! `kafka-protocol`'s; Produce, whose records must not be copied, is written here and compared with the crate's bytes in
+//! tests. One file per Kafka API.
+//!
+//! Only flexible versions (KIP-482) are spoken: Kafka 2.8 is the oldest broker that offers them all.
+
+pub mod primitives;
+
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+
+pub use primitives::{Reader, WireError};
+
+/// The APIs that Strait calls. The number is Kafka's `api_key`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(i16)]
+#[allow(missing_docs, reason = "the names are Kafka's")]
+pub enum ApiKey {
+    Produce = 0,
+    Fetch = 1,
+    ListOffsets = 2,
+    Metadata = 3,
+    OffsetCommit = 8,
+    OffsetFetch = 9,
+    FindCoordinator = 10,
+    JoinGroup = 11,
+    Heartbeat = 12,
+    LeaveGroup = 13,
+    SyncGroup = 14,
+    DescribeGroups = 15,
+    ListGroups = 16,
+    SaslHandshake = 17,
+    ApiVersions = 18,
+    CreateTopics = 19,
+    DeleteTopics = 20,
+    DeleteRecords = 21,
+    InitProducerId = 22,
+    OffsetForLeaderEpoch = 23,
+    DescribeAcls = 29,
+    DescribeConfigs = 32,
+    SaslAuthenticate = 36,
+    CreatePartitions = 37,
+    IncrementalAlterConfigs = 44,
+    DescribeCluster = 60,
+    DescribeProducers = 61,
+    ConsumerGroupHeartbeat = 68,
+}
+
+/// One request kind: how it is written, and how its answer is read.
+pub trait Request {
+    /// Kafka's api_key.
+    const API: ApiKey;
+    /// The versions that are implemented here; the highest that the broker also has is used.
+    const VERSIONS: RangeInclusive<i16>;
+    /// What comes back.
+    type Response;
+
+    /// Appends the request body (not the header).
+    fn encode(&self, version: i16, out: &mut Vec<u8>) -> Result<(), WireError>;
+
+    /// Reads a response body (not the header). Slices of `body` may be kept; they keep the whole frame alive.
+    fn decode(version: i16, body: &Bytes) -> Result<Self::Response, WireError>;
+}

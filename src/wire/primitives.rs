@@ -1,0 +1,211 @@
+//! The bounded reader that every decoder stands on, and the few writers that `kafka-protocol` is not used for.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+/// Bytes that are not what the protocol says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WireError {
+    /// The value ends before it should.
+    Truncated {
+        /// What was being read.
+        what: &'static str,
+    },
+    /// A count or length that the remaining bytes cannot hold, or that is negative where that means nothing.
+    BadLength {
+        /// What was being read.
+        what: &'static str,
+        /// The claimed length.
+        claimed: i64,
+        /// The bytes that were left.
+        left: usize,
+    },
+    /// A value outside its range.
+    BadValue {
+        /// What was being read.
+        what: &'static str,
+    },
+    /// The request could not be written in this version.
+    Encode {
+        /// What was being written.
+        what: &'static str,
+    },
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated { what } => write!(f, "{what}: ends early"),
+            Self::BadLength { what, claimed, left } => {
+                write!(f, "{what}: claims a length of {claimed} where {left} bytes are left")
+            }
+            Self::BadValue { what } => write!(f, "{what}: not a legal value"),
+            Self::Encode { what } => write!(f, "{what}: cannot be written in this version"),
+        }
+    }
+}
+
+impl std::error::Error for WireError {}
+
+/// Reads the flexible (KIP-482) encoding from a frame without copying and without trusting a length.
+#[derive(Clone, Debug)]
+pub struct Reader<'a> {
+    frame: &'a Bytes,
+    at: usize,
+}
+
+macro_rules! fixed {
+    ($name:ident, $type:ty, $doc:literal) => {
+        #[doc = $doc]
+        pub fn $name(&mut self, what: &'static str) -> Result<$type, WireError> {
+            const LEN: usize = size_of::<$type>();
+            let mut raw = [0; LEN];
+            raw.copy_from_slice(self.take(LEN, what)?);
+            Ok(<$type>::from_be_bytes(raw))
+        }
+    };
+}
+
+impl<'a> Reader<'a> {
+    /// A reader at the start of `frame`.
+    pub fn new(frame: &'a Bytes) -> Self {
+        Self { frame, at: 0 }
+    }
+
+    /// Bytes that are left.
+    pub fn left(&self) -> usize {
+        self.frame.len() - self.at
+    }
+
+    /// The next `len` bytes.
+    pub fn take(&mut self, len: usize, what: &'static str) -> Result<&'a [u8], WireError> {
+        if len > self.left() {
+            return Err(WireError::Truncated { what });
+        }
+        let slice = &self.frame[self.at..self.at + len];
+        self.at += len;
+        Ok(slice)
+    }
+
+    fixed!(i8, i8, "An INT8.");
+    fixed!(i16, i16, "An INT16.");
+    fixed!(i32, i32, "An INT32.");
+    fixed!(i64, i64, "An INT64.");
+    fixed!(u32, u32, "A UINT32.");
+
+    /// A BOOLEAN.
+    pub fn bool(&mut self, what: &'static str) -> Result<bool, WireError> {
+        Ok(self.i8(what)? != 0)
+    }
+
+    /// A UUID; all zero means none.
+    pub fn uuid(&mut self, what: &'static str) -> Result<uuid::Uuid, WireError> {
+        let mut raw = [0; 16];
+        raw.copy_from_slice(self.take(16, what)?);
+        Ok(uuid::Uuid::from_bytes(raw))
+    }
+
+    /// An UNSIGNED_VARINT of at most 32 bits.
+    pub fn uvarint(&mut self, what: &'static str) -> Result<u32, WireError> {
+        let mut value = 0u32;
+        for shift in (0..35).step_by(7) {
+            let byte = self.take(1, what)?[0];
+            if shift == 28 && byte > 0x0f {
+                return Err(WireError::BadValue { what });
+            }
+            value |= u32::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(WireError::BadValue { what })
+    }
+
+    /// A compact length: None is null. Checked against what is left, each element taking `element_bytes_min`.
+    fn compact_len(
+        &mut self,
+        element_bytes_min: usize,
+        what: &'static str,
+    ) -> Result<Option<usize>, WireError> {
+        let Some(len) = self.uvarint(what)?.checked_sub(1) else { return Ok(None) };
+        let len = len as usize;
+        if len.saturating_mul(element_bytes_min.max(1)) > self.left() {
+            let claimed = i64::try_from(len).unwrap_or(i64::MAX);
+            return Err(WireError::BadLength { what, claimed, left: self.left() });
+        }
+        Ok(Some(len))
+    }
+
+    /// The length of a COMPACT_ARRAY whose elements take at least `element_bytes_min` each; null reads as 0.
+    pub fn array_len(
+        &mut self,
+        element_bytes_min: usize,
+        what: &'static str,
+    ) -> Result<usize, WireError> {
+        Ok(self.compact_len(element_bytes_min, what)?.unwrap_or(0))
+    }
+
+    /// A COMPACT_NULLABLE_STRING.
+    pub fn nullable_string(&mut self, what: &'static str) -> Result<Option<&'a str>, WireError> {
+        let Some(len) = self.compact_len(1, what)? else { return Ok(None) };
+        let raw = self.take(len, what)?;
+        std::str::from_utf8(raw).map(Some).map_err(|_| WireError::BadValue { what })
+    }
+
+    /// A COMPACT_STRING.
+    pub fn string(&mut self, what: &'static str) -> Result<&'a str, WireError> {
+        self.nullable_string(what)?.ok_or(WireError::BadValue { what })
+    }
+
+    /// COMPACT_NULLABLE_BYTES or COMPACT_RECORDS: a slice of the frame, not a copy.
+    pub fn nullable_bytes(&mut self, what: &'static str) -> Result<Option<Bytes>, WireError> {
+        let Some(len) = self.compact_len(1, what)? else { return Ok(None) };
+        let start = self.at;
+        self.take(len, what)?;
+        Ok(Some(self.frame.slice(start..start + len)))
+    }
+
+    /// Tagged fields: `read` gets each tag with a reader over exactly its bytes; a field that lies about its size
+    /// cannot move the outer reader.
+    pub fn tags(
+        &mut self,
+        what: &'static str,
+        mut read: impl FnMut(u32, &mut Reader<'_>) -> Result<(), WireError>,
+    ) -> Result<(), WireError> {
+        let count = self.uvarint(what)?;
+        for _ in 0..count {
+            let tag = self.uvarint(what)?;
+            let size = self.uvarint(what)? as usize;
+            let start = self.at;
+            self.take(size, what)?;
+            let field = self.frame.slice(start..start + size);
+            read(tag, &mut Reader::new(&field))?;
+        }
+        Ok(())
+    }
+
+    /// Tagged fields that nothing here needs.
+    pub fn skip_tags(&mut self, what: &'static str) -> Result<(), WireError> {
+        self.tags(what, |_, _| Ok(()))
+    }
+
+    /// Refuses bytes after the end: they mean that the two sides disagree about the version.
+    pub fn finish(self, what: &'static str) -> Result<(), WireError> {
+        if self.left() == 0 { Ok(()) } else { Err(WireError::BadValue { what }) }
+    }
+}
+
+/// Appends an UNSIGNED_VARINT.
+pub fn put_uvarint(out: &mut Vec<u8>, mut value: u32) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Bytes that [`put_uvarint`] takes for `value`.
+pub fn uvarint_len(value: u32) -> usize {
+    ((38 - (value | 1).leading_zeros()) / 7) as usize
+}
