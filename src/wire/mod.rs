@@ -7,12 +7,20 @@
 //!
 //! Only flexible versions (KIP-482) are spoken: Kafka 2.8 is the oldest broker that offers them all.
 
+pub mod batch;
+pub mod crc;
+pub mod error_code;
 pub mod primitives;
+pub mod stamp;
+#[cfg(test)]
+#[allow(dead_code, reason = "for the decoders' tests")]
+mod tests_support;
 
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 
+pub use error_code::ErrorCode;
 pub use primitives::{Reader, WireError};
 
 /// The APIs that Strait calls. The number is Kafka's `api_key`.
