@@ -35,3 +35,5 @@ pub const SASL_MESSAGE_BYTES_MAX: usize = 4 << 10;
 pub const PRODUCER_STATE_TRUSTED_MS: i64 = 12 * 3600 * 1000;
 /// Characters of commit metadata that a broker takes by default (`offset.metadata.max.bytes`).
 pub const COMMIT_METADATA_CHARS_MAX: usize = 4096;
+/// A stock broker's `message.max.bytes`, taken while the topic's own is not known.
+pub const MAX_MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
