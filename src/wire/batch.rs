@@ -452,7 +452,7 @@ mod tests {
                 assert!(bytes.is_empty());
                 assert_eq!(walk.left(), len);
             } else if len < all.len() {
-                assert_eq!(bytes, [first.clone()]);
+                assert_eq!(bytes, std::slice::from_ref(&first));
                 assert_eq!(walk.left(), len - first.len());
             } else {
                 assert_eq!(bytes, [first.clone(), second.clone()]);
