@@ -8,9 +8,12 @@
 //! Only flexible versions (KIP-482) are spoken: Kafka 2.8 is the oldest broker that offers them all.
 
 pub mod batch;
+pub mod common;
 pub mod crc;
 pub mod error_code;
+pub mod fetch;
 pub mod primitives;
+pub mod produce;
 pub mod stamp;
 #[cfg(test)]
 #[allow(dead_code, reason = "for the decoders' tests")]

@@ -48,6 +48,9 @@ impl fmt::Display for WireError {
 
 impl std::error::Error for WireError {}
 
+/// Elements that an array reserves before it has read one.
+pub(super) const ELEMENTS_RESERVED_MAX: usize = 1024;
+
 /// Reads the flexible (KIP-482) encoding from a frame without copying and without trusting a length.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
@@ -146,6 +149,23 @@ impl<'a> Reader<'a> {
         Ok(self.compact_len(element_bytes_min, what)?.unwrap_or(0))
     }
 
+    /// A COMPACT_ARRAY (null reads as empty) of elements that take at least `element_bytes_min` each.
+    ///
+    /// What is reserved at first stays a small multiple of the bytes that are there (I4).
+    pub fn array<T>(
+        &mut self,
+        element_bytes_min: usize,
+        what: &'static str,
+        mut read: impl FnMut(&mut Self) -> Result<T, WireError>,
+    ) -> Result<Vec<T>, WireError> {
+        let len = self.array_len(element_bytes_min, what)?;
+        let mut elements = Vec::with_capacity(len.min(ELEMENTS_RESERVED_MAX));
+        for _ in 0..len {
+            elements.push(read(self)?);
+        }
+        Ok(elements)
+    }
+
     /// A COMPACT_NULLABLE_STRING.
     pub fn nullable_string(&mut self, what: &'static str) -> Result<Option<&'a str>, WireError> {
         let Some(len) = self.compact_len(1, what)? else { return Ok(None) };
@@ -203,6 +223,23 @@ pub fn put_uvarint(out: &mut Vec<u8>, mut value: u32) {
         value >>= 7;
     }
     out.push(value as u8);
+}
+
+/// Appends the count of a COMPACT_ARRAY, or the length of COMPACT_RECORDS.
+pub fn put_len(out: &mut Vec<u8>, len: usize, what: &'static str) -> Result<(), WireError> {
+    // The reader at the other end counts in INT32.
+    let len = i32::try_from(len).map_err(|_| WireError::Encode { what })?;
+    put_uvarint(out, len as u32 + 1);
+    Ok(())
+}
+
+/// Appends a COMPACT_STRING.
+pub fn put_string(out: &mut Vec<u8>, string: &str, what: &'static str) -> Result<(), WireError> {
+    // Kafka's strings end at 32767 bytes in every version.
+    let len = i16::try_from(string.len()).map_err(|_| WireError::Encode { what })?;
+    put_uvarint(out, len as u32 + 1);
+    out.extend_from_slice(string.as_bytes());
+    Ok(())
 }
 
 /// Bytes that [`put_uvarint`] takes for `value`.
