@@ -5,4 +5,5 @@ pub mod engine;
 pub mod env;
 pub mod error;
 pub mod limits;
+pub mod link;
 pub mod wire;

@@ -37,3 +37,5 @@ pub const PRODUCER_STATE_TRUSTED_MS: i64 = 12 * 3600 * 1000;
 pub const COMMIT_METADATA_CHARS_MAX: usize = 4096;
 /// A stock broker's `message.max.bytes`, taken while the topic's own is not known.
 pub const MAX_MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
+/// Warnings that a link remembers having told; past it, it may tell one again.
+pub const WARNINGS_REMEMBERED_MAX: usize = 10_000;

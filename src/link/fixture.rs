@@ -1,0 +1,27 @@
+//! What the tests of this module begin from.
+
+use std::sync::Arc;
+
+use crate::config::resolved::{Cluster, Isolation, Link, Naming, Start, Timestamps};
+
+/// A cluster that nobody dials.
+pub(super) fn cluster(name: &str) -> Arc<Cluster> {
+    Arc::new(Cluster { name: name.to_owned(), bootstrap: vec![], tls: None, sasl: None })
+}
+
+/// A link east to west, named as on the source.
+pub(super) fn link(include: &[&str], exclude: &[&str]) -> Link {
+    Link {
+        name: "east-to-west".to_owned(),
+        from: cluster("east"),
+        to: cluster("west"),
+        topics: super::selection::tests::selection(include, exclude),
+        naming: Naming::Identity,
+        start: Start::Earliest,
+        isolation: Isolation::ReadCommitted,
+        timestamps: Timestamps::AsRead,
+        replication_factor: None,
+        connections_per_broker: 1,
+        window_bytes_max: 1 << 20,
+    }
+}

@@ -1,0 +1,15 @@
+//! A link's control plane: which topics, under which names, with which mirrors.
+//!
+//! Owns the decision which mirrors exist, the topics that are made for them on the target, and the reasons why some do
+//! not exist. Never moves a record, never commits an offset, and changes nothing on the source.
+//!
+//! The deciding half is [`plan`]: two views of clusters in, actions out, no clock and no socket.
+
+pub mod codes;
+#[cfg(test)]
+mod fixture;
+pub mod naming;
+pub mod plan;
+pub mod rights;
+pub mod selection;
+pub mod topics;

@@ -1,0 +1,494 @@
+//! The deciding half: what the source has, what the target has, what is running -> what to do. No clock but the one that
+//! is handed in, no socket, no log; every rule of which mirror may exist is here and tested by table.
+//!
+//! Three promises hold whatever the clusters do:
+//! - old and new never mix: a topic whose id changed on either side is stopped and named, until the operator acts;
+//! - nobody else's topic is changed: partitions are added only to a topic that this link writes to;
+//! - one topic's trouble stays its own (I7): the rest of the plan does not depend on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::codes;
+use super::naming;
+use super::selection::{self, Verdict};
+use crate::config::resolved::Link;
+use crate::error::{Action, Error, Side};
+use crate::limits;
+
+/// A topic must be missing for this long before it counts as deleted: longer than two looks at the metadata, since a
+/// broker that has just started answers from metadata that is behind.
+pub const ABSENCE: Duration = Duration::from_secs(8);
+
+/// A topic as a cluster's metadata shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Nil where the broker tells none.
+    pub id: Uuid,
+    /// The broker's own flag.
+    pub internal: bool,
+    /// How many; without leaders too.
+    pub partitions: i32,
+}
+
+/// One look at a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// By name.
+    pub topics: BTreeMap<Arc<str>, Seen>,
+    /// Topics that the cluster named with an error: neither there nor gone. What runs goes on, nothing begins.
+    pub unclear: BTreeSet<Arc<str>>,
+}
+
+impl View {
+    /// Whether the topic exists, with or without an error.
+    fn shows(&self, topic: &Arc<str>) -> bool {
+        self.topics.contains_key(topic) || self.unclear.contains(topic)
+    }
+}
+
+/// Make a topic on the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Create {
+    /// Source topic, whose configuration is taken.
+    pub topic: Arc<str>,
+    /// The name to make.
+    pub target: Arc<str>,
+    /// As many as the source has.
+    pub partitions: i32,
+}
+
+/// Add partitions to a target topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grow {
+    /// Source topic.
+    pub topic: Arc<str>,
+    /// The name to grow.
+    pub target: Arc<str>,
+    /// How many there are.
+    pub from: i32,
+    /// How many there must be.
+    pub to: i32,
+}
+
+/// Begin the mirrors of some partitions of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// Source topic.
+    pub topic: Arc<str>,
+    /// Its id.
+    pub source_id: Uuid,
+    /// Its name on the target.
+    pub target: Arc<str>,
+    /// The id there.
+    pub target_id: Uuid,
+    /// Partitions.
+    pub partitions: Range<i32>,
+}
+
+/// End all mirrors of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Source topic.
+    pub topic: Arc<str>,
+    /// Partitions that have run.
+    pub partitions: Range<i32>,
+    /// Set if the topic is blocked from now on; none if it is gone from the source.
+    pub why: Option<Error>,
+}
+
+/// What to do, in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Mirrors to end.
+    pub end: Vec<End>,
+    /// Topics to make.
+    pub create: Vec<Create>,
+    /// Topics to grow.
+    pub grow: Vec<Grow>,
+    /// Mirrors to begin.
+    pub begin: Vec<Begin>,
+    /// Source topics that were selected and are not copied, or not whole, with the reason.
+    pub blocked: BTreeMap<Arc<str>, Error>,
+    /// What an operator should know and nothing has to be done about; each is told once.
+    pub warnings: Vec<Error>,
+    /// Source topic to target topic: all that were selected and have a legal name.
+    pub selected: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+/// A topic that has, or had, mirrors in this run.
+#[derive(Clone, Debug)]
+struct Mirrored {
+    target: Arc<str>,
+    source_id: Uuid,
+    target_id: Uuid,
+    /// Partitions `0..running` have a mirror.
+    running: i32,
+    /// Sticky: an id that changed once does not become right by changing back.
+    broken: Option<Error>,
+}
+
+/// What the decisions remember. One per link.
+#[derive(Debug)]
+pub struct Planner {
+    link: Arc<Link>,
+    mirrored: BTreeMap<Arc<str>, Mirrored>,
+    /// Source topics that this link is known to have copied: it made the target topic, or holds a position.
+    claimed: BTreeSet<Arc<str>>,
+    /// Since when a topic that had mirrors has been missing, by side.
+    absent: BTreeMap<(bool, Arc<str>), Instant>,
+    warned: BTreeSet<String>,
+}
+
+impl Planner {
+    /// Remembers nothing. `claimed` are the source topics for which the link's group already holds a position.
+    pub fn new(link: Arc<Link>, claimed: BTreeSet<Arc<str>>) -> Self {
+        Self {
+            link,
+            mirrored: BTreeMap::new(),
+            claimed,
+            absent: BTreeMap::new(),
+            warned: BTreeSet::new(),
+        }
+    }
+
+    /// Notes that the target topic of a source topic was made by this link: it may be grown.
+    pub fn created(&mut self, topic: &Arc<str>) {
+        self.claimed.insert(topic.clone());
+    }
+
+    /// When to look again even if nothing changes: a topic that is missing now counts as deleted then.
+    pub fn next_look(&self, now: Instant) -> Option<Instant> {
+        self.absent.values().map(|since| *since + ABSENCE).filter(|due| *due > now).min()
+    }
+
+    /// Decides. What the plan says is taken as done: carry it out, or drop the planner.
+    pub fn look(&mut self, source: &View, target: &View, now: Instant) -> Plan {
+        let mut plan = Plan::default();
+        self.note_presence(source, target);
+        self.select(source, &mut plan);
+        self.refuse_shared_names(&mut plan);
+        self.end_departed(source, target, now, &mut plan);
+        for (topic, target_name) in plan.selected.clone() {
+            if plan.blocked.contains_key(&topic) {
+                self.end_blocked(&topic, &mut plan);
+            } else if let Some(seen) = source.topics.get(&topic) {
+                self.decide(&topic, *seen, &target_name, target, now, &mut plan);
+            }
+        }
+        self.warn_of_shared_metrics(target, &mut plan);
+        plan
+    }
+
+    fn note_presence(&mut self, source: &View, target: &View) {
+        let mirrored = &self.mirrored;
+        self.absent.retain(|(on_source, topic), _| {
+            let Some(entry) = mirrored.get(topic) else { return false };
+            if *on_source { !source.shows(topic) } else { !target.shows(&entry.target) }
+        });
+    }
+
+    /// Selection and naming; what is selected and cannot have a name is blocked.
+    fn select(&mut self, source: &View, plan: &mut Plan) {
+        for (topic, seen) in &source.topics {
+            if selection::judge(&self.link.topics, topic, seen.internal) != Verdict::Selected {
+                continue;
+            }
+            let literal = selection::is_literal(&self.link.topics, topic);
+            if !literal && naming::is_echo(&self.link, topic) {
+                let why = format!(
+                    "topic {topic} is left out: its name is what the way back from {} makes",
+                    self.link.to.name
+                );
+                let fix = "include it by its very name if it is a topic of its own";
+                self.warn(plan, self.error(codes::ECHO, Side::Source, why).fix(fix));
+                continue;
+            }
+            match naming::target_name(&self.link, topic) {
+                Ok(name) => {
+                    plan.selected.insert(topic.clone(), name.into());
+                }
+                Err(why) => {
+                    let error = self
+                        .error(codes::TARGET_NAME, Side::Local, format!("topic {topic} {why}"))
+                        .fix("exclude the topic, or change the link's naming");
+                    plan.blocked.insert(topic.clone(), error);
+                }
+            }
+        }
+    }
+
+    /// Two source topics for one target topic would be merged without a word: both are refused.
+    fn refuse_shared_names(&self, plan: &mut Plan) {
+        let mut by_target: BTreeMap<&Arc<str>, Vec<&Arc<str>>> = BTreeMap::new();
+        for (topic, target) in &plan.selected {
+            by_target.entry(target).or_default().push(topic);
+        }
+        let shared = by_target.into_iter().filter(|(_, topics)| topics.len() > 1);
+        for (target, topics) in shared {
+            let names = topics.iter().map(|t| &***t).collect::<Vec<_>>().join(", ");
+            let why = format!("{names} would all be called {target} on the target");
+            let fix = "let the naming template hold {topic}, or exclude all but one";
+            for topic in topics {
+                let error = self.error(codes::SHARED_NAME, Side::Local, why.clone()).fix(fix);
+                plan.blocked.insert(topic.clone(), error);
+            }
+        }
+    }
+
+    /// Topics with a past that the source no longer shows.
+    fn end_departed(&mut self, source: &View, target: &View, now: Instant, plan: &mut Plan) {
+        let had: Vec<Arc<str>> = self.mirrored.keys().cloned().collect();
+        for topic in had {
+            if source.shows(&topic) || !self.gone(true, &topic, now) {
+                continue;
+            }
+            let Some(entry) = self.mirrored.get_mut(&topic) else { continue };
+            if entry.running > 0 {
+                plan.end.push(End {
+                    topic: topic.clone(),
+                    partitions: 0..entry.running,
+                    why: None,
+                });
+                entry.running = 0;
+            }
+            // With both topics gone nothing is left that a new pair could be mixed with.
+            let target_name = entry.target.clone();
+            if !target.shows(&target_name) && self.gone(false, &topic, now) {
+                self.forget(&topic);
+            }
+        }
+    }
+
+    fn end_blocked(&mut self, topic: &Arc<str>, plan: &mut Plan) {
+        let why = plan.blocked.get(topic).cloned();
+        if let Some(entry) = self.mirrored.get_mut(topic).filter(|entry| entry.running > 0) {
+            plan.end.push(End { topic: topic.clone(), partitions: 0..entry.running, why });
+            entry.running = 0;
+        }
+    }
+
+    /// One selected topic that the source has.
+    fn decide(
+        &mut self,
+        topic: &Arc<str>,
+        seen: Seen,
+        target_name: &Arc<str>,
+        target: &View,
+        now: Instant,
+        plan: &mut Plan,
+    ) {
+        if target.unclear.contains(target_name) {
+            return;
+        }
+        let there = target.topics.get(target_name).copied();
+        if let Some(entry) = self.mirrored.get(topic).cloned() {
+            let source_changed = changed(entry.source_id, seen.id);
+            let target_gone = there.is_none() && self.gone(false, topic, now);
+            if source_changed && target_gone {
+                // Both are new: nothing old is left to be mixed with the new.
+                self.end_all(topic, None, plan);
+                self.forget(topic);
+            } else {
+                let why = match there {
+                    _ if entry.broken.is_some() => entry.broken,
+                    _ if source_changed => {
+                        Some(self.source_recreated(topic, entry.source_id, seen.id))
+                    }
+                    Some(there) if changed(entry.target_id, there.id) => {
+                        Some(self.target_recreated(topic, target_name, entry.target_id, there.id))
+                    }
+                    None if target_gone => Some(self.target_gone(topic, target_name)),
+                    _ => None,
+                };
+                if let Some(error) = why {
+                    self.end_all(topic, Some(error.clone()), plan);
+                    plan.blocked.insert(topic.clone(), error);
+                    return;
+                }
+                if there.is_none() {
+                    return;
+                }
+            }
+        }
+        let Some(there) = there else {
+            plan.create.push(Create {
+                topic: topic.clone(),
+                target: target_name.clone(),
+                partitions: seen.partitions,
+            });
+            return;
+        };
+        self.fill(topic, seen, target_name, there, plan);
+    }
+
+    /// Both topics are there and are the ones that were meant: grow, and begin what is missing.
+    fn fill(
+        &mut self,
+        topic: &Arc<str>,
+        seen: Seen,
+        target_name: &Arc<str>,
+        there: Seen,
+        plan: &mut Plan,
+    ) {
+        let ours = self.mirrored.contains_key(topic) || self.claimed.contains(topic);
+        if there.partitions < seen.partitions {
+            if !ours {
+                let error = self.in_the_way(topic, seen, target_name, there);
+                plan.blocked.insert(topic.clone(), error);
+                return;
+            }
+            plan.grow.push(Grow {
+                topic: topic.clone(),
+                target: target_name.clone(),
+                from: there.partitions,
+                to: seen.partitions,
+            });
+        }
+        let entry = self.mirrored.entry(topic.clone()).or_insert_with(|| Mirrored {
+            target: target_name.clone(),
+            source_id: seen.id,
+            target_id: there.id,
+            running: 0,
+            broken: None,
+        });
+        let both = seen.partitions.min(there.partitions);
+        if entry.running < both {
+            plan.begin.push(Begin {
+                topic: topic.clone(),
+                source_id: seen.id,
+                target: target_name.clone(),
+                target_id: there.id,
+                partitions: entry.running..both,
+            });
+            entry.running = both;
+        }
+    }
+
+    /// Ends a topic's mirrors; with a reason it stays so.
+    fn end_all(&mut self, topic: &Arc<str>, why: Option<Error>, plan: &mut Plan) {
+        let Some(entry) = self.mirrored.get_mut(topic) else { return };
+        entry.broken.clone_from(&why);
+        if entry.running > 0 {
+            plan.end.push(End { topic: topic.clone(), partitions: 0..entry.running, why });
+            entry.running = 0;
+        }
+    }
+
+    /// Whether a topic has now been missing for long enough.
+    fn gone(&mut self, on_source: bool, topic: &Arc<str>, now: Instant) -> bool {
+        now >= *self.absent.entry((on_source, topic.clone())).or_insert(now) + ABSENCE
+    }
+
+    fn forget(&mut self, topic: &Arc<str>) {
+        self.mirrored.remove(topic);
+        self.claimed.remove(topic);
+        self.absent.remove(&(true, topic.clone()));
+        self.absent.remove(&(false, topic.clone()));
+    }
+
+    /// Names that Kafka's metrics cannot tell apart. A KRaft target refuses to create the second, which blocks it then.
+    fn warn_of_shared_metrics(&mut self, target: &View, plan: &mut Plan) {
+        let mut forms: BTreeMap<String, BTreeSet<&Arc<str>>> = BTreeMap::new();
+        for name in target.topics.keys().chain(plan.selected.values()) {
+            if name.contains(['.', '_']) {
+                forms.entry(naming::metric_form(name)).or_default().insert(name);
+            }
+        }
+        let ours: BTreeSet<&Arc<str>> = plan.selected.values().collect();
+        let shared: Vec<String> = forms
+            .into_values()
+            .filter(|names| names.len() > 1 && names.iter().any(|name| ours.contains(name)))
+            .map(|names| names.iter().map(|name| &***name).collect::<Vec<_>>().join(" and "))
+            .collect();
+        for names in shared {
+            let why = format!(
+                "topics {names} share their metrics on the target, and a KRaft controller refuses to create the second"
+            );
+            self.warn(plan, self.error(codes::SHARED_METRICS, Side::Target, why));
+        }
+    }
+
+    /// Tells a warning the first time.
+    fn warn(&mut self, plan: &mut Plan, warning: Error) {
+        if self.warned.len() >= limits::WARNINGS_REMEMBERED_MAX {
+            self.warned.clear();
+        }
+        if self.warned.insert(warning.message.clone()) {
+            plan.warnings.push(warning);
+        }
+    }
+
+    fn error(&self, code: crate::error::Code, side: Side, message: String) -> Error {
+        let cluster = if side == Side::Source { &self.link.from } else { &self.link.to };
+        Error::new(code, side, Action::Park, message).cluster(cluster.name.clone())
+    }
+
+    fn in_the_way(&self, topic: &str, seen: Seen, target_name: &str, there: Seen) -> Error {
+        let why = format!(
+            "topic {target_name} on the target has {} partitions, {topic} on the source has {}, and link {} has \
+             never copied to it",
+            there.partitions, seen.partitions, self.link.name
+        );
+        let fix = format!(
+            "if it is meant for this link: kafka-topics.sh --bootstrap-server <{}> --alter --topic {target_name} \
+             --partitions {}; if not: another naming",
+            self.link.to.name, seen.partitions
+        );
+        self.error(codes::IN_THE_WAY, Side::Target, why).fix(fix)
+    }
+
+    fn source_recreated(&self, topic: &str, old: Uuid, new: Uuid) -> Error {
+        let why = format!(
+            "topic {topic} was re-created on the source: the id that was copied is {}, the new one is {}",
+            shown(old),
+            shown(new)
+        );
+        self.error(codes::SOURCE_RECREATED, Side::Source, why).fix(self.forget_position(topic))
+    }
+
+    fn target_recreated(&self, topic: &str, target_name: &str, old: Uuid, new: Uuid) -> Error {
+        let why = format!(
+            "topic {target_name} was re-created on the target: the id that was written is {}, the new one is {}",
+            shown(old),
+            shown(new)
+        );
+        self.error(codes::TARGET_RECREATED, Side::Target, why).fix(self.forget_position(topic))
+    }
+
+    fn target_gone(&self, topic: &str, target_name: &str) -> Error {
+        let why = format!(
+            "topic {target_name} is gone from the target's metadata while it was being written: deleted, or Describe \
+             on it was withdrawn"
+        );
+        self.error(codes::TARGET_GONE, Side::Target, why).fix(self.forget_position(topic))
+    }
+
+    fn forget_position(&self, topic: &str) -> String {
+        format!(
+            "to copy the topic anew from the start: stop the link, delete the target topic, kafka-consumer-groups.sh \
+             --bootstrap-server <{}> --group strait.{} --delete-offsets --topic {topic}, start the link",
+            self.link.from.name, self.link.name
+        )
+    }
+}
+
+/// Whether two ids are known to be of different topics. A broker without topic ids shows nil.
+fn changed(old: Uuid, new: Uuid) -> bool {
+    !old.is_nil() && !new.is_nil() && old != new
+}
+
+/// An id as Kafka's tools print it: URL-safe base64 without padding.
+fn shown(id: Uuid) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(id.as_bytes())
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
