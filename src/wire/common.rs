@@ -79,7 +79,47 @@ impl TopicKey {
     ) -> Result<Self, WireError> {
         Ok(match with_ids {
             true => Self::Id(reader.uuid(what)?),
-            false => Self::Name(reader.string(what)?.to_owned()),
+            false => Self::Name(reader.owned(what)?),
+        })
+    }
+}
+
+/// Partitions under the name of their topic, as most APIs list them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicPartitions<P> {
+    /// The topic.
+    pub topic: String,
+    /// What is said of each partition.
+    pub partitions: Vec<P>,
+}
+
+impl<P> TopicPartitions<P> {
+    /// One topic.
+    pub fn new(topic: impl Into<String>, partitions: Vec<P>) -> Self {
+        Self { topic: topic.into(), partitions }
+    }
+
+    /// Every partition beside its topic.
+    pub fn flat(all: &[Self]) -> impl Iterator<Item = (&str, &P)> {
+        all.iter().flat_map(|of| of.partitions.iter().map(|partition| (&*of.topic, partition)))
+    }
+
+    /// Reads an array of topics, whose partitions take at least `partition_bytes_min` each and whose tags `read` leaves.
+    pub(super) fn read_all(
+        reader: &mut Reader<'_>,
+        partition_bytes_min: usize,
+        what: &'static str,
+        mut read: impl FnMut(&mut Reader<'_>) -> Result<P, WireError>,
+    ) -> Result<Vec<Self>, WireError> {
+        reader.array(3, what, |reader| {
+            let topic = reader.owned(what)?;
+            let partitions = reader.array(partition_bytes_min + 1, what, |reader| {
+                let partition = read(reader)?;
+                reader.skip_tags(what)?;
+                Ok(partition)
+            })?;
+            reader.skip_tags(what)?;
+            Ok(Self { topic, partitions })
         })
     }
 }
@@ -116,7 +156,7 @@ impl NodeEndpoint {
     pub(super) fn read_all(reader: &mut Reader<'_>) -> Result<Vec<Self>, WireError> {
         reader.array(11, "node endpoints", |reader| {
             let id = reader.i32("node id")?;
-            let host = reader.string("node host")?.to_owned();
+            let host = reader.owned("node host")?;
             let port = reader.i32("node port")?;
             reader.nullable_string("node rack")?;
             reader.skip_tags("node endpoint")?;

@@ -172,7 +172,7 @@ impl Request for FetchRequest {
         let mut reader = Reader::new(body);
         let mut response = FetchResponse {
             throttle_time_ms: reader.i32("throttle time")?,
-            error: ErrorCode(reader.i16("fetch error")?),
+            error: reader.error_code("fetch error")?,
             session_id: reader.i32("session id")?,
             topics: Vec::new(),
             partitions: Vec::new(),
@@ -218,7 +218,7 @@ impl FetchedPartition {
         let mut partition = Self {
             topic,
             index: reader.i32("partition index")?,
-            error: ErrorCode(reader.i16("partition error")?),
+            error: reader.error_code("partition error")?,
             high_watermark: reader.i64("high watermark")?,
             last_stable_offset: reader.i64("last stable offset")?,
             log_start_offset: reader.i64("log start offset")?,

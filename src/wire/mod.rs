@@ -7,17 +7,23 @@
 //!
 //! Only flexible versions (KIP-482) are spoken: Kafka 2.8 is the oldest broker that offers them all.
 
+pub mod api_versions;
 pub mod batch;
 pub mod common;
 pub mod crc;
 pub mod error_code;
 pub mod fetch;
+pub mod frame;
+pub mod metadata;
 pub mod primitives;
 pub mod produce;
+pub mod sasl_authenticate;
+pub mod sasl_handshake;
 pub mod stamp;
 #[cfg(test)]
 #[allow(dead_code, reason = "for the decoders' tests")]
 mod tests_support;
+mod write;
 
 use std::ops::RangeInclusive;
 

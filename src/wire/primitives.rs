@@ -4,6 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::ErrorCode;
+
 /// Bytes that are not what the protocol says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WireError {
@@ -184,6 +186,52 @@ impl<'a> Reader<'a> {
         let start = self.at;
         self.take(len, what)?;
         Ok(Some(self.frame.slice(start..start + len)))
+    }
+
+    /// A STRING of the encoding before KIP-482: an INT16 length. SaslHandshake never became flexible.
+    pub fn classic_string(&mut self, what: &'static str) -> Result<&'a str, WireError> {
+        let claimed = self.i16(what)?;
+        let len = usize::try_from(claimed).map_err(|_| WireError::BadLength {
+            what,
+            claimed: claimed.into(),
+            left: self.left(),
+        })?;
+        std::str::from_utf8(self.take(len, what)?).map_err(|_| WireError::BadValue { what })
+    }
+
+    /// An ARRAY of the encoding before KIP-482: an INT32 count.
+    pub fn classic_array<T>(
+        &mut self,
+        element_bytes_min: usize,
+        what: &'static str,
+        mut read: impl FnMut(&mut Self) -> Result<T, WireError>,
+    ) -> Result<Vec<T>, WireError> {
+        let claimed = self.i32(what)?;
+        let left = self.left();
+        let len = usize::try_from(claimed)
+            .ok()
+            .filter(|len| len.saturating_mul(element_bytes_min.max(1)) <= left)
+            .ok_or(WireError::BadLength { what, claimed: claimed.into(), left })?;
+        let mut elements = Vec::with_capacity(len.min(ELEMENTS_RESERVED_MAX));
+        for _ in 0..len {
+            elements.push(read(self)?);
+        }
+        Ok(elements)
+    }
+
+    /// A COMPACT_NULLABLE_STRING as a value of its own.
+    pub fn nullable_owned(&mut self, what: &'static str) -> Result<Option<String>, WireError> {
+        Ok(self.nullable_string(what)?.map(str::to_owned))
+    }
+
+    /// A COMPACT_STRING as a value of its own.
+    pub fn owned(&mut self, what: &'static str) -> Result<String, WireError> {
+        Ok(self.string(what)?.to_owned())
+    }
+
+    /// An error code.
+    pub fn error_code(&mut self, what: &'static str) -> Result<ErrorCode, WireError> {
+        Ok(ErrorCode(self.i16(what)?))
     }
 
     /// Tagged fields: `read` gets each tag with a reader over exactly its bytes; a field that lies about its size

@@ -209,17 +209,17 @@ impl ProducedPartition {
         let mut partition = Self {
             topic,
             index: reader.i32("partition index")?,
-            error: ErrorCode(reader.i16("partition error")?),
+            error: reader.error_code("partition error")?,
             base_offset: reader.i64("base offset")?,
             log_append_time_ms: reader.i64("log append time")?,
             log_start_offset: reader.i64("log start offset")?,
             record_errors: reader.array(6, "record errors", |reader| {
                 let index = reader.i32("record index")?;
-                let message = reader.nullable_string("record error message")?.map(str::to_owned);
+                let message = reader.nullable_owned("record error message")?;
                 reader.skip_tags("record error")?;
                 Ok(RecordError { index, message })
             })?,
-            error_message: reader.nullable_string("error message")?.map(str::to_owned),
+            error_message: reader.nullable_owned("error message")?,
             current_leader: None,
         };
         reader.tags("produced partition", |tag, field| {

@@ -1,6 +1,7 @@
 //! What the tests of `wire/` share: batches, and the attacks that every decoder must survive.
 
 use bytes::{Bytes, BytesMut};
+use kafka_protocol::protocol::{Decodable, Encodable};
 use kafka_protocol::records::{
     Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
@@ -66,4 +67,19 @@ pub fn encoded<R: Request>(request: &R, version: i16) -> Result<Vec<u8>, WireErr
     let mut out = Vec::new();
     request.encode(version, &mut out)?;
     Ok(out)
+}
+
+/// The request as it is written, read back by the crate, to its last byte.
+pub fn written<M: Decodable>(request: &impl Request, version: i16) -> M {
+    let mut bytes = Bytes::from(encoded(request, version).unwrap());
+    let message = M::decode(&mut bytes, version).unwrap();
+    assert!(bytes.is_empty());
+    message
+}
+
+/// A message as the crate writes it.
+pub fn crate_bytes(message: &impl Encodable, version: i16) -> Bytes {
+    let mut out = BytesMut::new();
+    message.encode(&mut out, version).unwrap();
+    out.freeze()
 }
