@@ -1,0 +1,3 @@
+//! Suites on real Kafka.
+
+mod kit;
