@@ -1,9 +1,12 @@
 //! Strait copies Kafka topics from one cluster to another over TLS, batch bytes untouched.
 #![allow(missing_docs, reason = "skeleton")]
+pub mod cluster;
 pub mod config;
+pub mod connection;
 pub mod engine;
 pub mod env;
 pub mod error;
+pub mod error_codes;
 pub mod limits;
 pub mod link;
 pub mod wire;

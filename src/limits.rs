@@ -11,6 +11,30 @@ pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 256 << 10;
 pub const FETCH_FRAME_BYTES_MAX: usize = 128 << 20;
 /// Requests in flight on one connection. The broker works on one at a time; the rest cover the round trip.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 512;
+/// Bytes handed to a connection and not yet taken by its socket; a request more is accepted while it is below. Enough
+/// to keep the socket busy while the lane does other work: what is further behind belongs to the mirrors' windows.
+pub const CONNECTION_QUEUE_BYTES_MAX: usize = 16 << 20;
+/// Buffers that a thread keeps for its next frames. More is given back to the allocator.
+pub const POOL_IDLE_BYTES_MAX: usize = 32 << 20;
+/// What is reserved for a frame before any of it arrived: a peer that only claims 100 MiB costs this much (I4).
+pub const FRAME_STEP_BYTES: usize = 1 << 20;
+/// Plaintext that rustls takes before the socket does: 64 records, a full vectored write. On a socket measured 20-45 %
+/// cheaper than its default of 64 KiB.
+pub const TLS_BUFFER_BYTES: usize = 1 << 20;
+/// Certificates, keys and token files: more is not one of them.
+pub const SECURITY_FILE_BYTES_MAX: u64 = 4 << 20;
+/// Characters of an advertised host: DNS allows 253.
+pub const HOST_CHARS_MAX: usize = 255;
+/// Brokers of a cluster; the largest known clusters have some hundreds.
+pub const BROKERS_MAX: usize = 10_000;
+/// Partitions of a cluster, over all topics; KRaft is specified for some millions, tested to two.
+pub const PARTITIONS_MAX: usize = 4_000_000;
+/// How often a cluster's metadata is looked at, and the least time between two looks that were asked for.
+pub const METADATA_INTERVAL: Duration = Duration::from_secs(5);
+/// See [`METADATA_INTERVAL`].
+pub const METADATA_INTERVAL_MIN: Duration = Duration::from_millis(250);
+/// Addresses that are tried for one name.
+pub const ADDRESSES_PER_NAME_MAX: usize = 8;
 /// TCP connect, TLS handshake, ApiVersions and SASL together, for one address.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// An answer to a request, unless the request itself waits longer.

@@ -1,3 +1,0 @@
-//! Suites on real Kafka.
-
-mod kit;

@@ -1,0 +1,128 @@
+//! One cluster: its brokers, topics and leaders, kept fresh, and connections to them. Owns what metadata is believed;
+//! never moves data.
+
+#[allow(dead_code, reason = "metadata comes next")]
+mod advertised;
+pub mod map;
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, watch as channel};
+
+use crate::config::resolved;
+use crate::connection::{Connection, Security};
+use crate::env::Env;
+use crate::error::{Error, Side};
+
+pub use map::{Broker, ClusterMap, Partition, Topic};
+
+/// A cheap handle on a cluster, for any thread. Connections that it makes belong to the thread that asks.
+#[derive(Clone)]
+pub struct ClusterHandle {
+    shared: Arc<Shared>,
+    known: channel::Receiver<Known>,
+}
+
+struct Shared {
+    config: Arc<resolved::Cluster>,
+    security: Security,
+    side: Side,
+    asked: Notify,
+}
+
+/// What the last look at the cluster brought.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    map: Arc<ClusterMap>,
+    error: Option<Error>,
+}
+
+impl ClusterHandle {
+    /// The configuration.
+    pub fn config(&self) -> &Arc<resolved::Cluster> {
+        &self.shared.config
+    }
+
+    /// Source or target.
+    pub fn side(&self) -> Side {
+        self.shared.side
+    }
+
+    /// The newest map; an older one stays while the cluster cannot be asked. Empty, with generation 0, before the first
+    /// answer.
+    pub fn map(&self) -> Arc<ClusterMap> {
+        self.known.borrow().map.clone()
+    }
+
+    /// Why the last look at the cluster failed; none if it did not.
+    pub fn last_error(&self) -> Option<Error> {
+        self.known.borrow().error.clone()
+    }
+
+    /// Waits until a look at the cluster has brought a new map, a new error, or the end of one.
+    pub async fn changed(&mut self) {
+        if self.known.changed().await.is_err() {
+            // Nobody watches any more: nothing will change.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Asks for a new look soon. Many calls become one.
+    pub fn refresh(&self) {
+        self.shared.asked.notify_one();
+    }
+
+    /// A connection to a broker, at the address that it advertises; to any broker, if this one is not known.
+    pub async fn connect(&self, env: &Env, broker: i32) -> Result<Connection, Error> {
+        let address = self.known.borrow().map.brokers.get(&broker).map(|b| b.address.clone());
+        match address {
+            Some(address) => self.connect_to(env, broker, &address).await,
+            None => self.connect_any(env).await,
+        }
+    }
+
+    /// A connection to whichever broker answers first: the bootstrap addresses in their order, then those that the
+    /// cluster advertises. The error is that of the last bootstrap address.
+    pub async fn connect_any(&self, env: &Env) -> Result<Connection, Error> {
+        let Shared { config, security, side, .. } = &*self.shared;
+        let mut last = None;
+        for address in &config.bootstrap {
+            match Connection::open(env, address, security, *side).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = Some(error),
+            }
+        }
+        let map = self.map();
+        for (id, broker) in &map.brokers {
+            if config.bootstrap.contains(&broker.address) {
+                continue;
+            }
+            if let Ok(connection) = self.connect_to(env, *id, &broker.address).await {
+                return Ok(connection);
+            }
+        }
+        Err(last.unwrap_or_else(|| self.error("no bootstrap address")))
+    }
+
+    async fn connect_to(
+        &self,
+        env: &Env,
+        broker: i32,
+        address: &resolved::Address,
+    ) -> Result<Connection, Error> {
+        let Shared { config, security, side, .. } = &*self.shared;
+        if let Err(why) = advertised::dialable(address, &config.bootstrap) {
+            let text = format!("broker {broker} advertises {address}, {why}");
+            return Err(self.error(text).broker(broker.to_string()).fix(
+                "set advertised.listeners of that broker to a name that clients out here can reach",
+            ));
+        }
+        Connection::open_advertised(env, address, broker, security, *side).await
+    }
+
+    fn error(&self, message: impl Into<String>) -> Error {
+        let Shared { config, side, .. } = &*self.shared;
+        Error::new(advertised::CODE, *side, crate::error::Action::Retry, message)
+            .cluster(config.name.clone())
+    }
+}

@@ -1,0 +1,78 @@
+//! From an address to a connection in use: resolve, TCP, TLS, ApiVersions, SASL, one deadline over all.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+
+use tokio::time::timeout;
+
+use super::diagnosis::{Peer, Stage};
+use super::driver::{Driver, Shared};
+use super::pool::FramePool;
+use super::tls::Security;
+use super::transport::Transport;
+use super::{Connection, Handle, versions};
+use crate::env::{Env, Stream};
+use crate::error::Error;
+use crate::limits;
+use crate::wire::api_versions::ApiVersionsResponse;
+
+pub(super) async fn open(env: &Env, security: &Security, peer: Peer) -> Result<Connection, Error> {
+    let stage = Cell::new(Stage::Dns);
+    match timeout(limits::CONNECT_TIMEOUT, connect(env, security, &peer, &stage)).await {
+        Ok(result) => result,
+        Err(_) => Err(peer.timed_out(stage.get(), limits::CONNECT_TIMEOUT)),
+    }
+}
+
+async fn connect(
+    env: &Env,
+    security: &Security,
+    peer: &Peer,
+    stage: &Cell<Stage>,
+) -> Result<Connection, Error> {
+    let stream = dial(env, peer, stage).await?;
+    let transport = match security.tls() {
+        None => Transport::Plain(stream),
+        Some(tls) => {
+            stage.set(Stage::Tls);
+            Transport::Tls(Box::new(tls.handshake(peer, stream).await?))
+        }
+    };
+    stage.set(Stage::ApiVersions);
+    let shared = Shared::new(peer.clone(), Stage::ApiVersions);
+    // From here on a failure, or the deadline, drops the handle and so ends the task.
+    let mut handle = Handle { shared: shared.clone(), offered: ApiVersionsResponse::default() };
+    tokio::task::spawn_local(Driver::new(shared.clone(), transport, FramePool::of_this_thread()));
+    handle.offered = versions::ask(&shared).await?;
+    shared.stage.set(Stage::Ready);
+    Ok(Connection(Rc::new(handle)))
+}
+
+/// The first of the name's addresses that takes the connection; each gets an equal share of the time.
+async fn dial(env: &Env, peer: &Peer, stage: &Cell<Stage>) -> Result<Box<dyn Stream>, Error> {
+    let resolved = env.world().resolve(&peer.address.host, peer.address.port).await;
+    let mut addresses = resolved.map_err(|error| peer.unresolved(Some(&error)))?;
+    addresses.truncate(limits::ADDRESSES_PER_NAME_MAX);
+    stage.set(Stage::Tcp);
+    let count = addresses.len();
+    let mut last = None;
+    for (index, address) in addresses.into_iter().enumerate() {
+        let attempt = env.world().connect(address);
+        let attempt = if index + 1 == count {
+            // The deadline over all names the stage better.
+            attempt.await
+        } else {
+            let share = limits::CONNECT_TIMEOUT / count as u32;
+            timeout(share, attempt).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        };
+        match attempt {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(match last {
+        Some(error) => peer.unreachable(count, &error),
+        None => peer.unresolved(None),
+    })
+}

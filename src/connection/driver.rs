@@ -1,0 +1,442 @@
+//! The task that owns both directions of one socket: it writes what was queued, in order and by reference, cuts the
+//! answers into frames and gives each to the request it belongs to.
+//!
+//! Kafka answers the requests of a connection in their order, so the front of the queue of pending requests says what
+//! the next frame must be: its correlation id, how large it may be, how its header is laid out. Anything else ends the
+//! connection with a named error. Never decodes a body.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, Sleep};
+
+use super::CallError;
+use super::diagnosis::{Peer, Stage};
+use super::pool::{Block, FramePool, SMALL_BYTES};
+use super::transport::Transport;
+use crate::error::Error;
+use crate::limits;
+use crate::wire::frame::{self, FrameSize};
+use crate::wire::{ApiKey, WireError};
+
+/// Pieces that go into one vectored write: a full rustls buffer is 64 records.
+const SLICES_PER_WRITE: usize = 64;
+
+/// What the handles of a connection and its task share. Single-threaded.
+pub(super) struct Shared {
+    pub(super) peer: Peer,
+    pub(super) stage: Cell<Stage>,
+    /// Wakes those that wait for room.
+    pub(super) room: Notify,
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Bytes>,
+    queued_bytes: usize,
+    pending: VecDeque<Request>,
+    /// Not after the earliest deadline of `pending`.
+    alarm: Option<Instant>,
+    next_correlation_id: i32,
+    closing: bool,
+    closed: Option<Arc<Error>>,
+    task: Option<Waker>,
+}
+
+/// A request that was queued or sent.
+struct Request {
+    correlation_id: i32,
+    api: ApiKey,
+    deadline: Instant,
+    reply: oneshot::Sender<Result<Bytes, CallError>>,
+}
+
+impl Shared {
+    pub(super) fn new(peer: Peer, stage: Stage) -> Rc<Self> {
+        let (stage, room, state) = (Cell::new(stage), Notify::new(), RefCell::default());
+        Rc::new(Self { peer, stage, room, state })
+    }
+
+    pub(super) fn closed(&self) -> Option<Arc<Error>> {
+        self.state.borrow().closed.clone()
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.state.borrow().pending.len()
+    }
+
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.state.borrow().queued_bytes
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.state.borrow().has_room()
+    }
+
+    /// Queues one request; `frame` makes its bytes, size first, from the correlation id that it gets.
+    pub(super) fn enqueue(
+        &self,
+        api: ApiKey,
+        deadline: Instant,
+        frame: impl FnOnce(i32) -> Result<Vec<Bytes>, WireError>,
+    ) -> Result<oneshot::Receiver<Result<Bytes, CallError>>, CallError> {
+        let mut state = self.state.borrow_mut();
+        if let Some(error) = &state.closed {
+            return Err(CallError::Closed(error.clone()));
+        }
+        if !state.has_room() {
+            return Err(CallError::Full);
+        }
+        let correlation_id = state.next_correlation_id;
+        state.next_correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
+        for piece in frame(correlation_id).map_err(CallError::Wire)? {
+            state.queued_bytes += piece.len();
+            state.queue.push_back(piece);
+        }
+        let (reply, answer) = oneshot::channel();
+        state.pending.push_back(Request { correlation_id, api, deadline, reply });
+        state.alarm = Some(state.alarm.map_or(deadline, |alarm| alarm.min(deadline)));
+        if let Some(task) = state.task.take() {
+            task.wake();
+        }
+        Ok(answer)
+    }
+
+    /// Closes because of what the peer sent; the error is what later calls see.
+    pub(super) fn refuse(&self, error: Error) {
+        self.fail(error);
+        self.close();
+    }
+
+    /// What a failed call was, as an operator reads it.
+    pub(super) fn error_of(&self, error: &CallError) -> Error {
+        match (error, self.closed()) {
+            (CallError::Closed(error), _) => (**error).clone(),
+            (CallError::Wire(_) | CallError::Deadline, Some(error)) => (*error).clone(),
+            (other, _) => self.peer.error(super::diagnosis::PROTOCOL, other.to_string()),
+        }
+    }
+
+    /// Asks the task to end.
+    pub(super) fn close(&self) {
+        let mut state = self.state.borrow_mut();
+        state.closing = true;
+        if let Some(task) = state.task.take() {
+            task.wake();
+        }
+    }
+
+    /// Ends all that is pending, in order. The first error stays.
+    fn fail(&self, error: Error) {
+        let mut state = self.state.borrow_mut();
+        let error = state.closed.get_or_insert_with(|| Arc::new(error)).clone();
+        state.queue.clear();
+        state.queued_bytes = 0;
+        for request in std::mem::take(&mut state.pending) {
+            let _ = request.reply.send(Err(CallError::Closed(error.clone())));
+        }
+        drop(state);
+        self.room.notify_waiters();
+    }
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        self.pending.len() < limits::REQUESTS_IN_FLIGHT_MAX
+            && self.queued_bytes < limits::CONNECTION_QUEUE_BYTES_MAX
+    }
+
+    /// Forgets `written` bytes at the front of the queue; frames that they were slices of may return to their pools.
+    fn advance(&mut self, mut written: usize) {
+        self.queued_bytes -= written;
+        while let Some(front) = self.queue.front_mut() {
+            if front.len() > written {
+                front.advance(written);
+                return;
+            }
+            written -= front.len();
+            self.queue.pop_front();
+        }
+    }
+}
+
+/// The task. Ends when the connection is closed, by either side; then nothing is pending any more.
+pub(super) struct Driver {
+    shared: Rc<Shared>,
+    transport: Transport,
+    pool: FramePool,
+    /// Bytes read and not yet given to a frame: several small answers come in one read.
+    ahead: Box<[u8; SMALL_BYTES]>,
+    ahead_start: usize,
+    ahead_end: usize,
+    frame: Option<Partial>,
+    /// The peer has answered at least once.
+    answered: bool,
+    unflushed: bool,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+/// A frame of which `filled` of `size` bytes have arrived.
+struct Partial {
+    size: usize,
+    filled: usize,
+    block: Block,
+}
+
+impl Driver {
+    pub(super) fn new(shared: Rc<Shared>, transport: Transport, pool: FramePool) -> Self {
+        Self {
+            shared,
+            transport,
+            pool,
+            ahead: Box::new([0; SMALL_BYTES]),
+            ahead_start: 0,
+            ahead_end: 0,
+            frame: None,
+            answered: false,
+            unflushed: false,
+            alarm: None,
+        }
+    }
+
+    /// Writes until the queue is empty or the socket full.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            let mut state = self.shared.state.borrow_mut();
+            let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
+            let mut count = 0;
+            for (slice, piece) in slices.iter_mut().zip(&state.queue) {
+                *slice = IoSlice::new(piece);
+                count += 1;
+            }
+            if count == 0 {
+                break;
+            }
+            let write = Pin::new(&mut self.transport).poll_write_vectored(cx, &slices[..count]);
+            let written = match ready!(write) {
+                Ok(0) => return Poll::Ready(Err(self.lost(&io::ErrorKind::WriteZero.into()))),
+                Ok(written) => written,
+                Err(error) => return Poll::Ready(Err(self.lost(&error))),
+            };
+            self.unflushed = true;
+            let had_room = state.has_room();
+            state.advance(written);
+            if !had_room && state.has_room() {
+                self.shared.room.notify_waiters();
+            }
+        }
+        if self.unflushed {
+            let flush = ready!(Pin::new(&mut self.transport).poll_flush(cx));
+            flush.map_err(|error| self.lost(&error))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads until the socket is empty. Only ever ready with an error.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        loop {
+            let step = match self.frame.take() {
+                Some(frame) if frame.filled == frame.size => self.deliver(frame),
+                Some(frame) => ready!(self.poll_fill(cx, frame)),
+                None if self.ahead_end - self.ahead_start >= 4 => self.begin(),
+                None => ready!(self.poll_ahead(cx)),
+            };
+            if let Err(error) = step {
+                return Poll::Ready(error);
+            }
+        }
+    }
+
+    /// Reads more of the next frame's head.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.ahead.copy_within(self.ahead_start..self.ahead_end, 0);
+        self.ahead_end -= self.ahead_start;
+        self.ahead_start = 0;
+        let mut buffer = ReadBuf::new(&mut self.ahead[self.ahead_end..]);
+        let read = ready!(Pin::new(&mut self.transport).poll_read(cx, &mut buffer));
+        let len = buffer.filled().len();
+        Poll::Ready(match read {
+            Ok(()) if len == 0 => {
+                let stage = match self.shared.stage.get() {
+                    // The answer is there; whoever waits for it has only not run yet.
+                    Stage::ApiVersions if self.answered => Stage::Ready,
+                    stage => stage,
+                };
+                Err(self.shared.peer.ended(stage, &self.ahead[..self.ahead_end]))
+            }
+            Ok(()) => {
+                self.ahead_end += len;
+                Ok(())
+            }
+            Err(error) => Err(self.lost(&error)),
+        })
+    }
+
+    /// Starts a frame from its size, which is checked against what the request it answers may be answered with.
+    fn begin(&mut self) -> Result<(), Error> {
+        let ahead = &self.ahead[self.ahead_start..self.ahead_end];
+        let head = [ahead[0], ahead[1], ahead[2], ahead[3]];
+        let state = self.shared.state.borrow();
+        let stage = self.shared.stage.get();
+        let Some(request) = state.pending.front() else {
+            return Err(self.shared.peer.unsolicited(stage, head));
+        };
+        let bytes_max = match request.api {
+            _ if stage != Stage::Ready => limits::HANDSHAKE_FRAME_BYTES_MAX,
+            ApiKey::Fetch => limits::FETCH_FRAME_BYTES_MAX,
+            _ => limits::CONTROL_FRAME_BYTES_MAX,
+        };
+        let size = FrameSize::check(i32::from_be_bytes(head), bytes_max)
+            .map_err(|error| self.shared.peer.bad_frame(stage, head, request.api, error))?;
+        drop(state);
+        let mut block = self.pool.take(size.min(limits::FRAME_STEP_BYTES));
+        let filled = (ahead.len() - 4).min(size).min(block.as_ref().len());
+        block.as_mut()[..filled].copy_from_slice(&ahead[4..4 + filled]);
+        self.ahead_start += 4 + filled;
+        self.frame = Some(Partial { size, filled, block });
+        Ok(())
+    }
+
+    /// Reads straight into the frame. A frame beyond the first step gets a block of twice the size each time that one
+    /// is full, so that what is reserved stays near what has arrived.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, mut frame: Partial) -> Poll<Result<(), Error>> {
+        if frame.filled == frame.block.as_ref().len() {
+            let mut larger = self.pool.take(frame.size.min(frame.filled * 2));
+            larger.as_mut()[..frame.filled].copy_from_slice(frame.block.as_ref());
+            frame.block = larger;
+        }
+        let end = frame.size.min(frame.block.as_ref().len());
+        let mut buffer = ReadBuf::new(&mut frame.block.as_mut()[frame.filled..end]);
+        let read = Pin::new(&mut self.transport).poll_read(cx, &mut buffer);
+        let len = buffer.filled().len();
+        let result = match read {
+            Poll::Ready(Ok(())) if len == 0 => {
+                let stage = self.shared.stage.get();
+                Poll::Ready(Err(self.shared.peer.ended_within(stage, frame.filled, frame.size)))
+            }
+            Poll::Ready(Ok(())) => {
+                frame.filled += len;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.lost(&error))),
+            Poll::Pending => Poll::Pending,
+        };
+        self.frame = Some(frame);
+        result
+    }
+
+    /// Gives a whole frame to the request that it answers.
+    fn deliver(&mut self, partial: Partial) -> Result<(), Error> {
+        let bytes = partial.block.freeze(partial.size);
+        let peer = &self.shared.peer;
+        let mut state = self.shared.state.borrow_mut();
+        let had_room = state.has_room();
+        let Some(request) = state.pending.front() else {
+            return Err(peer.unsolicited(self.shared.stage.get(), [0; 4]));
+        };
+        let (api, wanted) = (request.api, request.correlation_id);
+        let undecodable = |error| peer.undecodable(api, error);
+        let id = frame::correlation_id(&bytes).map_err(undecodable)?;
+        if id != wanted {
+            return Err(peer.wrong_correlation_id(api, wanted, id));
+        }
+        let body = frame::response_body(api, &bytes).map_err(undecodable)?;
+        if let Some(request) = state.pending.pop_front() {
+            // Nobody may be waiting any more.
+            let _ = request.reply.send(Ok(body));
+            self.answered = true;
+        }
+        if !had_room && state.has_room() {
+            self.shared.room.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// Ready when a request is overdue. The answers behind an overdue one are behind it on the wire too, so the
+    /// connection is of no more use.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        loop {
+            let mut state = self.shared.state.borrow_mut();
+            let Some(at) = state.alarm else {
+                self.alarm = None;
+                return Poll::Pending;
+            };
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            if alarm.deadline() != at {
+                alarm.as_mut().reset(at);
+            }
+            ready!(alarm.as_mut().poll(cx));
+            // The request that the alarm was set for may have been answered since.
+            let earliest = (0..state.pending.len()).min_by_key(|&i| state.pending[i].deadline);
+            let Some(index) = earliest else {
+                state.alarm = None;
+                continue;
+            };
+            state.alarm = Some(state.pending[index].deadline);
+            if state.pending[index].deadline > Instant::now() {
+                continue;
+            }
+            let Some(overdue) = state.pending.remove(index) else { continue };
+            let stage = self.shared.stage.get();
+            let arrived = self.frame.as_ref().map(|frame| (frame.filled, frame.size));
+            let error = self.shared.peer.overdue(stage, overdue.api, arrived);
+            let _ = overdue.reply.send(Err(CallError::Deadline));
+            return Poll::Ready(error);
+        }
+    }
+
+    fn lost(&self, error: &io::Error) -> Error {
+        self.shared.peer.io(self.shared.stage.get(), error)
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let closing = {
+            let mut state = this.shared.state.borrow_mut();
+            state.task = Some(cx.waker().clone());
+            state.closing
+        };
+        let error = 'ended: {
+            if closing {
+                break 'ended this.shared.peer.closed_by_us();
+            }
+            if let Poll::Ready(Err(error)) = this.poll_write(cx) {
+                // What the peer said before it closed tells more than that it closed.
+                match this.poll_read(cx) {
+                    Poll::Ready(said) => break 'ended said,
+                    Poll::Pending => break 'ended error,
+                }
+            }
+            if let Poll::Ready(error) = this.poll_read(cx) {
+                break 'ended error;
+            }
+            ready!(this.poll_deadline(cx))
+        };
+        // One try at a TLS close_notify; a peer that does not read must not hold the task.
+        let _ = Pin::new(&mut this.transport).poll_shutdown(cx);
+        this.shared.fail(error);
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Driver {
+    /// Also when the runtime ends or the task panics: nobody is left waiting.
+    fn drop(&mut self) {
+        self.shared.fail(self.shared.peer.closed_by_us());
+    }
+}
