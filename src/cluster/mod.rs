@@ -1,20 +1,21 @@
 //! One cluster: its brokers, topics and leaders, kept fresh, and connections to them. Owns what metadata is believed;
 //! never moves data.
 
-#[allow(dead_code, reason = "metadata comes next")]
 mod advertised;
-pub mod map;
+mod map;
+mod watch;
 
 use std::sync::Arc;
 
 use tokio::sync::{Notify, watch as channel};
 
-use crate::config::resolved;
+use crate::config::resolved::{self, Address};
 use crate::connection::{Connection, Security};
 use crate::env::Env;
-use crate::error::{Error, Side};
+use crate::error::{Action, Error, Side};
 
 pub use map::{Broker, ClusterMap, Partition, Topic};
+pub use watch::watch;
 
 /// A cheap handle on a cluster, for any thread. Connections that it makes belong to the thread that asks.
 #[derive(Clone)]
@@ -74,55 +75,57 @@ impl ClusterHandle {
 
     /// A connection to a broker, at the address that it advertises; to any broker, if this one is not known.
     pub async fn connect(&self, env: &Env, broker: i32) -> Result<Connection, Error> {
-        let address = self.known.borrow().map.brokers.get(&broker).map(|b| b.address.clone());
-        match address {
-            Some(address) => self.connect_to(env, broker, &address).await,
-            None => self.connect_any(env).await,
+        let map = self.map();
+        match map.brokers.get(&broker) {
+            Some(known) => self.shared.connect_to(env, broker, &known.address).await,
+            None => self.shared.connect_any(env, &map).await,
         }
     }
 
     /// A connection to whichever broker answers first: the bootstrap addresses in their order, then those that the
     /// cluster advertises. The error is that of the last bootstrap address.
     pub async fn connect_any(&self, env: &Env) -> Result<Connection, Error> {
-        let Shared { config, security, side, .. } = &*self.shared;
+        self.shared.connect_any(env, &self.map()).await
+    }
+}
+
+impl Shared {
+    async fn connect_any(&self, env: &Env, map: &ClusterMap) -> Result<Connection, Error> {
         let mut last = None;
-        for address in &config.bootstrap {
-            match Connection::open(env, address, security, *side).await {
+        for address in &self.config.bootstrap {
+            match Connection::open(env, address, &self.security, self.side).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = Some(error),
             }
         }
-        let map = self.map();
         for (id, broker) in &map.brokers {
-            if config.bootstrap.contains(&broker.address) {
+            if self.config.bootstrap.contains(&broker.address) {
                 continue;
             }
             if let Ok(connection) = self.connect_to(env, *id, &broker.address).await {
                 return Ok(connection);
             }
         }
-        Err(last.unwrap_or_else(|| self.error("no bootstrap address")))
+        Err(last.unwrap_or_else(|| self.unusable("no bootstrap address")))
     }
 
     async fn connect_to(
         &self,
         env: &Env,
         broker: i32,
-        address: &resolved::Address,
+        address: &Address,
     ) -> Result<Connection, Error> {
-        let Shared { config, security, side, .. } = &*self.shared;
-        if let Err(why) = advertised::dialable(address, &config.bootstrap) {
+        if let Err(why) = advertised::dialable(address, &self.config.bootstrap) {
             let text = format!("broker {broker} advertises {address}, {why}");
-            return Err(self.error(text).broker(broker.to_string()).fix(
+            return Err(self.unusable(text).broker(broker.to_string()).fix(
                 "set advertised.listeners of that broker to a name that clients out here can reach",
             ));
         }
-        Connection::open_advertised(env, address, broker, security, *side).await
+        Connection::open_advertised(env, address, broker, &self.security, self.side).await
     }
 
-    fn error(&self, message: impl Into<String>) -> Error {
-        let Shared { config, side, .. } = &*self.shared;
-        Error::new(advertised::CODE, *side, crate::error::Action::Retry, message)
-            .cluster(config.name.clone())
+    fn unusable(&self, message: impl Into<String>) -> Error {
+        Error::new(advertised::CODE, self.side, Action::Retry, message)
+            .cluster(self.config.name.clone())
     }
 }

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use crate::config::resolved::Address;
 use crate::env::Env;
-use crate::error::{Error, Side};
+use crate::error::{Code, Error, Side};
 use crate::wire::api_versions::ApiVersionsResponse;
 use crate::wire::{ApiKey, Request, WireError, frame};
 
@@ -136,6 +136,11 @@ impl Connection {
     /// What the broker offers.
     pub fn offered(&self) -> &ApiVersionsResponse {
         &self.0.offered
+    }
+
+    /// An error at this broker.
+    pub fn error(&self, code: Code, message: impl Into<String>) -> Error {
+        self.0.shared.peer.error(code, message)
     }
 
     /// A failed call as an operator reads it.

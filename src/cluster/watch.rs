@@ -1,0 +1,124 @@
+//! Keeps the map of a cluster fresh. Runs on the control thread; never touches a lane.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch as channel};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{ClusterHandle, Known, Shared};
+use crate::config::resolved;
+use crate::connection::{Connection, Security};
+use crate::env::Env;
+use crate::error::{Code, Error, Side};
+use crate::limits;
+use crate::wire::metadata::MetadataRequest;
+
+/// A metadata answer that is refused: the peer breaks the protocol.
+const REFUSED: Code = Code(26);
+/// Metadata refused by the broker as a whole.
+const NOT_GIVEN: Code = Code(30);
+
+/// Starts to watch a cluster: reads its certificate files, looks at it once, and returns the handle with a map (or with
+/// why there is none yet, in [`ClusterHandle::last_error`]) and the future that looks again every 5 s or when asked.
+///
+/// The future ends when the last handle is gone. Its error is only what this machine's own files are to blame for.
+pub async fn watch(
+    env: Env,
+    cluster: Arc<resolved::Cluster>,
+    side: Side,
+) -> Result<(ClusterHandle, impl Future<Output = ()>), Error> {
+    let security = Security::load(&cluster)?;
+    let shared = Arc::new(Shared { config: cluster, security, side, asked: Notify::new() });
+    let (sender, known) = channel::channel(Known::default());
+    let mut watcher = Watcher { env, shared: shared.clone(), sender, connection: None };
+    let first = watcher.look().await;
+    Ok((ClusterHandle { shared, known }, watcher.run(first)))
+}
+
+struct Watcher {
+    env: Env,
+    shared: Arc<Shared>,
+    sender: channel::Sender<Known>,
+    /// Kept from look to look.
+    connection: Option<Connection>,
+}
+
+impl Watcher {
+    async fn run(mut self, mut last: Result<Duration, ()>) {
+        let mut failures = 0;
+        loop {
+            let wait = async {
+                if let Ok(throttle) = last {
+                    let soonest = Instant::now() + throttle.max(limits::METADATA_INTERVAL_MIN);
+                    let asked = self.shared.asked.notified();
+                    let _ = tokio::time::timeout(limits::METADATA_INTERVAL, asked).await;
+                    sleep_until(soonest).await;
+                } else {
+                    let (base, max) = limits::RECONNECT_BACKOFF;
+                    sleep(self.env.backoff(base, max, failures)).await;
+                }
+            };
+            tokio::select! {
+                () = wait => {}
+                () = self.sender.closed() => return,
+            }
+            failures = if last.is_ok() { 0 } else { failures.saturating_add(1) };
+            last = self.look().await;
+        }
+    }
+
+    /// One look: a new map or an error. How long the broker wants us to wait before the next.
+    async fn look(&mut self) -> Result<Duration, ()> {
+        let known = self.sender.borrow().clone();
+        let error = match self.ask(&known).await {
+            Ok((map, throttle)) => {
+                self.sender.send_if_modified(|state| {
+                    let news = state.error.is_some() || map.generation != state.map.generation;
+                    if news {
+                        *state = Known { map: Arc::new(map), error: None };
+                    }
+                    news
+                });
+                return Ok(throttle);
+            }
+            Err(error) => error,
+        };
+        self.connection = None;
+        self.sender.send_if_modified(|state| {
+            let news = state.error.as_ref() != Some(&error);
+            state.error = Some(error);
+            news
+        });
+        Err(())
+    }
+
+    async fn ask(&mut self, known: &Known) -> Result<(super::ClusterMap, Duration), Error> {
+        let connection = match self.connection.take().filter(|connection| !connection.is_closed()) {
+            Some(connection) => connection,
+            None => self.shared.connect_any(&self.env, &known.map).await?,
+        };
+        connection.require::<MetadataRequest>()?;
+        let answer = connection
+            .call(&MetadataRequest { topics: None }, limits::REQUEST_TIMEOUT)
+            .await
+            .map_err(|error| connection.error_of(&error))?;
+        if answer.error.is_error() {
+            let text = format!("metadata refused: {}", answer.error);
+            return Err(connection.error(NOT_GIVEN, text));
+        }
+        let throttle = throttle(answer.throttle_time_ms);
+        let map = known
+            .map
+            .after(answer)
+            .map_err(|why| connection.error(REFUSED, format!("metadata that cannot be: {why}")))?;
+        self.connection = Some(connection);
+        Ok((map, throttle))
+    }
+}
+
+/// A broker's `throttle_time_ms` as we obey it.
+fn throttle(ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0)).min(limits::THROTTLE_MAX)
+}
