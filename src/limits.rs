@@ -63,3 +63,7 @@ pub const COMMIT_METADATA_CHARS_MAX: usize = 4096;
 pub const MAX_MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
 /// Warnings that a link remembers having told; past it, it may tell one again.
 pub const WARNINGS_REMEMBERED_MAX: usize = 10_000;
+/// A configuration file. The largest that makes sense lists some thousand topics.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Values in a configuration, those that YAML aliases repeat included.
+pub const CONFIG_NODES_MAX: usize = 100_000;
