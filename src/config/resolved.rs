@@ -231,3 +231,14 @@ pub struct Engine {
     /// Bytes of frames, over all lanes.
     pub memory_bytes: usize,
 }
+
+impl Engine {
+    /// What the process takes beside the frames, bytes: code, stacks, TLS states, metadata of some ten thousand
+    /// partitions (design section 11 holds the peak to the budget plus this).
+    pub const FIXED_BYTES: usize = 32 << 20;
+
+    /// The bound that is printed at start and that resident memory stays under (I5).
+    pub fn memory_bound_bytes(&self) -> usize {
+        self.memory_bytes.saturating_add(Self::FIXED_BYTES)
+    }
+}

@@ -1,0 +1,151 @@
+//! `${env:NAME}`, `${env:NAME:-default}`, `${file:PATH}` and `$$` in a scalar that was parsed already: what comes out
+//! is the text of that one field and is never read as YAML again.
+
+use std::path::Path;
+
+use super::Surroundings;
+
+/// Longest file that `${file:..}` or a `*_file` key takes: a token is a few KiB.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// A scalar after its references are resolved.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Expanded {
+    pub(super) text: String,
+    /// The references, as written, in order; with one of them the text must not be shown.
+    pub(super) references: Vec<String>,
+}
+
+/// Why a reference has no value, and what to do.
+pub(super) struct Unresolved {
+    pub(super) what: String,
+    pub(super) fix: String,
+}
+
+fn unresolved(what: impl Into<String>, fix: impl Into<String>) -> Unresolved {
+    Unresolved { what: what.into(), fix: fix.into() }
+}
+
+/// Resolves what a scalar refers to.
+pub(super) fn expand(written: &str, around: &Surroundings<'_>) -> Result<Expanded, Unresolved> {
+    let mut text = String::with_capacity(written.len());
+    let mut references = Vec::new();
+    let mut rest = written;
+    while let Some(at) = rest.find('$') {
+        text.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            text.push('$');
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix('{') {
+            let Some((reference, after)) = after.split_once('}') else {
+                return Err(unresolved(
+                    "`${` without its `}`",
+                    "close it, or write `$$` for a dollar sign",
+                ));
+            };
+            text.push_str(&value_of(reference, around)?);
+            references.push(format!("${{{reference}}}"));
+            rest = after;
+        } else {
+            text.push('$');
+        }
+    }
+    text.push_str(rest);
+    Ok(Expanded { text, references })
+}
+
+fn value_of(reference: &str, around: &Surroundings<'_>) -> Result<String, Unresolved> {
+    match reference.split_once(':') {
+        Some(("env", name)) => {
+            let (name, default) = match name.split_once(":-") {
+                Some((name, default)) => (name, Some(default)),
+                None => (name, None),
+            };
+            // As in a shell, `:-` also stands in for a variable that is set to nothing.
+            match ((around.variable)(name), default) {
+                (Some(value), None) => Ok(value),
+                (Some(value), Some(_)) if !value.is_empty() => Ok(value),
+                (_, Some(default)) => Ok(default.to_owned()),
+                (None, None) => Err(unresolved(
+                    format!("the environment variable {name} is not set"),
+                    format!("set it, or give a default: ${{env:{name}:-value}}"),
+                )),
+            }
+        }
+        Some(("file", path)) => read(&around.directory.join(path)),
+        _ => Err(unresolved(
+            "only `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` are known",
+            "write `$$` for a dollar sign",
+        )),
+    }
+}
+
+/// The content of a secret's file, without the newline that editors leave at its end.
+pub(super) fn read(path: &Path) -> Result<String, Unresolved> {
+    let shown = path.display();
+    let length = std::fs::metadata(path)
+        .map_err(|e| unresolved(format!("{shown} cannot be read: {e}"), "check path and rights"))?
+        .len();
+    if length > FILE_BYTES_MAX {
+        return Err(unresolved(
+            format!("{shown} is {length} bytes long, over {FILE_BYTES_MAX}"),
+            "is this the right file?",
+        ));
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| unresolved(format!("{shown} cannot be read: {e}"), "check path and rights"))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(written: &str) -> Result<String, String> {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("token"), "from-file\n").unwrap();
+        let around = Surroundings {
+            directory: directory.path(),
+            variable: &|name| match name {
+                "SET" => Some("value: [1, 2]".into()),
+                "EMPTY" => Some(String::new()),
+                _ => None,
+            },
+        };
+        expand(written, &around).map(|e| e.text).map_err(|e| e.what)
+    }
+
+    #[test]
+    fn references_become_text_and_nothing_else() {
+        for (written, expected) in [
+            ("plain", "plain"),
+            ("${env:SET}", "value: [1, 2]"),
+            ("a-${env:SET}-b", "a-value: [1, 2]-b"),
+            ("${env:UNSET:-default}", "default"),
+            ("${env:UNSET:-}", ""),
+            ("${env:EMPTY:-default}", "default"),
+            ("${env:EMPTY}", ""),
+            ("${file:token}", "from-file"),
+            ("$$", "$"),
+            ("$${env:SET}", "${env:SET}"),
+            ("cost $5", "cost $5"),
+            ("end$", "end$"),
+        ] {
+            assert_eq!(expanded(written).as_deref(), Ok(expected), "{written}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_value_is_named() {
+        for (written, expected) in [
+            ("${env:UNSET}", "the environment variable UNSET is not set"),
+            ("${file:missing}", "cannot be read"),
+            ("${vault:x}", "only `${env:NAME}`"),
+            ("${env:SET", "`${` without its `}`"),
+        ] {
+            let what = expanded(written).unwrap_err();
+            assert!(what.contains(expected), "{written}: {what}");
+        }
+    }
+}
