@@ -177,6 +177,18 @@ pub const EXPLANATIONS: &[Explanation] = &[
                keystore: `openssl pkcs12 -in keystore.p12 -nodes -out client.pem`.",
     },
     // 030-039 rights
+    Explanation {
+        code: 30,
+        title: "a right is missing",
+        text: "The broker answered with ..._AUTHORIZATION_FAILED; the message names the resource. A broker also says \
+               UNKNOWN_TOPIC_OR_PARTITION for topics that one may not describe.\n\
+               Fix, with the principal that the broker sees (SASL user, or the certificate's distinguished name):\n\
+               source: kafka-acls.sh --bootstrap-server SOURCE --add --allow-principal User:strait --operation Read --operation \
+               Describe --operation DescribeConfigs --topic TOPIC; the same with --operation Read --group strait.LINK\n\
+               target: kafka-acls.sh --bootstrap-server TARGET --add --allow-principal User:strait --operation Write --operation \
+               Read --operation Describe --operation Create --operation Alter --operation DescribeConfigs --operation \
+               AlterConfigs --topic TOPIC; and --operation IdempotentWrite --cluster for brokers before 2.8",
+    },
     // 040-059 topics and links
     // 060-079 engine and mirrors
 ];

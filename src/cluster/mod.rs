@@ -1,6 +1,7 @@
 //! One cluster: its brokers, topics and leaders, kept fresh, and connections to them. Owns what metadata is believed;
 //! never moves data.
 
+pub mod admin;
 mod advertised;
 mod map;
 mod watch;
@@ -12,7 +13,12 @@ use tokio::sync::{Notify, watch as channel};
 use crate::config::resolved::{self, Address};
 use crate::connection::{Connection, Security};
 use crate::env::Env;
-use crate::error::{Action, Error, Side};
+use crate::error::{Action, Code, Error, Side};
+use crate::wire::ErrorCode;
+use crate::wire::find_coordinator::FindCoordinatorRequest;
+
+/// A right is missing.
+const NOT_ALLOWED: Code = Code(30);
 
 pub use map::{Broker, ClusterMap, Partition, Topic};
 pub use watch::watch;
@@ -86,6 +92,35 @@ impl ClusterHandle {
     /// cluster advertises. The error is that of the last bootstrap address.
     pub async fn connect_any(&self, env: &Env) -> Result<Connection, Error> {
         self.shared.connect_any(env, &self.map()).await
+    }
+
+    /// A connection to the coordinator of a group. While there is none (the offsets topic is being made, a broker is
+    /// being replaced) the error is ST-015, to be tried again.
+    pub async fn coordinator(&self, env: &Env, group: &str) -> Result<Connection, Error> {
+        let any = self.connect_any(env).await?;
+        let request = FindCoordinatorRequest { groups: vec![group.to_owned()] };
+        let answer = any.ask(&request).await?;
+        let found = answer.coordinators.into_iter().find(|found| found.group == group);
+        let found = found.ok_or_else(|| {
+            any.error(Code(26), "named no coordinator for the group that was asked about")
+        })?;
+        match found.error {
+            ErrorCode::NONE => {}
+            ErrorCode::GROUP_AUTHORIZATION_FAILED => {
+                let text = format!("GROUP_AUTHORIZATION_FAILED for group {group}");
+                return Err(any.error(NOT_ALLOWED, text).fix(format!(
+                    "kafka-acls.sh --add --allow-principal User:... --operation Read --group {group}"
+                )));
+            }
+            error => {
+                let text = format!("no coordinator for group {group}: {error}");
+                return Err(any.error(Code(15), text));
+            }
+        }
+        let address = advertised::address(&found.host, found.port).ok_or_else(|| {
+            any.error(Code(26), "named a coordinator with no legal host and port")
+        })?;
+        self.shared.connect_to(env, found.id, &address).await
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch as channel};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{ClusterHandle, Known, Shared};
+use super::{ClusterHandle, ClusterMap, Known, NOT_ALLOWED, Shared, admin};
 use crate::config::resolved;
 use crate::connection::{Connection, Security};
 use crate::env::Env;
@@ -17,8 +17,6 @@ use crate::wire::metadata::MetadataRequest;
 
 /// A metadata answer that is refused: the peer breaks the protocol.
 const REFUSED: Code = Code(26);
-/// Metadata refused by the broker as a whole.
-const NOT_GIVEN: Code = Code(30);
 
 /// Starts to watch a cluster: reads its certificate files, looks at it once, and returns the handle with a map (or with
 /// why there is none yet, in [`ClusterHandle::last_error`]) and the future that looks again every 5 s or when asked.
@@ -94,21 +92,17 @@ impl Watcher {
         Err(())
     }
 
-    async fn ask(&mut self, known: &Known) -> Result<(super::ClusterMap, Duration), Error> {
+    async fn ask(&mut self, known: &Known) -> Result<(ClusterMap, Duration), Error> {
         let connection = match self.connection.take().filter(|connection| !connection.is_closed()) {
             Some(connection) => connection,
             None => self.shared.connect_any(&self.env, &known.map).await?,
         };
-        connection.require::<MetadataRequest>()?;
-        let answer = connection
-            .call(&MetadataRequest { topics: None }, limits::REQUEST_TIMEOUT)
-            .await
-            .map_err(|error| connection.error_of(&error))?;
+        let answer = connection.ask(&MetadataRequest { topics: None }).await?;
         if answer.error.is_error() {
             let text = format!("metadata refused: {}", answer.error);
-            return Err(connection.error(NOT_GIVEN, text));
+            return Err(connection.error(NOT_ALLOWED, text));
         }
-        let throttle = throttle(answer.throttle_time_ms);
+        let throttle = admin::throttle(answer.throttle_time_ms);
         let map = known
             .map
             .after(answer)
@@ -116,9 +110,4 @@ impl Watcher {
         self.connection = Some(connection);
         Ok((map, throttle))
     }
-}
-
-/// A broker's `throttle_time_ms` as we obey it.
-fn throttle(ms: i32) -> Duration {
-    Duration::from_millis(u64::try_from(ms).unwrap_or(0)).min(limits::THROTTLE_MAX)
 }

@@ -31,6 +31,7 @@ use tokio::time::Instant;
 use crate::config::resolved::Address;
 use crate::env::Env;
 use crate::error::{Code, Error, Side};
+use crate::limits;
 use crate::wire::api_versions::ApiVersionsResponse;
 use crate::wire::{ApiKey, Request, WireError, frame};
 
@@ -99,7 +100,7 @@ impl fmt::Debug for Connection {
 
 impl Connection {
     /// Resolves and dials a bootstrap address, then TLS, ApiVersions and SASL, all within
-    /// [`CONNECT_TIMEOUT`](crate::limits::CONNECT_TIMEOUT).
+    /// [`CONNECT_TIMEOUT`](limits::CONNECT_TIMEOUT).
     ///
     /// Needs a tokio `LocalRuntime` (or `LocalSet`): the connection's task is spawned there.
     pub async fn open(
@@ -161,12 +162,19 @@ impl Connection {
         call(&self.0.shared, request, version, deadline).await
     }
 
+    /// The same under [`REQUEST_TIMEOUT`](limits::REQUEST_TIMEOUT), with errors as an operator reads them.
+    pub async fn ask<R: Request>(&self, request: &R) -> Result<R::Response, Error> {
+        self.require::<R>()?;
+        let answer = self.call(request, limits::REQUEST_TIMEOUT).await;
+        answer.map_err(|error| self.error_of(&error))
+    }
+
     /// Queues a request at once: the order of calls is the order on the wire. The answer's body, without its header,
     /// comes from the returned future; dropping that does not take the request back.
     ///
     /// `body` is the encoded request body in pieces; those of 512 bytes and more are written by reference. Past
-    /// [`REQUESTS_IN_FLIGHT_MAX`](crate::limits::REQUESTS_IN_FLIGHT_MAX) requests or
-    /// [`CONNECTION_QUEUE_BYTES_MAX`](crate::limits::CONNECTION_QUEUE_BYTES_MAX) queued bytes it is refused with
+    /// [`REQUESTS_IN_FLIGHT_MAX`](limits::REQUESTS_IN_FLIGHT_MAX) requests or
+    /// [`CONNECTION_QUEUE_BYTES_MAX`](limits::CONNECTION_QUEUE_BYTES_MAX) queued bytes it is refused with
     /// [`CallError::Full`]: wait for [`Self::ready`] first.
     pub fn send(
         &self,
