@@ -10,6 +10,7 @@ pub mod codes;
 mod fixture;
 pub mod naming;
 pub mod plan;
+mod reasons;
 pub mod rights;
 pub mod selection;
 pub mod topics;

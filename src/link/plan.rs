@@ -14,16 +14,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::codes;
 use super::naming;
+use super::reasons;
 use super::selection::{self, Verdict};
 use crate::config::resolved::Link;
-use crate::error::{Action, Error, Side};
+use crate::error::Error;
 use crate::limits;
 
 /// A topic must be missing for this long before it counts as deleted: longer than two looks at the metadata, since a
 /// broker that has just started answers from metadata that is behind.
 pub const ABSENCE: Duration = Duration::from_secs(8);
+
+/// Topic names that a message offers for a pattern that matches none.
+const NEAREST_SHOWN: usize = 5;
 
 /// A topic as a cluster's metadata shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +184,7 @@ impl Planner {
                 self.decide(&topic, *seen, &target_name, target, now, &mut plan);
             }
         }
+        self.warn_of_no_match(source, &mut plan);
         self.warn_of_shared_metrics(target, &mut plan);
         plan
     }
@@ -201,12 +205,7 @@ impl Planner {
             }
             let literal = selection::is_literal(&self.link.topics, topic);
             if !literal && naming::is_echo(&self.link, topic) {
-                let why = format!(
-                    "topic {topic} is left out: its name is what the way back from {} makes",
-                    self.link.to.name
-                );
-                let fix = "include it by its very name if it is a topic of its own";
-                self.warn(plan, self.error(codes::ECHO, Side::Source, why).fix(fix));
+                self.warn(plan, reasons::echo(&self.link, topic));
                 continue;
             }
             match naming::target_name(&self.link, topic) {
@@ -214,9 +213,7 @@ impl Planner {
                     plan.selected.insert(topic.clone(), name.into());
                 }
                 Err(why) => {
-                    let error = self
-                        .error(codes::TARGET_NAME, Side::Local, format!("topic {topic} {why}"))
-                        .fix("exclude the topic, or change the link's naming");
+                    let error = reasons::target_name(&self.link, topic, &why);
                     plan.blocked.insert(topic.clone(), error);
                 }
             }
@@ -232,11 +229,9 @@ impl Planner {
         let shared = by_target.into_iter().filter(|(_, topics)| topics.len() > 1);
         for (target, topics) in shared {
             let names = topics.iter().map(|t| &***t).collect::<Vec<_>>().join(", ");
-            let why = format!("{names} would all be called {target} on the target");
-            let fix = "let the naming template hold {topic}, or exclude all but one";
+            let error = reasons::shared_name(&self.link, &names, target);
             for topic in topics {
-                let error = self.error(codes::SHARED_NAME, Side::Local, why.clone()).fix(fix);
-                plan.blocked.insert(topic.clone(), error);
+                plan.blocked.insert(topic.clone(), error.clone());
             }
         }
     }
@@ -298,12 +293,20 @@ impl Planner {
                 let why = match there {
                     _ if entry.broken.is_some() => entry.broken,
                     _ if source_changed => {
-                        Some(self.source_recreated(topic, entry.source_id, seen.id))
+                        Some(reasons::source_recreated(&self.link, topic, entry.source_id, seen.id))
                     }
                     Some(there) if changed(entry.target_id, there.id) => {
-                        Some(self.target_recreated(topic, target_name, entry.target_id, there.id))
+                        Some(reasons::target_recreated(
+                            &self.link,
+                            topic,
+                            target_name,
+                            entry.target_id,
+                            there.id,
+                        ))
                     }
-                    None if target_gone => Some(self.target_gone(topic, target_name)),
+                    None if target_gone => {
+                        Some(reasons::target_gone(&self.link, topic, target_name))
+                    }
                     _ => None,
                 };
                 if let Some(error) = why {
@@ -339,7 +342,9 @@ impl Planner {
         let ours = self.mirrored.contains_key(topic) || self.claimed.contains(topic);
         if there.partitions < seen.partitions {
             if !ours {
-                let error = self.in_the_way(topic, seen, target_name, there);
+                let wanted = (&**topic, seen.partitions);
+                let error =
+                    reasons::in_the_way(&self.link, wanted, (target_name, there.partitions));
                 plan.blocked.insert(topic.clone(), error);
                 return;
             }
@@ -392,6 +397,18 @@ impl Planner {
         self.absent.remove(&(false, topic.clone()));
     }
 
+    /// Include patterns that match nothing: a mistyped one otherwise looks like a link that is up to date.
+    fn warn_of_no_match(&mut self, source: &View, plan: &mut Plan) {
+        let names: Vec<&str> = source.topics.keys().chain(&source.unclear).map(|t| &**t).collect();
+        let missing = selection::unmatched(&self.link.topics, &names);
+        if missing.is_empty() {
+            return;
+        }
+        let near = selection::nearest(&self.link.topics, &names, NEAREST_SHOWN);
+        let any_topic = names.iter().any(|name| !name.starts_with("__"));
+        self.warn(plan, reasons::no_match(&self.link, &missing, &near, any_topic));
+    }
+
     /// Names that Kafka's metrics cannot tell apart. A KRaft target refuses to create the second, which blocks it then.
     fn warn_of_shared_metrics(&mut self, target: &View, plan: &mut Plan) {
         let mut forms: BTreeMap<String, BTreeSet<&Arc<str>>> = BTreeMap::new();
@@ -407,10 +424,7 @@ impl Planner {
             .map(|names| names.iter().map(|name| &***name).collect::<Vec<_>>().join(" and "))
             .collect();
         for names in shared {
-            let why = format!(
-                "topics {names} share their metrics on the target, and a KRaft controller refuses to create the second"
-            );
-            self.warn(plan, self.error(codes::SHARED_METRICS, Side::Target, why));
+            self.warn(plan, reasons::shared_metrics(&self.link, &names));
         }
     }
 
@@ -423,70 +437,11 @@ impl Planner {
             plan.warnings.push(warning);
         }
     }
-
-    fn error(&self, code: crate::error::Code, side: Side, message: String) -> Error {
-        let cluster = if side == Side::Source { &self.link.from } else { &self.link.to };
-        Error::new(code, side, Action::Park, message).cluster(cluster.name.clone())
-    }
-
-    fn in_the_way(&self, topic: &str, seen: Seen, target_name: &str, there: Seen) -> Error {
-        let why = format!(
-            "topic {target_name} on the target has {} partitions, {topic} on the source has {}, and link {} has \
-             never copied to it",
-            there.partitions, seen.partitions, self.link.name
-        );
-        let fix = format!(
-            "if it is meant for this link: kafka-topics.sh --bootstrap-server <{}> --alter --topic {target_name} \
-             --partitions {}; if not: another naming",
-            self.link.to.name, seen.partitions
-        );
-        self.error(codes::IN_THE_WAY, Side::Target, why).fix(fix)
-    }
-
-    fn source_recreated(&self, topic: &str, old: Uuid, new: Uuid) -> Error {
-        let why = format!(
-            "topic {topic} was re-created on the source: the id that was copied is {}, the new one is {}",
-            shown(old),
-            shown(new)
-        );
-        self.error(codes::SOURCE_RECREATED, Side::Source, why).fix(self.forget_position(topic))
-    }
-
-    fn target_recreated(&self, topic: &str, target_name: &str, old: Uuid, new: Uuid) -> Error {
-        let why = format!(
-            "topic {target_name} was re-created on the target: the id that was written is {}, the new one is {}",
-            shown(old),
-            shown(new)
-        );
-        self.error(codes::TARGET_RECREATED, Side::Target, why).fix(self.forget_position(topic))
-    }
-
-    fn target_gone(&self, topic: &str, target_name: &str) -> Error {
-        let why = format!(
-            "topic {target_name} is gone from the target's metadata while it was being written: deleted, or Describe \
-             on it was withdrawn"
-        );
-        self.error(codes::TARGET_GONE, Side::Target, why).fix(self.forget_position(topic))
-    }
-
-    fn forget_position(&self, topic: &str) -> String {
-        format!(
-            "to copy the topic anew from the start: stop the link, delete the target topic, kafka-consumer-groups.sh \
-             --bootstrap-server <{}> --group strait.{} --delete-offsets --topic {topic}, start the link",
-            self.link.from.name, self.link.name
-        )
-    }
 }
 
 /// Whether two ids are known to be of different topics. A broker without topic ids shows nil.
 fn changed(old: Uuid, new: Uuid) -> bool {
     !old.is_nil() && !new.is_nil() && old != new
-}
-
-/// An id as Kafka's tools print it: URL-safe base64 without padding.
-fn shown(id: Uuid) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(id.as_bytes())
 }
 
 #[cfg(test)]

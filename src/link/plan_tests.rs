@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::resolved::Naming;
-use crate::link::fixture;
+use crate::link::{codes, fixture};
 
 /// A clock that is turned by hand.
 fn at(seconds: u64) -> Instant {
@@ -10,6 +10,11 @@ fn at(seconds: u64) -> Instant {
 
 fn id(n: u128) -> Uuid {
     Uuid::from_u128(n)
+}
+
+/// How a message shows an id.
+fn shown(n: u128) -> String {
+    reasons::Shown(id(n)).to_string()
 }
 
 /// `("orders", id, partitions)`.
@@ -207,7 +212,7 @@ fn a_recreated_source_topic_is_stopped_at_once_and_stays_stopped() {
     assert_eq!(ended(&plan), [("orders", 0..2)]);
     assert_eq!(blocked(&plan), [("orders", codes::SOURCE_RECREATED)]);
     let text = plan.blocked["orders"].to_string();
-    assert!(text.contains(&shown(id(1))) && text.contains(&shown(id(2))), "both ids: {text}");
+    assert!(text.contains(&shown(1)) && text.contains(&shown(2)), "both ids: {text}");
     assert!(text.contains("--group strait.east-to-west --delete-offsets"), "{text}");
 
     // A broker that is behind shows the old one again: that does not make it right.
@@ -273,7 +278,7 @@ fn a_recreated_target_topic_is_stopped_and_named() {
     assert_eq!(ended(&plan), [("orders", 0..2)]);
     assert_eq!(blocked(&plan), [("orders", codes::TARGET_RECREATED)]);
     let text = plan.blocked["orders"].to_string();
-    assert!(text.contains(&shown(id(11))) && text.contains(&shown(id(12))), "{text}");
+    assert!(text.contains(&shown(11)) && text.contains(&shown(12)), "{text}");
     assert_eq!(plan.end[0].why, plan.blocked.get("orders").cloned());
 }
 
@@ -344,4 +349,20 @@ fn internal_topics_stay_out() {
     flagged.internal = true;
     let plan = planner.look(&source, &view(&[]), at(0));
     assert!(idle(&plan) && plan.selected.is_empty() && plan.blocked.is_empty());
+}
+
+#[test]
+fn a_pattern_that_matches_nothing_is_told_with_the_nearest_names() {
+    let mut planner = planner(&["orders", "paymnets"]);
+    let source = view(&[("orders", 1, 1), ("payments", 2, 1), ("zzz", 3, 1)]);
+    let plan = planner.look(&source, &view(&[]), at(0));
+    assert_eq!(plan.warnings.len(), 1);
+    let text = plan.warnings[0].to_string();
+    assert_eq!(plan.warnings[0].code, codes::NO_MATCH);
+    assert!(text.contains("no topic of east matches paymnets; nearest: payments"), "{text}");
+    assert!(text.contains("--operation Read --topic paymnets"), "{text}");
+    assert_eq!(plan.create.len(), 1, "the other pattern goes on");
+
+    let nothing = self::planner(&["orders"]).look(&view(&[]), &view(&[]), at(0));
+    assert!(nothing.warnings[0].message.contains("User:ANONYMOUS sees no topic there at all"));
 }

@@ -101,14 +101,16 @@ impl Need {
 
 /// `kafka-acls.sh` with everything that is known filled in.
 pub fn command(cluster: &Cluster, operation: &str, on: On<'_>) -> String {
-    let at = cluster
-        .bootstrap
-        .first()
-        .map_or_else(|| format!("<{}>", cluster.name), ToString::to_string);
     format!(
-        "kafka-acls.sh --bootstrap-server {at} --add --allow-principal \"{}\" --operation {operation} {on}",
+        "kafka-acls.sh --bootstrap-server {} --add --allow-principal \"{}\" --operation {operation} {on}",
+        dialled(cluster),
         principal(cluster)
     )
+}
+
+/// What stands behind `--bootstrap-server` in a command for this cluster.
+pub fn dialled(cluster: &Cluster) -> String {
+    cluster.bootstrap.first().map_or_else(|| format!("<{}>", cluster.name), ToString::to_string)
 }
 
 impl fmt::Display for On<'_> {

@@ -23,6 +23,7 @@ pub struct Setting {
 const NOT_COPIED: &[(&str, &str)] = &[
     ("follower.replication.throttled.replicas", "names brokers of the source"),
     ("leader.replication.throttled.replicas", "names brokers of the source"),
+    // Kafka 4.0 knows this one no longer; 3.9 has it beside the two that replaced it.
     ("message.timestamp.difference.max.ms", JUDGES_PRODUCERS),
     ("message.timestamp.before.max.ms", JUDGES_PRODUCERS),
     ("message.timestamp.after.max.ms", JUDGES_PRODUCERS),
@@ -74,6 +75,8 @@ pub enum Refusal {
     LookAgain,
     /// Ask again soon.
     Soon(Error),
+    /// Ask again at once, without this setting: the target's Kafka does not know it.
+    Without(String),
     /// Only the operator can help; asked again every now and then all the same, so that his cure needs no restart.
     Blocked(Error),
 }
@@ -89,6 +92,11 @@ pub fn refusal(
     code: ErrorCode,
     detail: &str,
 ) -> Refusal {
+    if code == ErrorCode::INVALID_CONFIG
+        && let Some(name) = unknown_setting(detail)
+    {
+        return Refusal::Without(name.to_owned());
+    }
     let verb = match asked {
         Asked::Create => format!("create topic {target} with {partitions} partitions"),
         Asked::Grow => format!("grow topic {target} to {partitions} partitions"),
@@ -137,6 +145,11 @@ pub fn refusal(
         }
         _ => blocked(codes::TOPIC_REFUSED, by_hand),
     }
+}
+
+/// The name in `LogConfig.validateNames`' complaint. Vendors add settings of their own, and Kafka drops old ones.
+fn unknown_setting(detail: &str) -> Option<&str> {
+    detail.strip_prefix("Unknown topic config name: ").filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]
@@ -238,6 +251,21 @@ mod tests {
             assert!(error.message.contains(code.name()), "Kafka's own name: {}", error.message);
             assert!(error.message.contains("the broker's words"), "{}", error.message);
         }
+    }
+
+    #[test]
+    fn a_setting_that_the_target_does_not_know_is_left_out() {
+        let judged = |detail| {
+            let link = fixture::link(&[".*"], &[]);
+            refusal(&link, Asked::Create, "orders", 6, 1, ErrorCode::INVALID_CONFIG, detail)
+        };
+        let without = Refusal::Without("vendor.placement".to_owned());
+        assert_eq!(judged("Unknown topic config name: vendor.placement"), without);
+        assert!(matches!(judged("Unknown topic config name: "), Refusal::Blocked(_)));
+        assert!(matches!(
+            judged("Invalid value -7 for configuration retention.ms"),
+            Refusal::Blocked(_)
+        ));
     }
 
     #[test]

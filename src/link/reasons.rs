@@ -1,0 +1,156 @@
+//! Why a topic is not copied, or what an operator should know of it, in words: one function for each rule of `plan.rs`.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use super::codes;
+use super::rights::{self, Need};
+use crate::config::resolved::Link;
+use crate::error::{Action, Code, Error, Side};
+
+fn error(link: &Link, code: Code, side: Side, message: String) -> Error {
+    let cluster = if side == Side::Source { &link.from } else { &link.to };
+    Error::new(code, side, Action::Park, message).cluster(cluster.name.clone())
+}
+
+/// The link's two clusters are one.
+pub(super) fn same_cluster(link: &Link, cluster_id: &str) -> Error {
+    let why = format!(
+        "{} and {} are one cluster (id {cluster_id}): link {} would copy its own copies for ever",
+        link.from.name, link.to.name, link.name
+    );
+    let mut error = error(link, codes::SAME_CLUSTER, Side::Local, why);
+    error.action = Action::Stop;
+    error.fix("correct `bootstrap` of one of the two")
+}
+
+/// The name on the target cannot be; `why` follows on the topic's name.
+pub(super) fn target_name(link: &Link, topic: &str, why: &str) -> Error {
+    error(link, codes::TARGET_NAME, Side::Local, format!("topic {topic} {why}"))
+        .fix("exclude the topic, or change the link's naming")
+}
+
+/// Several source topics would have one name on the target.
+pub(super) fn shared_name(link: &Link, topics: &str, target: &str) -> Error {
+    let why = format!("{topics} would all be called {target} on the target");
+    error(link, codes::SHARED_NAME, Side::Local, why)
+        .fix("let the naming template hold {topic}, or exclude all but one")
+}
+
+/// Left out: the reverse link's work.
+pub(super) fn echo(link: &Link, topic: &str) -> Error {
+    let why = format!(
+        "topic {topic} is left out: its name is what the way back from {} makes",
+        link.to.name
+    );
+    error(link, codes::ECHO, Side::Source, why)
+        .fix("include it by its very name if it is a topic of its own")
+}
+
+/// Include patterns that match nothing.
+pub(super) fn no_match(link: &Link, patterns: &[&str], near: &[&str], any_topic: bool) -> Error {
+    let from = &link.from;
+    let shown = match near {
+        [] if any_topic => String::new(),
+        [] => format!("; {} sees no topic there at all", rights::principal(from)),
+        near => format!("; nearest: {}", near.join(", ")),
+    };
+    let why = format!("no topic of {} matches {}{shown}", from.name, patterns.join(", "));
+    let fix = format!(
+        "correct the pattern; if the topic is there, it is hidden for want of Describe: {}",
+        Need::ReadSource.grant(link, patterns.first().unwrap_or(&"*"))
+    );
+    error(link, codes::NO_MATCH, Side::Source, why).fix(fix)
+}
+
+/// Names that Kafka's metrics cannot tell apart.
+pub(super) fn shared_metrics(link: &Link, names: &str) -> Error {
+    let why = format!(
+        "topics {names} share their metrics on the target, and a KRaft controller refuses to create the second"
+    );
+    error(link, codes::SHARED_METRICS, Side::Target, why)
+}
+
+/// A smaller topic on the target that the link has never copied to.
+pub(super) fn in_the_way(
+    link: &Link,
+    (topic, wanted): (&str, i32),
+    (target, partitions): (&str, i32),
+) -> Error {
+    let why = format!(
+        "topic {target} on the target has {partitions} partitions, {topic} on the source has {wanted}, and link {} \
+         has never copied to it",
+        link.name
+    );
+    let fix = format!(
+        "if it is meant for this link: kafka-topics.sh --bootstrap-server {} --alter --topic {target} --partitions \
+         {wanted}; if not: another naming",
+        rights::dialled(&link.to)
+    );
+    error(link, codes::IN_THE_WAY, Side::Target, why).fix(fix)
+}
+
+/// The source topic is another one than was copied.
+pub(super) fn source_recreated(link: &Link, topic: &str, old: Uuid, new: Uuid) -> Error {
+    let (old, new) = (Shown(old), Shown(new));
+    let why = format!(
+        "topic {topic} was re-created on the source: the id that was copied is {old}, the new one is {new}"
+    );
+    error(link, codes::SOURCE_RECREATED, Side::Source, why).fix(start_over(link, topic))
+}
+
+/// The target topic is another one than was written.
+pub(super) fn target_recreated(
+    link: &Link,
+    topic: &str,
+    target: &str,
+    old: Uuid,
+    new: Uuid,
+) -> Error {
+    let (old, new) = (Shown(old), Shown(new));
+    let why = format!(
+        "topic {target} was re-created on the target: the id that was written is {old}, the new one is {new}"
+    );
+    error(link, codes::TARGET_RECREATED, Side::Target, why).fix(start_over(link, topic))
+}
+
+/// The target topic went away.
+pub(super) fn target_gone(link: &Link, topic: &str, target: &str) -> Error {
+    let why = format!(
+        "topic {target} is gone from the target's metadata while it was being written: deleted, or Describe on it was \
+         withdrawn"
+    );
+    error(link, codes::TARGET_GONE, Side::Target, why).fix(start_over(link, topic))
+}
+
+fn start_over(link: &Link, topic: &str) -> String {
+    format!(
+        "to copy the topic anew from the start: stop the link, delete the target topic, kafka-consumer-groups.sh \
+         --bootstrap-server {} --group strait.{} --delete-offsets --topic {topic}, start the link",
+        rights::dialled(&link.from),
+        link.name
+    )
+}
+
+/// A topic id as Kafka's tools print it: URL-safe base64 without padding.
+#[derive(Clone, Copy)]
+pub(super) struct Shown(pub(super) Uuid);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use base64::Engine as _;
+        f.write_str(&base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(self.0.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_shown_as_kafkas_tools_do() {
+        // Uuid.METADATA_TOPIC_ID of org.apache.kafka.common is (0, 1).
+        assert_eq!(Shown(Uuid::from_u128(1)).to_string(), "AAAAAAAAAAAAAAAAAAAAAQ");
+    }
+}
