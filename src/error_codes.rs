@@ -182,14 +182,149 @@ pub const EXPLANATIONS: &[Explanation] = &[
         title: "a right is missing",
         text: "The broker answered with ..._AUTHORIZATION_FAILED; the message names the resource. A broker also says \
                UNKNOWN_TOPIC_OR_PARTITION for topics that one may not describe.\n\
-               Fix, with the principal that the broker sees (SASL user, or the certificate's distinguished name):\n\
+               Fix: with the principal that the broker sees (SASL user, or the certificate's distinguished name):\n\
                source: kafka-acls.sh --bootstrap-server SOURCE --add --allow-principal User:strait --operation Read --operation \
                Describe --operation DescribeConfigs --topic TOPIC; the same with --operation Read --group strait.LINK\n\
                target: kafka-acls.sh --bootstrap-server TARGET --add --allow-principal User:strait --operation Write --operation \
                Read --operation Describe --operation Create --operation Alter --operation DescribeConfigs --operation \
                AlterConfigs --topic TOPIC; and --operation IdempotentWrite --cluster for brokers before 2.8",
     },
+    Explanation {
+        code: 31,
+        title: "the settings of a topic cannot be read",
+        text: "On the source they are needed to make a target topic like it, so the topic waits. On the target they tell the \
+               largest batch and the timestamp type; without them a stock broker's defaults are assumed, and a batch that the \
+               target refuses all the same is handled by its error.\n\
+               Fix: grant DescribeConfigs on the topic (the message has the command), or create the target topic by hand.",
+    },
     // 040-059 topics and links
+    Explanation {
+        code: 40,
+        title: "a link from a cluster to itself",
+        text: "Both clusters of the link have the same cluster id. It would read its own copies and copy them again.\n\
+               Fix: one of the two `bootstrap` lists points to the wrong cluster.",
+    },
+    Explanation {
+        code: 41,
+        title: "a pattern matches no topic",
+        text: "Patterns must match the whole name. The nearest names are in the message. A topic that the user may not describe \
+               does not show at all.\n\
+               Fix: correct the pattern, or grant Describe (Read includes it). A topic that is created later is found by itself.",
+    },
+    Explanation {
+        code: 42,
+        title: "a name that the target cannot have",
+        text: "Kafka takes 1 to 249 letters, digits, '.', '_' and '-', and keeps a few names for its brokers.\n\
+               Fix: exclude the topic, or change the link's `naming`.",
+    },
+    Explanation {
+        code: 43,
+        title: "several source topics would have one name on the target",
+        text: "Their records would be mixed in one topic without a way back, so none of them is copied.\n\
+               Fix: a template must hold `{topic}`; or exclude all but one.",
+    },
+    Explanation {
+        code: 44,
+        title: "a topic that the way back makes is left out",
+        text: "Under the link's `naming`, a link in the other direction would have made this name out of a topic of the target. \
+               Copying it would give each cluster a longer name after every round.\n\
+               Fix: none if that is what it is; a topic of its own is copied when `include` holds its very name.",
+    },
+    Explanation {
+        code: 45,
+        title: "topic names that differ only in '.' and '_'",
+        text: "Kafka's metrics write both as '_', and a KRaft controller refuses to create the second (ST-054).\n\
+               Fix: rename one, or use another `naming`.",
+    },
+    Explanation {
+        code: 46,
+        title: "another topic is in the way",
+        text: "The target has a topic of that name with fewer partitions than the source's, and this link has never copied to \
+               it. Adding partitions changes where keys go for everybody who writes to it, and cannot be undone, so it is left \
+               alone.\n\
+               Fix: if it is meant for this link, grow it with the command in the message; if not, use another `naming`.",
+    },
+    Explanation {
+        code: 47,
+        title: "the source topic was re-created",
+        text: "Its name is the same and its topic id is not: other records under old offsets. Nothing of the new topic is \
+               written behind the old one's copy.\n\
+               Fix: to copy the new topic, delete the target topic and the link's offsets of it (the message has the command), \
+               then start the link again.",
+    },
+    Explanation {
+        code: 48,
+        title: "the target topic was re-created",
+        text: "What was copied and committed is gone from the target. Going on would leave a hole.\n\
+               Fix: delete the link's offsets of the topic (the message has the command) to copy it from the start again.",
+    },
+    Explanation {
+        code: 49,
+        title: "the target topic went away",
+        text: "It was deleted while it was being written, or the right to describe it was withdrawn. It is not made again by \
+               itself: it would begin behind what is committed.\n\
+               Fix: grant Describe again, or delete the link's offsets of the topic (the message has the command) to copy it from \
+               the start again.",
+    },
+    Explanation {
+        code: 50,
+        title: "the target's policy refused a topic",
+        text: "POLICY_VIOLATION from `create.topic.policy.class.name`; its words are in the message.\n\
+               Fix: satisfy it (`replication_factor` of the link is the usual cause), or create the topic by hand. It is asked for \
+               again every 30 s.",
+    },
+    Explanation {
+        code: 51,
+        title: "the target has too few brokers for the replication factor",
+        text: "INVALID_REPLICATION_FACTOR.\n\
+               Fix: set `replication_factor` of the link to the number of the target's brokers or less. Without it the target's \
+               `default.replication.factor` counts.",
+    },
+    Explanation {
+        code: 52,
+        title: "the target refused the number of partitions",
+        text: "INVALID_PARTITIONS: a limit of the target's.\n\
+               Fix: create the topic by hand with the number of partitions that the source's has.",
+    },
+    Explanation {
+        code: 53,
+        title: "the target does not take a setting of the topic",
+        text: "INVALID_CONFIG. A setting that the target's Kafka does not know is left out, with a warning; one whose value it \
+               refuses stops the topic.\n\
+               Fix: correct the setting on the source topic, or create the target topic by hand without it.",
+    },
+    Explanation {
+        code: 54,
+        title: "the target refused a topic",
+        text: "Its own words are in the message; most often a name that differs from another topic's only in '.' and '_'.\n\
+               Fix: exclude the topic, change the link's `naming`, or create the topic by hand.",
+    },
+    Explanation {
+        code: 55,
+        title: "the target cannot make or grow a topic now",
+        text: "No controller, a timeout, a quota, or partitions being moved. It is asked for again by itself.\n\
+               Fix: none, unless it lasts: then look at the target's controller.",
+    },
+    Explanation {
+        code: 56,
+        title: "the target puts its own times on records",
+        text: "The target topic has `message.timestamp.type=LogAppendTime`, so the copies cannot have the times of the \
+               originals.\n\
+               Fix: set it to CreateTime on the target topic (the message has the command). Topics that Strait makes have it.",
+    },
+    Explanation {
+        code: 57,
+        title: "the target compacts what the source does not",
+        text: "Records without a key are refused by a compacted topic, and older records of a key disappear from it.\n\
+               Fix: set `cleanup.policy` of the target topic as on the source, or use another `naming`.",
+    },
+    Explanation {
+        code: 58,
+        title: "the link's position cannot be read",
+        text: "The coordinator of the group `strait.<link>` on the source answered with the error in the message. It is asked \
+               again by itself.\n\
+               Fix: none while brokers restart; if it lasts, look at the state of `__consumer_offsets`.",
+    },
     // 060-079 engine and mirrors
 ];
 

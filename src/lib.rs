@@ -1,7 +1,7 @@
 //! Strait copies Kafka topics from one cluster to another over TLS, batch bytes untouched.
 #![allow(missing_docs, reason = "skeleton")]
-pub mod cluster;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod connection;
 pub mod engine;

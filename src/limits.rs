@@ -67,3 +67,11 @@ pub const WARNINGS_REMEMBERED_MAX: usize = 10_000;
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Values in a configuration, those that YAML aliases repeat included.
 pub const CONFIG_NODES_MAX: usize = 100_000;
+/// Topics in one administrative request: an answer with all settings of a topic is about 4 KiB.
+pub const TOPICS_PER_ADMIN_REQUEST_MAX: usize = 100;
+/// How often the target topics' settings are read again.
+pub const TARGET_FACTS_REFRESH: Duration = Duration::from_secs(60);
+/// When a topic that the target refused is asked for again: a cure needs no restart.
+pub const REFUSED_TOPIC_RETRY: Duration = Duration::from_secs(30);
+/// When a topic that was made must have shown in the metadata.
+pub const CREATED_TOPIC_LOOK: Duration = Duration::from_secs(5);

@@ -5,12 +5,17 @@
 //!
 //! The deciding half is [`plan`]: two views of clusters in, actions out, no clock and no socket.
 
+mod calls;
 pub mod codes;
 #[cfg(test)]
 mod fixture;
+mod hands;
 pub mod naming;
 pub mod plan;
 mod reasons;
 pub mod rights;
 pub mod selection;
+mod task;
 pub mod topics;
+
+pub use task::{Context, run};

@@ -8,6 +8,7 @@ use super::codes;
 use super::rights::{self, Need};
 use crate::config::resolved::Link;
 use crate::error::{Action, Code, Error, Side};
+use crate::wire::ErrorCode;
 
 fn error(link: &Link, code: Code, side: Side, message: String) -> Error {
     let cluster = if side == Side::Source { &link.from } else { &link.to };
@@ -122,6 +123,73 @@ pub(super) fn target_gone(link: &Link, topic: &str, target: &str) -> Error {
          withdrawn"
     );
     error(link, codes::TARGET_GONE, Side::Target, why).fix(start_over(link, topic))
+}
+
+/// The settings of a source topic cannot be read, so its mirror cannot be made like it.
+pub(super) fn source_settings(link: &Link, topic: &str, code: ErrorCode) -> Error {
+    let why = format!(
+        "the settings of topic {topic} cannot be read, so {} gets no topic like it: {code}",
+        link.to.name
+    );
+    let mut error = error(link, codes::SETTINGS_UNKNOWN, Side::Source, why);
+    error.action = Action::Retry;
+    if code == ErrorCode::TOPIC_AUTHORIZATION_FAILED {
+        error.code = codes::NOT_ALLOWED;
+        error.fix = Need::DescribeSourceSettings.grant(link, topic);
+    }
+    error
+}
+
+/// The settings of a target topic cannot be read.
+pub(super) fn settings_unknown(link: &Link, target: &str, code: ErrorCode) -> Error {
+    let why = format!(
+        "the settings of topic {target} on the target cannot be read ({code}): a stock broker's are assumed"
+    );
+    let error = error(link, codes::SETTINGS_UNKNOWN, Side::Target, why);
+    if code == ErrorCode::TOPIC_AUTHORIZATION_FAILED {
+        return error.fix(Need::DescribeTargetSettings.grant(link, target));
+    }
+    error
+}
+
+/// A target topic is there and never shows in the metadata.
+pub(super) fn hidden(link: &Link, target: &str) -> Error {
+    let why = format!(
+        "topic {target} exists on the target and is hidden from {}",
+        rights::principal(&link.to)
+    );
+    let mut error = error(link, codes::NOT_ALLOWED, Side::Target, why);
+    error.action = Action::Retry;
+    error.fix(Need::WriteTarget.grant(link, target))
+}
+
+/// The target's Kafka knows no such setting.
+pub(super) fn unknown_setting(link: &Link, target: &str, setting: &str) -> Error {
+    let why =
+        format!("topic {target} is made without {setting}, which the target's Kafka does not know");
+    error(link, codes::TOPIC_CONFIG, Side::Target, why)
+}
+
+/// The target puts its own times on records.
+pub(super) fn append_time(link: &Link, target: &str) -> Error {
+    let why = format!(
+        "topic {target} on the target has message.timestamp.type=LogAppendTime: records get the time of their copying"
+    );
+    error(link, codes::APPEND_TIME, Side::Target, why).fix(format!(
+        "kafka-configs.sh --bootstrap-server {} --alter --topic {target} --add-config \
+         message.timestamp.type=CreateTime",
+        rights::dialled(&link.to)
+    ))
+}
+
+/// The target compacts what the source does not.
+pub(super) fn compacted(link: &Link, target: &str) -> Error {
+    let why = format!(
+        "topic {target} is compacted on the target and not on the source: records without a key are refused there, and \
+         older ones of a key disappear"
+    );
+    error(link, codes::COMPACTED, Side::Target, why)
+        .fix(format!("set cleanup.policy of {target} as on the source, or choose another naming"))
 }
 
 fn start_over(link: &Link, topic: &str) -> String {

@@ -1,6 +1,7 @@
 //! Target topics: with which settings they are made, and what a refusal means. Pure; the calls are in `task.rs`.
 
 use crate::config::resolved::Link;
+use crate::engine::spec::TargetFacts;
 use crate::error::{Action, Code, Error, Side};
 use crate::wire::error_code::ErrorCode;
 
@@ -57,6 +58,31 @@ pub fn settings_for_target(source: &[Setting]) -> Vec<(String, String)> {
         .filter_map(|setting| Some((setting.name.clone(), setting.value.clone()?)));
     let own_times = ("message.timestamp.type".to_owned(), "CreateTime".to_owned());
     copied.chain([own_times]).collect()
+}
+
+/// The value of a setting, if it is among these and has one.
+pub fn value<'a>(settings: &'a [Setting], name: &str) -> Option<&'a str> {
+    settings.iter().find(|setting| setting.name == name)?.value.as_deref()
+}
+
+/// Whether a topic with these settings is compacted, alone or together with deletion.
+pub fn is_compacted(settings: &[Setting]) -> bool {
+    let policies = value(settings, "cleanup.policy").unwrap_or_default();
+    policies.split(',').any(|policy| policy.trim() == "compact")
+}
+
+/// Takes over what a target topic's settings say; what they leave out stays as it was.
+pub fn note_facts(facts: &TargetFacts, settings: &[Setting]) {
+    let max_message_bytes =
+        value(settings, "max.message.bytes").and_then(|bytes| bytes.parse().ok());
+    let log_append_time =
+        value(settings, "message.timestamp.type").map(|kind| kind == "LogAppendTime");
+    let compacted = value(settings, "cleanup.policy").map(|_| is_compacted(settings));
+    facts.set_topic(
+        max_message_bytes.unwrap_or_else(|| facts.max_message_bytes()),
+        log_append_time.unwrap_or_else(|| facts.log_append_time()),
+        compacted.unwrap_or_else(|| facts.compacted()),
+    );
 }
 
 /// What was asked of the target.
@@ -204,6 +230,27 @@ mod tests {
         let source = [setting("message.timestamp.type", "LogAppendTime", true)];
         let types: Vec<_> = settings_for_target(&source);
         assert_eq!(types, [("message.timestamp.type".to_owned(), "CreateTime".to_owned())]);
+    }
+
+    #[test]
+    fn facts_come_from_the_settings_and_stay_where_they_are_silent() {
+        let facts = TargetFacts::default();
+        let told = [
+            setting("max.message.bytes", "2097152", true),
+            setting("message.timestamp.type", "LogAppendTime", false),
+            setting("cleanup.policy", "delete, compact", true),
+        ];
+        note_facts(&facts, &told);
+        let read = || (facts.max_message_bytes(), facts.log_append_time(), facts.compacted());
+        assert_eq!(read(), (2_097_152, true, true));
+        note_facts(&facts, &[setting("max.message.bytes", "not a number", true)]);
+        assert_eq!(read(), (2_097_152, true, true));
+        let told = [
+            setting("cleanup.policy", "delete", true),
+            setting("message.timestamp.type", "CreateTime", false),
+        ];
+        note_facts(&facts, &told);
+        assert_eq!(read(), (2_097_152, false, false));
     }
 
     fn judged(asked: Asked, code: ErrorCode) -> Refusal {

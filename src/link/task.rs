@@ -1,0 +1,222 @@
+//! The task of one link: look at both clusters, decide (`plan.rs`), carry out, tell; until it is dropped.
+//!
+//! Runs on the control thread. Nothing here is on the data path: while the target's controller takes its time, the lanes
+//! go on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+
+use tokio::time::{Instant, sleep_until};
+use tracing::{error, info, warn};
+
+use super::hands::Hands;
+use super::plan::{Plan, Planner, Seen, View};
+use super::reasons;
+use crate::cluster::{ClusterHandle, ClusterMap};
+use crate::config::resolved::Link;
+use crate::engine::spec::{MirrorId, Mirrors};
+use crate::engine::stats::LinkEntry;
+use crate::env::Env;
+use crate::error::Error;
+use crate::limits;
+
+/// What a link's task works with.
+pub struct Context<M> {
+    /// Clock and network.
+    pub env: Env,
+    /// The link.
+    pub link: Arc<Link>,
+    /// Where it tells how it fares.
+    pub entry: Arc<LinkEntry>,
+    /// Read from.
+    pub source: ClusterHandle,
+    /// Written to.
+    pub target: ClusterHandle,
+    /// Where its mirrors are put.
+    pub mirrors: M,
+}
+
+/// Keeps the mirrors of a link as they should be. Returns only the error that makes the link impossible; drop it to end
+/// it (its mirrors stay).
+pub async fn run<M: Mirrors>(context: Context<M>) -> Error {
+    let Context { env, link, entry, source, target, mirrors } = context;
+    let mut task = Task {
+        hands: Hands::new(env.clone(), link.clone(), source.clone(), target.clone()),
+        clusters: Clusters { source, target },
+        env,
+        link,
+        entry,
+        mirrors,
+    };
+    match task.first_look().await {
+        Ok(claimed) => {
+            let planner = Planner::new(task.link.clone(), claimed);
+            task.keep(planner).await
+        }
+        Err(error) => {
+            error!(link = %task.link.name, "{error}");
+            task.tell_error(Some(error.clone()));
+            error
+        }
+    }
+}
+
+struct Task<M> {
+    env: Env,
+    link: Arc<Link>,
+    entry: Arc<LinkEntry>,
+    clusters: Clusters,
+    hands: Hands,
+    mirrors: M,
+}
+
+struct Clusters {
+    source: ClusterHandle,
+    target: ClusterHandle,
+}
+
+impl Clusters {
+    /// Why one of the two cannot be asked now.
+    fn error(&self) -> Option<Error> {
+        self.source.last_error().or_else(|| self.target.last_error())
+    }
+
+    fn both_known(&self) -> bool {
+        self.source.map().generation > 0 && self.target.map().generation > 0
+    }
+
+    async fn changed(&mut self) {
+        tokio::select! {
+            () = self.source.changed() => (),
+            () = self.target.changed() => (),
+        }
+    }
+}
+
+impl<M: Mirrors> Task<M> {
+    /// Waits for both clusters, makes sure that they are two, and finds out which topics the link holds a position of.
+    async fn first_look(&mut self) -> Result<BTreeSet<Arc<str>>, Error> {
+        while !self.clusters.both_known() {
+            self.tell_error(self.clusters.error());
+            self.clusters.changed().await;
+        }
+        let ids = (self.clusters.source.map(), self.clusters.target.map());
+        if let (Some(source), Some(target)) = (&ids.0.cluster_id, &ids.1.cluster_id)
+            && source == target
+        {
+            return Err(reasons::same_cluster(&self.link, source));
+        }
+        let mut attempt = 0;
+        loop {
+            match self.hands.source().positions(&self.link).await {
+                Ok(topics) => return Ok(topics),
+                Err(error) => {
+                    warn!(link = %self.link.name, "{error}");
+                    self.tell_error(Some(error));
+                    let (base, max) = limits::RECONNECT_BACKOFF;
+                    tokio::time::sleep(self.env.backoff(base, max, attempt)).await;
+                    attempt += 1;
+                }
+            }
+        }
+    }
+
+    async fn keep(mut self, mut planner: Planner) -> Error {
+        loop {
+            let unreachable = self.clusters.error();
+            // Views that are known to be old decide nothing; the lanes go on by themselves.
+            if unreachable.is_none() {
+                let source = view(&self.clusters.source.map());
+                let target = view(&self.clusters.target.map());
+                let plan = planner.look(&source, &target, self.env.now());
+                self.carry_out(plan, &mut planner).await;
+                self.entry.discovered.store(true, Relaxed);
+            }
+            self.tell_error(unreachable);
+            let now = self.env.now();
+            let due = self.hands.due();
+            self.wait(planner.next_look(now).map_or(due, |look| look.min(due))).await;
+        }
+    }
+
+    async fn wait(&mut self, due: Instant) {
+        tokio::select! {
+            () = self.clusters.changed() => (),
+            () = sleep_until(due) => (),
+        }
+    }
+
+    /// In the plan's order: what must end first, what runs next, and the target's controller last, since it may be slow.
+    async fn carry_out(&mut self, plan: Plan, planner: &mut Planner) {
+        for warning in &plan.warnings {
+            warn!(link = %self.link.name, "{warning}");
+        }
+        for end in &plan.end {
+            if end.why.is_none() {
+                info!(link = %self.link.name, topic = %end.topic,
+                    "gone from the source's metadata: its mirrors end, the target's topic stays");
+            }
+            for partition in end.partitions.clone() {
+                self.mirrors.remove(&self.id(&end.topic, partition));
+            }
+        }
+        let specs = self.hands.specs(&plan.begin).await;
+        for begin in &plan.begin {
+            info!(link = %self.link.name, topic = %begin.topic, target = %begin.target,
+                partitions = ?begin.partitions, "mirrors begin");
+        }
+        for spec in specs {
+            self.mirrors.add(spec);
+        }
+        self.hands.keep_facts(&plan.selected).await;
+        for topic in self.hands.create(&plan.create).await {
+            planner.created(&topic);
+        }
+        self.hands.grow(&plan.grow).await;
+        let grown = plan.grow.iter().map(|g| &g.topic);
+        self.hands.forget_all_but(plan.create.iter().map(|c| &c.topic).chain(grown));
+        let mut blocked = plan.blocked;
+        blocked.extend(self.hands.refusals().map(|(topic, error)| (topic.clone(), error.clone())));
+        self.tell_blocked(blocked);
+    }
+
+    fn id(&self, topic: &Arc<str>, partition: i32) -> MirrorId {
+        MirrorId { link: self.link.name.as_str().into(), topic: topic.clone(), partition }
+    }
+
+    fn tell_error(&self, error: Option<Error>) {
+        *self.entry.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    /// Publishes what is blocked, and logs what is new of it and what is over.
+    fn tell_blocked(&self, blocked: BTreeMap<Arc<str>, Error>) {
+        let blocked: BTreeMap<String, Error> =
+            blocked.into_iter().map(|(topic, error)| (topic.to_string(), error)).collect();
+        let mut told = self.entry.blocked_topics.lock().unwrap_or_else(PoisonError::into_inner);
+        for (topic, error) in &blocked {
+            if told.get(topic).is_none_or(|before| before != error) {
+                error!(link = %self.link.name, %topic, "{error}");
+            }
+        }
+        for topic in told.keys().filter(|topic| !blocked.contains_key(*topic)) {
+            info!(link = %self.link.name, %topic, "no longer blocked");
+        }
+        *told = blocked;
+    }
+}
+
+/// What the planner needs of a map.
+fn view(map: &ClusterMap) -> View {
+    let mut view = View::default();
+    for (name, topic) in &map.topics {
+        let name: Arc<str> = name.as_str().into();
+        let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+        if topic.error.is_error() || partitions == 0 {
+            view.unclear.insert(name);
+        } else {
+            view.topics.insert(name, Seen { id: topic.id, internal: topic.internal, partitions });
+        }
+    }
+    view
+}
