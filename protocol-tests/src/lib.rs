@@ -1,1 +1,26 @@
+//! The test kit: real Kafka clusters, Kafka's own client and librdkafka as readers and writers, a raw client for
+//! crafted batches, a faulty network, certificates, and the real `strait` process.
+//!
+//! It owns everything that a suite in `tests/it` needs from the outside world. It never imports the code under test to
+//! judge it: batches are crafted and parsed here by code of its own, and the reader of record is Kafka's.
+//! Nothing sleeps to wait for an outcome; everything waits for a condition ([`wait`]).
+//!
+//! `./protocol-tests/run` fetches what the kit starts (Kafka's jars, librdkafka) into `protocol-tests/.lab`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a failure of the kit fails the test, and the kit is the real world that env.rs stands for"
+)]
 
+pub mod agent;
+pub mod certs;
+pub mod chaos;
+pub mod compare;
+pub mod copying;
+pub mod lab;
+pub mod ports;
+pub mod process;
+pub mod raw;
+pub mod strait;
+pub mod wait;

@@ -1,0 +1,353 @@
+//! The real `strait` process, with a configuration of the test's and all that it says of itself.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::lab::{Cluster, Listener, PASSWORD};
+use crate::ports;
+use crate::process::{Guarded, Usage, tail, usage};
+use crate::wait::wait_for;
+
+/// The binary beside the test executable.
+///
+/// Panics if there is none or if it is older than the sources: cargo does not build another package's binary for a test.
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let binary = test.parent().and_then(Path::parent).unwrap().join("strait");
+    let built = fs::metadata(&binary).and_then(|meta| meta.modified());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let changed = newest(&root.join("src"));
+    assert!(
+        built.is_ok_and(|built| built >= changed),
+        "{} is missing or older than src/: run `cargo build -p strait`, or ./protocol-tests/run",
+        binary.display(),
+    );
+    binary
+}
+
+fn newest(folder: &Path) -> SystemTime {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let times = entries.map(|entry| match entry.file_type().unwrap().is_dir() {
+        true => newest(&entry.path()),
+        false => entry.metadata().unwrap().modified().unwrap(),
+    });
+    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// A cluster's entry of a configuration, YAML in flow style.
+pub fn cluster_yaml(cluster: &Cluster, listener: Listener) -> String {
+    let bootstrap: Vec<String> =
+        cluster.bootstrap(listener).split(',').map(|address| format!("\"{address}\"")).collect();
+    let mut yaml = format!("{{ bootstrap: [{}]", bootstrap.join(", "));
+    if listener.protocol().ends_with("SSL") {
+        let ca = cluster.authority.ca();
+        write!(yaml, ", tls: {{ ca: \"{}\"", ca.display()).unwrap();
+        if listener == Listener::MutualTls {
+            let leaf = cluster.authority.client("strait");
+            let (cert, key) = (leaf.cert.display(), leaf.key.display());
+            write!(yaml, ", cert: \"{cert}\", key: \"{key}\"").unwrap();
+        }
+        yaml.push_str(" }");
+    }
+    if listener.protocol().starts_with("SASL") {
+        write!(yaml, ", sasl: {}", sasl_yaml("SCRAM-SHA-512", "strait", PASSWORD)).unwrap();
+    }
+    yaml + " }"
+}
+
+/// A `sasl` entry.
+pub fn sasl_yaml(mechanism: &str, user: &str, password: &str) -> String {
+    format!("{{ mechanism: {mechanism}, username: {user}, password: \"{password}\" }}")
+}
+
+/// A configuration with one link from `source` to `target`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The link's name; tests that share clusters need names of their own, for it names the group.
+    pub name: String,
+    /// The source cluster's entry.
+    pub source: String,
+    /// The target cluster's entry.
+    pub target: String,
+    /// Anchored patterns.
+    pub include: Vec<String>,
+    /// Further keys of the link, each a whole line.
+    pub link: Vec<String>,
+    /// Further top-level lines.
+    pub top: Vec<String>,
+}
+
+impl Config {
+    /// Copies topics between two clusters of the lab; Strait creates them with one replica.
+    pub fn new(
+        name: &str,
+        source: (&Cluster, Listener),
+        target: (&Cluster, Listener),
+        include: &[&str],
+    ) -> Self {
+        Self {
+            name: name.into(),
+            source: cluster_yaml(source.0, source.1),
+            target: cluster_yaml(target.0, target.1),
+            include: include.iter().map(ToString::to_string).collect(),
+            link: vec!["start: earliest".into()],
+            top: Vec::new(),
+        }
+    }
+
+    /// With another line for the link.
+    #[must_use]
+    pub fn link(mut self, line: &str) -> Self {
+        self.link.push(line.into());
+        self
+    }
+
+    /// With another top-level line.
+    #[must_use]
+    pub fn top(mut self, line: &str) -> Self {
+        self.top.push(line.into());
+        self
+    }
+
+    /// The link's consumer group on the source.
+    pub fn group(&self) -> String {
+        format!("strait.{}", self.name)
+    }
+
+    /// The file's text.
+    pub fn yaml(&self, telemetry: u16) -> String {
+        let include: Vec<String> = self.include.iter().map(|topic| format!("'{topic}'")).collect();
+        let mut yaml = format!(
+            "version: 1\nclusters:\n  source: {}\n  target: {}\nlinks:\n  {}:\n    from: source\n    \
+             to: target\n    topics: {{ include: [{}] }}\n",
+            self.source,
+            self.target,
+            self.name,
+            include.join(", ")
+        );
+        for line in &self.link {
+            writeln!(yaml, "    {line}").unwrap();
+        }
+        writeln!(yaml, "telemetry: {{ listen: \"127.0.0.1:{telemetry}\" }}").unwrap();
+        for line in &self.top {
+            writeln!(yaml, "{line}").unwrap();
+        }
+        yaml
+    }
+}
+
+/// What a finished command left.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Exit code.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+/// Runs `strait` with a configuration file of this text and waits for its end.
+#[track_caller]
+pub fn run(yaml: &str, arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("strait.yaml");
+    fs::write(&file, yaml).unwrap();
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "120"]).arg(binary()).args(arguments);
+    let output = command.arg("-c").arg(&file).current_dir(folder.path()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let code = output.status.code().unwrap_or(-1);
+    assert!(code != 124, "strait {arguments:?} did not end in 120 s: {}", text(output.stderr));
+    Output { code, out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// A running `strait run`.
+#[derive(Debug)]
+pub struct Strait {
+    process: Guarded,
+    folder: TempDir,
+    telemetry: u16,
+    lives: u32,
+    allowed: Vec<String>,
+}
+
+impl Strait {
+    /// Starts it; returns when telemetry answers.
+    #[track_caller]
+    pub fn start(config: &Config) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    /// The same with more arguments after `run`.
+    #[track_caller]
+    pub fn start_with(config: &Config, arguments: &[&str]) -> Self {
+        let telemetry = ports::free();
+        let folder = tempfile::Builder::new().prefix("strait-run-").tempdir().unwrap();
+        fs::write(folder.path().join("strait.yaml"), config.yaml(telemetry)).unwrap();
+        let process = Self::spawn(folder.path(), arguments);
+        let allowed = Vec::new();
+        let mut strait = Self { process, folder, telemetry, lives: 1, allowed };
+        strait.wait_answering();
+        strait
+    }
+
+    fn spawn(folder: &Path, arguments: &[&str]) -> Guarded {
+        let mut command = vec![binary().display().to_string(), "run".into()];
+        command.extend(["-c".into(), folder.join("strait.yaml").display().to_string()]);
+        command.extend(arguments.iter().map(ToString::to_string));
+        Guarded::start(&command, &folder.join("log"), &[("RUST_BACKTRACE", "1")])
+    }
+
+    #[track_caller]
+    fn wait_answering(&mut self) {
+        wait_for("telemetry", 30, || {
+            if let Some(code) = self.process.exit_code() {
+                panic!("strait ended with {code}:\n{}", self.log());
+            }
+            self.get("/healthz").map_err(|error| error.to_string())
+        });
+    }
+
+    /// Kills it without warning and starts it again with the same configuration.
+    #[track_caller]
+    pub fn kill_and_restart(&mut self) {
+        self.process.kill();
+        self.restart();
+    }
+
+    /// Starts it again after its end.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.process = Self::spawn(self.folder.path(), &[]);
+        self.lives += 1;
+        self.wait_answering();
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// SIGTERM; gives the exit code and the time it took.
+    #[track_caller]
+    pub fn terminate(&mut self) -> (i32, Duration) {
+        let start = std::time::Instant::now();
+        self.process.signal("TERM");
+        (self.process.wait(60), start.elapsed())
+    }
+
+    /// Waits for its own end (`--until-caught-up`).
+    #[track_caller]
+    pub fn wait(&mut self, seconds: u64) -> i32 {
+        wait_for("end of strait", seconds, || match self.process.exit_code() {
+            Some(code) => Ok(code),
+            None => Err(format!("it runs; log:\n{}", tail(&self.log_file(), 20))),
+        })
+    }
+
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
+    /// What it uses.
+    pub fn usage(&self) -> Usage {
+        usage(self.process.pid)
+    }
+
+    /// Whether it ended, and how.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.process.exit_code()
+    }
+
+    /// A GET on the telemetry listener: status and body.
+    pub fn get(&self, path: &str) -> std::io::Result<(u16, String)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.telemetry))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+        Ok((code, body.to_owned()))
+    }
+
+    /// `/status`.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        let (code, body) = self.get("/status").unwrap();
+        assert_eq!(code, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// The sum over a metric's series whose labels contain all of `labels` (such as `topic="a"`).
+    #[track_caller]
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let (_, body) = self.get("/metrics").unwrap();
+        let is = |line: &&str| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        };
+        body.lines()
+            .filter(is)
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
+    }
+
+    /// Everything that it wrote, over all its lives.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// Declares that lines of the log with this text may be warnings or errors.
+    pub fn expect_in_log(&mut self, text: &str) {
+        self.allowed.push(text.into());
+    }
+
+    /// Warnings and errors that no test declared, and panics, which nobody may declare.
+    pub fn undeclared(&self) -> Vec<String> {
+        let log = self.log();
+        let bad = |line: &&str| {
+            let panicked = line.contains("panicked at");
+            let level = ["WARN", "ERROR"].iter().any(|level| line.contains(level));
+            panicked || (level && !self.allowed.iter().any(|text| line.contains(text)))
+        };
+        log.lines().filter(bad).map(String::from).collect()
+    }
+
+    /// Panics if the log holds an undeclared warning, a panic, or the canary password. Every suite ends with it.
+    #[track_caller]
+    pub fn assert_clean_log(&self) {
+        let undeclared = self.undeclared();
+        assert!(undeclared.is_empty(), "undeclared in the log:\n{}", undeclared.join("\n"));
+        assert!(!self.log().contains(PASSWORD), "the password is in the log");
+    }
+}
+
+impl Drop for Strait {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "--- strait, life {}, last lines:\n{}",
+                self.lives,
+                tail(&self.log_file(), 40)
+            );
+            if let Ok((_, status)) = self.get("/status") {
+                eprintln!("--- status: {}", status.chars().take(4000).collect::<String>());
+            }
+        }
+    }
+}

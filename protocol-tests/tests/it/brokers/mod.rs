@@ -1,0 +1,6 @@
+//! Suites on real Kafka.
+
+mod copy;
+mod kit;
+mod parity;
+mod poison;
