@@ -75,3 +75,5 @@ pub const TARGET_FACTS_REFRESH: Duration = Duration::from_secs(60);
 pub const REFUSED_TOPIC_RETRY: Duration = Duration::from_secs(30);
 /// When a topic that was made must have shown in the metadata.
 pub const CREATED_TOPIC_LOOK: Duration = Duration::from_secs(5);
+/// How long a cluster may be out of reach of the control plane before the link is said to have failed.
+pub const UNREACHABLE_TOLD: Duration = Duration::from_secs(5);

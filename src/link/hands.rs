@@ -112,8 +112,8 @@ impl Hands {
             .filter(|(_, target)| self.facts.contains_key(*target))
             .map(|(topic, target)| (topic.clone(), target.clone()))
             .collect();
-        self.read_facts(&known).await;
         self.facts_due = self.env.now() + limits::TARGET_FACTS_REFRESH;
+        self.read_facts(&known).await;
     }
 
     /// Reads the facts of target topics, given as (source topic, target topic). What cannot be read stays as it was: a
@@ -122,7 +122,11 @@ impl Hands {
         let targets = topics.iter().map(|(_, target)| target);
         let mut settings = match self.target.settings(targets, Some(FACT_KEYS)).await {
             Ok(settings) => settings,
-            Err(error) => return self.tell(&error),
+            Err(error) => {
+                self.tell(&error);
+                self.facts_due = self.env.now() + limits::CREATED_TOPIC_LOOK;
+                return;
+            }
         };
         let expiration_ms = self.producer_expiration_ms().await;
         let mut compacted = Vec::new();
@@ -187,6 +191,8 @@ impl Hands {
         let due: Vec<&Create> = wanted.iter().filter(|c| self.is_due(&c.topic, now)).collect();
         let mut made = Vec::new();
         for some in due.chunks(limits::TOPICS_PER_ADMIN_REQUEST_MAX) {
+            // An answer that leaves a topic out must not make us ask without end.
+            some.iter().for_each(|c| self.ask(&c.topic));
             let settings = match self.source.settings(some.iter().map(|c| &c.topic), None).await {
                 Ok(settings) => settings,
                 Err(error) => {
@@ -200,7 +206,10 @@ impl Hands {
                     Some(Ok(settings)) => ask.push(self.new_topic(c, settings)),
                     Some(Err(code)) => {
                         let error = reasons::source_settings(&self.link, &c.topic, *code);
-                        self.later(&c.topic, error);
+                        match code.is_retriable() {
+                            true => self.soon(&c.topic, &error),
+                            false => self.later(&c.topic, error),
+                        }
                     }
                     // Gone in the meantime: the next look says so.
                     None => self.again(&c.topic),
@@ -230,6 +239,7 @@ impl Hands {
         let now = self.env.now();
         let due: Vec<&Grow> = wanted.iter().filter(|g| self.is_due(&g.topic, now)).collect();
         for some in due.chunks(limits::TOPICS_PER_ADMIN_REQUEST_MAX) {
+            some.iter().for_each(|g| self.ask(&g.topic));
             let ask = some.iter().map(|g| (g.target.to_string(), g.to)).collect();
             match self.target.grow(ask).await {
                 Ok(answers) => {
@@ -312,6 +322,11 @@ impl Hands {
             error: None,
             without: BTreeSet::new(),
         })
+    }
+
+    fn ask(&mut self, topic: &Arc<str>) {
+        let due = self.env.now() + limits::CREATED_TOPIC_LOOK;
+        self.pending(topic).due = due;
     }
 
     fn postpone(&mut self, topic: &Arc<str>, wait: Duration, error: Option<Error>) {

@@ -59,6 +59,11 @@ pub fn metric_form(name: &str) -> String {
     name.replace('.', "_")
 }
 
+/// Whether any Kafka could have a topic of this name.
+pub fn is_legal(name: &str) -> bool {
+    BROKERS_OWN.contains(&name) || illegal(name).is_none()
+}
+
 fn apply(naming: &Naming, source: &str, topic: &str) -> String {
     match naming {
         Naming::Identity => topic.to_owned(),

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::naming;
 use super::reasons;
 use super::selection::{self, Verdict};
+use crate::cluster::ClusterMap;
 use crate::config::resolved::Link;
 use crate::error::Error;
 use crate::limits;
@@ -46,6 +47,24 @@ pub struct View {
     pub topics: BTreeMap<Arc<str>, Seen>,
     /// Topics that the cluster named with an error: neither there nor gone. What runs goes on, nothing begins.
     pub unclear: BTreeSet<Arc<str>>,
+}
+
+impl From<&ClusterMap> for View {
+    fn from(map: &ClusterMap) -> Self {
+        let mut view = Self::default();
+        // A name that no Kafka topic can have comes from something that is not Kafka; it reaches neither log nor status.
+        for (name, topic) in map.topics.iter().filter(|(name, _)| naming::is_legal(name)) {
+            let name: Arc<str> = name.as_str().into();
+            let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+            if topic.error.is_error() || partitions == 0 {
+                view.unclear.insert(name);
+            } else {
+                let seen = Seen { id: topic.id, internal: topic.internal, partitions };
+                view.topics.insert(name, seen);
+            }
+        }
+        view
+    }
 }
 
 impl View {
@@ -399,14 +418,18 @@ impl Planner {
 
     /// Include patterns that match nothing: a mistyped one otherwise looks like a link that is up to date.
     fn warn_of_no_match(&mut self, source: &View, plan: &mut Plan) {
+        let link = self.link.clone();
         let names: Vec<&str> = source.topics.keys().chain(&source.unclear).map(|t| &**t).collect();
-        let missing = selection::unmatched(&self.link.topics, &names);
+        let missing = selection::unmatched(&link.topics, &names);
         if missing.is_empty() {
             return;
         }
-        let near = selection::nearest(&self.link.topics, &names, NEAREST_SHOWN);
+        if !self.is_news(&format!("no match for {}", missing.join(", "))) {
+            return;
+        }
+        let near = selection::nearest(&link.topics, &names, NEAREST_SHOWN);
         let any_topic = names.iter().any(|name| !name.starts_with("__"));
-        self.warn(plan, reasons::no_match(&self.link, &missing, &near, any_topic));
+        plan.warnings.push(reasons::no_match(&link, &missing, &near, any_topic));
     }
 
     /// Names that Kafka's metrics cannot tell apart. A KRaft target refuses to create the second, which blocks it then.
@@ -430,12 +453,16 @@ impl Planner {
 
     /// Tells a warning the first time.
     fn warn(&mut self, plan: &mut Plan, warning: Error) {
+        if self.is_news(&warning.message) {
+            plan.warnings.push(warning);
+        }
+    }
+
+    fn is_news(&mut self, warning: &str) -> bool {
         if self.warned.len() >= limits::WARNINGS_REMEMBERED_MAX {
             self.warned.clear();
         }
-        if self.warned.insert(warning.message.clone()) {
-            plan.warnings.push(warning);
-        }
+        self.warned.insert(warning.to_owned())
     }
 }
 

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 use tracing::{error, info, warn};
 
 use super::hands::Hands;
-use super::plan::{Plan, Planner, Seen, View};
+use super::plan::{Plan, Planner, View};
 use super::reasons;
-use crate::cluster::{ClusterHandle, ClusterMap};
+use crate::cluster::ClusterHandle;
 use crate::config::resolved::Link;
 use crate::engine::spec::{MirrorId, Mirrors};
 use crate::engine::stats::LinkEntry;
@@ -123,27 +123,33 @@ impl<M: Mirrors> Task<M> {
     }
 
     async fn keep(mut self, mut planner: Planner) -> Error {
+        let mut unreachable_since = None;
+        self.tell_error(None);
         loop {
-            let unreachable = self.clusters.error();
-            // Views that are known to be old decide nothing; the lanes go on by themselves.
-            if unreachable.is_none() {
-                let source = view(&self.clusters.source.map());
-                let target = view(&self.clusters.target.map());
-                let plan = planner.look(&source, &target, self.env.now());
+            let now = self.env.now();
+            let due = if let Some(error) = self.clusters.error() {
+                // A view that is known to be old decides nothing; the lanes go on by themselves. A broker that restarts
+                // is not worth an alarm.
+                let told = *unreachable_since.get_or_insert(now) + limits::UNREACHABLE_TOLD;
+                if now >= told {
+                    self.tell_error(Some(error));
+                }
+                told.max(now + limits::UNREACHABLE_TOLD)
+            } else {
+                unreachable_since = None;
+                self.tell_error(None);
+                let source = View::from(&*self.clusters.source.map());
+                let target = View::from(&*self.clusters.target.map());
+                let plan = planner.look(&source, &target, now);
                 self.carry_out(plan, &mut planner).await;
                 self.entry.discovered.store(true, Relaxed);
+                let due = self.hands.due();
+                planner.next_look(self.env.now()).map_or(due, |look| look.min(due))
+            };
+            tokio::select! {
+                () = self.clusters.changed() => (),
+                () = sleep_until(due) => (),
             }
-            self.tell_error(unreachable);
-            let now = self.env.now();
-            let due = self.hands.due();
-            self.wait(planner.next_look(now).map_or(due, |look| look.min(due))).await;
-        }
-    }
-
-    async fn wait(&mut self, due: Instant) {
-        tokio::select! {
-            () = self.clusters.changed() => (),
-            () = sleep_until(due) => (),
         }
     }
 
@@ -204,19 +210,4 @@ impl<M: Mirrors> Task<M> {
         }
         *told = blocked;
     }
-}
-
-/// What the planner needs of a map.
-fn view(map: &ClusterMap) -> View {
-    let mut view = View::default();
-    for (name, topic) in &map.topics {
-        let name: Arc<str> = name.as_str().into();
-        let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
-        if topic.error.is_error() || partitions == 0 {
-            view.unclear.insert(name);
-        } else {
-            view.topics.insert(name, Seen { id: topic.id, internal: topic.internal, partitions });
-        }
-    }
-    view
 }
