@@ -9,6 +9,7 @@
 
 pub mod api_versions;
 pub mod batch;
+pub mod codec;
 pub mod common;
 pub mod crc;
 pub mod create_partitions;
@@ -30,6 +31,8 @@ pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod primitives;
 pub mod produce;
+pub mod recode;
+pub mod records;
 pub mod sasl_authenticate;
 pub mod sasl_handshake;
 pub mod stamp;

@@ -6,6 +6,9 @@ use kafka_protocol::records::{
     Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
 
+use super::batch::Codec;
+use super::crc::crc32c;
+use super::records::{self, OpenBatch, RecordsError};
 use super::{Request, WireError};
 
 /// An uncompressed batch of `count` records at `base`, in the words of `kafka-protocol`.
@@ -82,4 +85,86 @@ pub fn crate_bytes(message: &impl Encodable, version: i16) -> Bytes {
     let mut out = BytesMut::new();
     message.encode(&mut out, version).unwrap();
     out.freeze()
+}
+
+/// All codecs.
+pub const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+
+/// A file of `testdata/`, written by the Java client.
+pub fn java(name: &str) -> Bytes {
+    let path = format!("{}/src/wire/testdata/java-{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}")).into()
+}
+
+/// The name of a codec's files in `testdata/`.
+pub fn java_name(codec: Codec) -> String {
+    format!("{codec:?}").to_lowercase()
+}
+
+/// A record with nothing borrowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedRecord {
+    pub offset: i64,
+    pub timestamp: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl OwnedRecord {
+    fn of(record: &records::Record<'_>) -> Self {
+        let headers =
+            record.headers().map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)));
+        Self {
+            offset: record.offset,
+            timestamp: record.timestamp,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: headers.collect(),
+        }
+    }
+}
+
+/// All records of a batch.
+pub fn records_of(batch: &Bytes) -> Result<Vec<OwnedRecord>, RecordsError> {
+    let open = OpenBatch::open(batch, 1 << 20)?;
+    let records = open.records().map(|record| record.map(|record| OwnedRecord::of(&record)));
+    records.collect()
+}
+
+/// Record `i` of the 20 in every file of `testdata/`.
+pub fn expected(i: i64) -> OwnedRecord {
+    let key = match i % 4 {
+        0 => None,
+        1 => Some(vec![]),
+        _ => Some(format!("key {i}").into_bytes()),
+    };
+    let value = match i % 5 {
+        0 => None,
+        1 => Some(vec![]),
+        _ => Some(vec![b'v'; i as usize * 20]),
+    };
+    let headers = [(&b"h"[..], None), (b"h", Some(&b"x"[..])), (b"", Some(b""))];
+    let headers = headers.map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)));
+    OwnedRecord {
+        offset: 1000 + i,
+        timestamp: 1_700_000_000_000 + i * 10 - if i == 5 { 1000 } else { 0 },
+        key,
+        value,
+        headers: if i % 3 == 0 { headers.to_vec() } else { vec![] },
+    }
+}
+
+/// The batch with other attributes, and a CRC that fits.
+pub fn with_attributes(batch: &Bytes, bits: u16) -> Bytes {
+    let mut out = batch.to_vec();
+    out[21..23].copy_from_slice(&bits.to_be_bytes());
+    with_crc(out)
+}
+
+/// The batch with a CRC that fits.
+pub fn with_crc(mut batch: Vec<u8>) -> Bytes {
+    let crc = crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    batch.into()
 }
