@@ -52,6 +52,17 @@ pub const PRODUCE_BYTES: usize = 1 << 20;
 pub const RECODE_BYTES_MAX: usize = 256 << 20;
 /// SCRAM iteration counts that are accepted: RFC 7677's floor; above, a server burns our CPU.
 pub const SCRAM_ITERATIONS: std::ops::RangeInclusive<u32> = 4_096..=100_000;
+/// Salt of a SCRAM credential; Kafka's has about 32 bytes.
+pub const SCRAM_SALT_BYTES_MAX: usize = 64;
+/// An OAUTHBEARER token; those with many claims reach some KiB.
+pub const TOKEN_BYTES_MAX: usize = 64 << 10;
+/// A token endpoint's whole answer.
+pub const TOKEN_ANSWER_BYTES_MAX: usize = 128 << 10;
+/// A token endpoint's answer, within [`CONNECT_TIMEOUT`].
+pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a token is kept when the endpoint does not say how long it lives, and at most.
+pub const TOKEN_LIFETIME: (Duration, Duration) =
+    (Duration::from_secs(60), Duration::from_secs(24 * 3600));
 /// SCRAM and OAUTHBEARER server messages.
 pub const SASL_MESSAGE_BYTES_MAX: usize = 4 << 10;
 /// What a broker may hold back of its producer state's life before the window closes to one (rule W2):

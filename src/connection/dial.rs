@@ -11,7 +11,7 @@ use super::driver::{Driver, Shared};
 use super::pool::FramePool;
 use super::tls::Security;
 use super::transport::Transport;
-use super::{Connection, Handle, versions};
+use super::{Connection, Handle, sasl, versions};
 use crate::env::{Env, Stream};
 use crate::error::Error;
 use crate::limits;
@@ -42,9 +42,17 @@ async fn connect(
     stage.set(Stage::ApiVersions);
     let shared = Shared::new(peer.clone(), Stage::ApiVersions);
     // From here on a failure, or the deadline, drops the handle and so ends the task.
-    let mut handle = Handle { shared: shared.clone(), offered: ApiVersionsResponse::default() };
+    let mut handle = Handle {
+        shared: shared.clone(),
+        offered: ApiVersionsResponse::default(),
+        session_end: None,
+    };
     tokio::task::spawn_local(Driver::new(shared.clone(), transport, FramePool::of_this_thread()));
     handle.offered = versions::ask(&shared).await?;
+    if let Some(sasl) = security.sasl() {
+        stage.set(Stage::Sasl);
+        handle.session_end = sasl::authenticate(env, &shared, &handle.offered, sasl).await?;
+    }
     shared.stage.set(Stage::Ready);
     Ok(Connection(Rc::new(handle)))
 }

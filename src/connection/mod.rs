@@ -3,11 +3,11 @@
 //! Owns sockets, their security and what their failures are called. Never decodes what a request's own type does not
 //! decode, never dials again by itself: a closed connection stays closed, and says why.
 
-#[allow(dead_code, reason = "SASL comes next")]
 mod diagnosis;
 mod dial;
 mod driver;
 mod pool;
+mod sasl;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -84,6 +84,7 @@ pub struct Connection(Rc<Handle>);
 struct Handle {
     shared: Rc<driver::Shared>,
     offered: ApiVersionsResponse,
+    session_end: Option<Instant>,
 }
 
 impl Drop for Handle {
@@ -199,6 +200,12 @@ impl Connection {
             }
             room.await;
         }
+    }
+
+    /// When the broker ends the SASL session, and with it the connection (KIP-368); none if it sets no end. Whoever
+    /// minds the break opens another connection before.
+    pub fn session_end(&self) -> Option<Instant> {
+        self.0.session_end
     }
 
     /// Requests without an answer.

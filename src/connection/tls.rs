@@ -12,6 +12,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::diagnosis::{Peer, SECURITY_FILE, Stage};
+use super::sasl::Sasl;
 use crate::config::resolved::{self, Address, Cluster};
 use crate::env::Stream;
 use crate::error::{Action, Error, Side};
@@ -24,6 +25,7 @@ pub struct Security(Arc<Parts>);
 struct Parts {
     cluster: Arc<str>,
     tls: Option<Tls>,
+    sasl: Option<Sasl>,
 }
 
 /// TLS settings with their files read.
@@ -41,15 +43,22 @@ impl fmt::Debug for Security {
 }
 
 impl Security {
-    /// Reads the files that the configuration names. The errors are ST-029, and name the file and what is wrong in it.
+    /// Reads the files that the configuration names. The errors are ST-029, and name the file and what is wrong in it;
+    /// ST-009 for a password that would travel unencrypted.
     pub fn load(cluster: &Cluster) -> Result<Self, Error> {
         let at = |error: Error| error.cluster(cluster.name.clone());
         let tls = cluster.tls.as_ref().map(Tls::load).transpose().map_err(at)?;
-        Ok(Self(Arc::new(Parts { cluster: cluster.name.as_str().into(), tls })))
+        let sasl = cluster.sasl.as_ref().map(|sasl| Sasl::load(sasl, tls.is_some()));
+        let sasl = sasl.transpose().map_err(at)?;
+        Ok(Self(Arc::new(Parts { cluster: cluster.name.as_str().into(), tls, sasl })))
     }
 
     pub(super) fn tls(&self) -> Option<&Tls> {
         self.0.tls.as_ref()
+    }
+
+    pub(super) fn sasl(&self) -> Option<&Sasl> {
+        self.0.sasl.as_ref()
     }
 
     pub(super) fn peer(&self, address: Address, broker: Option<i32>, side: Side) -> Peer {
