@@ -4,6 +4,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod connection;
+pub mod embedded;
 pub mod engine;
 pub mod env;
 pub mod error;

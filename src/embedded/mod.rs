@@ -1,0 +1,41 @@
+//! A Kafka-protocol broker in this process, in memory, as strict as the real one: the demo, the tests and the
+//! simulator run on it.
+//!
+//! Owns: what a broker answers. A cluster is 1..n brokers over one state, so replication is instantaneous unless a
+//! test freezes it. Files are named for the APIs ([`api`]); the rules of an append are in `validate` and
+//! `producer_state`, the log in `log`. Never: disk, inter-broker protocol, ACLs, quotas, KIP-848 groups, share
+//! groups, transactions with KIP-890 part 2; re-encoding (`compression.type` other than `producer` is refused).
+//!
+//! For trusted peers on loopback only: requests are decoded by `kafka-protocol`, whose decoders reserve what an array
+//! claims to hold. Frames are bounded before they are read; lengths inside them are not.
+//!
+//! Start one with [`EmbeddedCluster::start`] (a thread of its own), or run [`open`]'s future on a local runtime that
+//! is already there, as a simulator does. [`Cluster`] steers it from any thread.
+
+mod api;
+mod batch;
+mod body;
+mod connection;
+mod control;
+mod faults;
+mod groups;
+mod log;
+mod options;
+mod producer_state;
+mod records;
+mod sasl;
+mod server;
+mod sessions;
+mod state;
+mod topic;
+mod transactions;
+mod validate;
+mod versions;
+
+pub use control::{Cluster, Dump, ProducerDump, Replica};
+pub use faults::{Fault, FaultId, Order};
+pub use groups::Committed;
+pub use kafka_protocol::messages::ApiKey;
+pub use log::Aborted;
+pub use options::{Generation, Listener, Mechanism, Options, User};
+pub use server::{EmbeddedCluster, open};
