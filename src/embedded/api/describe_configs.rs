@@ -11,6 +11,7 @@ use kafka_protocol::messages::describe_configs_response::{
 };
 
 use super::super::connection::Call;
+use super::super::faults::Fault;
 use super::super::state::State;
 use super::super::topic::{self, Kind};
 use super::text;
@@ -33,12 +34,12 @@ struct Config {
 }
 
 pub(super) fn handle(call: &Call<'_>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
-    let state = call.peer.shared.lock();
+    let mut state = call.peer.shared.lock();
     let results = request.resources.into_iter().map(|resource| {
         let answer = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
-        match configs(&state, call, &resource) {
+        match configs(&mut state, call, &resource) {
             Ok(configs) => answer.with_configs(
                 configs
                     .into_iter()
@@ -59,10 +60,15 @@ fn wanted(resource: &DescribeConfigsResource, name: &str) -> bool {
 }
 
 fn configs(
-    state: &State,
+    state: &mut State,
     call: &Call<'_>,
     resource: &DescribeConfigsResource,
 ) -> Result<Vec<Config>, ErrorCode> {
+    let name = resource.resource_name.as_str();
+    let fault = state.faults.of_partition(call.api, call.peer.broker, name, -1);
+    if let Some(Fault::Refuse(code) | Fault::AnswerWith(code)) = fault {
+        return Err(code);
+    }
     match resource.resource_type {
         TOPIC => of_topic(state, &resource.resource_name),
         BROKER if resource.resource_name.is_empty() => Ok(Vec::new()),
