@@ -211,3 +211,7 @@ impl<M: Mirrors> Task<M> {
         *told = blocked;
     }
 }
+
+#[cfg(test)]
+#[path = "task_tests.rs"]
+mod tests;
