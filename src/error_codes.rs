@@ -24,6 +24,19 @@ pub fn explain(code: Code) -> Option<&'static Explanation> {
 pub const EXPLANATIONS: &[Explanation] = &[
     // 001-009 configuration
     Explanation {
+        code: 7,
+        title: "no running process answers",
+        text: "`strait status` reads `/status` of a running `strait run`, at `telemetry.listen` of the configuration or at \
+               `--telemetry`. Nobody answered there, or something that is not Strait.\n\
+               Fix: start it, or name its address. `strait lag` needs no running process.",
+    },
+    Explanation {
+        code: 8,
+        title: "telemetry cannot listen",
+        text: "The address in `telemetry.listen` is taken, most often by another Strait, or is not one of this machine.\n\
+               Fix: set another address, or `telemetry: { listen: off }`.",
+    },
+    Explanation {
         code: 9,
         title: "a password would travel unencrypted",
         text: "SASL PLAIN sends the password itself. Without `tls:` anyone on the way can read it, so Strait refuses.\n\

@@ -1,5 +1,6 @@
 //! Strait copies Kafka topics from one cluster to another over TLS, batch bytes untouched.
 #![allow(missing_docs, reason = "skeleton")]
+pub mod admin;
 pub mod cli;
 pub mod cluster;
 pub mod config;

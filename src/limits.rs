@@ -74,6 +74,22 @@ pub const COMMIT_METADATA_CHARS_MAX: usize = 4096;
 pub const MAX_MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
 /// Warnings that a link remembers having told; past it, it may tell one again.
 pub const WARNINGS_REMEMBERED_MAX: usize = 10_000;
+/// Connections to telemetry at a time, and how long one may take to ask and to be answered. A scrape takes one.
+pub const TELEMETRY_CONNECTIONS_MAX: usize = 64;
+/// A request's header must be whole by then (slow-loris).
+pub const TELEMETRY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection to telemetry ends by then, whether its answer was read or not.
+pub const TELEMETRY_CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
+/// A request to telemetry, header and all.
+pub const TELEMETRY_REQUEST_BYTES_MAX: usize = 16 << 10;
+/// Mirrors that have series of their own, five each: what a Prometheus takes from one target without pain.
+pub const METRIC_MIRRORS_MAX: usize = 10_000;
+/// Topics that have series of their own, eleven each.
+pub const METRIC_TOPICS_MAX: usize = 5_000;
+/// Mirrors and topics in trouble that `/status` lists by name, per link.
+pub const STATUS_TROUBLES_MAX: usize = 100;
+/// An answer of `/status` that our own client reads.
+pub const STATUS_BYTES_MAX: usize = 64 << 20;
 /// A configuration file. The largest that makes sense lists some thousand topics.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Values in a configuration, those that YAML aliases repeat included.

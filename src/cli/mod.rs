@@ -6,6 +6,7 @@
 mod check;
 mod completions;
 mod config;
+mod explain;
 pub mod screen;
 mod version;
 
@@ -93,6 +94,8 @@ pub enum Verb {
     /// Make or show a configuration
     #[command(subcommand)]
     Config(config::ConfigVerb),
+    /// Say what an ST code means and what to do
+    Explain(explain::ExplainArgs),
     /// Print which version this is
     Version(OutputArg),
     /// Print a shell's completion script
@@ -160,6 +163,7 @@ pub fn execute(cli: Cli, screen: &mut Screen<'_>) -> Exit {
     let ended = match cli.verb {
         Verb::Check(args) => check::main(&args, common, screen),
         Verb::Config(verb) => config::main(&verb, common, screen),
+        Verb::Explain(args) => explain::main(&args, screen),
         Verb::Version(args) => version::main(args, screen),
         Verb::Completions(args) => completions::main(&args, screen),
     };

@@ -1,9 +1,10 @@
-//! From a file to what is meant: `yaml` reads the text with its positions, `written` and `links` judge it key by key,
+//! From a file to what is meant: `yaml` reads the text with its positions, `written`, `clusters` and `links` judge it key by key,
 //! `secrets` resolves `${env:..}` and `${file:..}`, `resolved` is the outcome.
 //!
 //! Owns every check that needs no network, and reports all of its findings at once. Never opens a port, never dials,
 //! and never repeats a value that may be a secret.
 
+mod clusters;
 mod links;
 mod problem;
 pub mod resolved;

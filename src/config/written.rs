@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::problem::{Problem, Severity};
-use super::resolved::{Cluster, Config, Engine, Sasl, ScramHash, Secret, Tls, TokenSource};
-use super::values::{parse_address, parse_size, show_size};
+use super::resolved::{Config, Engine};
+use super::values::{parse_size, show_size};
 use super::yaml::{At, Entry, Node, Value};
 use super::{Loaded, Surroundings, links, secrets, yaml};
 
@@ -119,27 +118,6 @@ impl Reading<'_> {
         Some(Config { clusters, links, engine, telemetry })
     }
 
-    /// By name; none where a cluster was named but is not usable, so that links to it are not blamed as well.
-    fn clusters(&mut self, node: &Node) -> BTreeMap<String, Option<(At, Arc<Cluster>)>> {
-        let mut clusters = BTreeMap::new();
-        let Some(fields) = self.fields(node, "clusters".into(), "clusters") else {
-            return clusters;
-        };
-        if fields.entries.is_empty() {
-            self.error(
-                node.at,
-                "no clusters",
-                "name the source and the target, each with `bootstrap`",
-            );
-        }
-        for entry in fields.entries {
-            self.name(entry, "a cluster");
-            let cluster = self.cluster(entry).map(|cluster| (entry.key_at, Arc::new(cluster)));
-            clusters.insert(entry.key.clone(), cluster);
-        }
-        clusters
-    }
-
     /// Names end up in a consumer group, in metric labels and in topic names.
     pub(super) fn name(&mut self, entry: &Entry, what: &str) {
         let fine = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
@@ -150,136 +128,6 @@ impl Reading<'_> {
                 "use up to 100 of the characters a-z A-Z 0-9 . _ -",
             );
         }
-    }
-
-    fn cluster(&mut self, entry: &Entry) -> Option<Cluster> {
-        let path = format!("clusters.{}", entry.key);
-        let mut fields = self.fields(&entry.node, path, "a cluster")?;
-        let before = self.problems.len();
-        let bootstrap = match fields.get(self, "bootstrap") {
-            Some(node) => {
-                let path = fields.path_of("bootstrap");
-                let texts = self.texts(node, &path);
-                if matches!(&node.value, Value::List(list) if list.is_empty()) {
-                    self.error(node.at, "no bootstrap brokers", "write at least one host:port");
-                }
-                texts.iter().filter_map(|text| self.address(text)).collect()
-            }
-            None => {
-                let fix = "add `bootstrap: [\"host:9092\"]`";
-                self.error(entry.key_at, "`bootstrap` is missing", fix);
-                Vec::new()
-            }
-        };
-        let tls_node = fields.get(self, "tls");
-        let tls = tls_node.and_then(|node| self.tls(node, fields.path_of("tls")));
-        let sasl = fields.get(self, "sasl");
-        let sasl =
-            sasl.and_then(|node| self.sasl(node, fields.path_of("sasl"), tls_node.is_some()));
-        fields.not_yet(self, &["proxy", "client_id"]);
-        fields.finish(self);
-        let broken = self.problems[before..].iter().any(|p| p.severity == Severity::Error);
-        (!broken).then(|| Cluster { name: entry.key.clone(), bootstrap, tls, sasl })
-    }
-
-    fn address(&mut self, text: &Text) -> Option<super::resolved::Address> {
-        parse_address(&text.value)
-            .map_err(|(what, fix)| {
-                let fix = if text.referenced { "write host:port".into() } else { fix };
-                self.error(text.at, format!("{}: {what}", text.quoted()), fix);
-            })
-            .ok()
-    }
-
-    fn tls(&mut self, node: &Node, path: String) -> Option<Tls> {
-        if !matches!(node.value, Value::Map(_)) {
-            let what = format!("`tls` must be a mapping, this is {}", node.value.kind());
-            self.error(
-                node.at,
-                what,
-                "write `tls: {}` for the public roots, or `tls: { ca: ca.pem }`",
-            );
-            return None;
-        }
-        let mut fields = self.fields(node, path, "tls")?;
-        let mut file = |reading: &mut Self, key| {
-            let node = fields.get(reading, key)?;
-            let found = reading.file(node, &fields.path_of(key));
-            Some((node.at, found))
-        };
-        let ca = file(self, "ca").and_then(|(_, path)| path);
-        let (cert, key) = (file(self, "cert"), file(self, "key"));
-        match (&cert, &key) {
-            (Some((at, _)), None) => {
-                self.error(*at, "`cert` without `key`", "name the certificate's private key too");
-            }
-            (None, Some((at, _))) => {
-                self.error(*at, "`key` without `cert`", "name the key's certificate too");
-            }
-            _ => {}
-        }
-        let identity = cert.and_then(|(_, path)| path).zip(key.and_then(|(_, path)| path));
-        let server_name = fields.text(self, "server_name").map(|text| text.value);
-        let choices = [("1.2", false), ("1.3", true)];
-        let tls13_only = fields.choice(self, "min_version", &choices, &[]).unwrap_or(false);
-        for key in ["verify", "insecure", "insecure_skip_verify", "skip_verify"] {
-            if let Some(at) = fields.take_known(key) {
-                let what = format!("`{key}`: certificate checks cannot be switched off");
-                self.error(
-                    at,
-                    what,
-                    "name the private CA with `ca`, or another name with `server_name`",
-                );
-            }
-        }
-        fields.finish(self);
-        Some(Tls { ca, identity, server_name, tls13_only })
-    }
-
-    fn sasl(&mut self, node: &Node, path: String, tls: bool) -> Option<Sasl> {
-        #[derive(Clone, Copy)]
-        enum Mechanism {
-            Plain,
-            Scram(ScramHash),
-            OAuthBearer,
-        }
-        let mut fields = self.fields(node, path, "sasl")?;
-        let choices = [
-            ("PLAIN", Mechanism::Plain),
-            ("SCRAM-SHA-256", Mechanism::Scram(ScramHash::Sha256)),
-            ("SCRAM-SHA-512", Mechanism::Scram(ScramHash::Sha512)),
-            ("OAUTHBEARER", Mechanism::OAuthBearer),
-        ];
-        let later = ["GSSAPI", "AWS_MSK_IAM"];
-        let Some(mechanism) = fields.choice(self, "mechanism", &choices, &later) else {
-            if !fields.has("mechanism") {
-                let fix = "add `mechanism: SCRAM-SHA-512` (or SCRAM-SHA-256, PLAIN, OAUTHBEARER)";
-                self.error(node.at, "`mechanism` is missing", fix);
-            }
-            return None;
-        };
-        let sasl = match mechanism {
-            Mechanism::Plain => {
-                let allow_plaintext = fields.boolean(self, "allow_plaintext").unwrap_or(false);
-                let (username, password) = fields.user_and_password(self)?;
-                if !tls && !allow_plaintext {
-                    let what = "PLAIN without `tls` sends the password readable";
-                    self.error(
-                        node.at,
-                        what,
-                        "add `tls: {}` to the cluster, or SCRAM, or `allow_plaintext: true`",
-                    );
-                }
-                Some(Sasl::Plain { username, password, allow_plaintext })
-            }
-            Mechanism::Scram(hash) => {
-                let (username, password) = fields.user_and_password(self)?;
-                Some(Sasl::Scram { hash, username, password })
-            }
-            Mechanism::OAuthBearer => fields.token_source(self).map(Sasl::OAuthBearer),
-        };
-        fields.finish(self);
-        sasl
     }
 
     fn engine(&mut self, node: Option<&Node>) -> Engine {
@@ -396,7 +244,7 @@ impl Reading<'_> {
     }
 
     /// A file that must be there, relative to the configuration's directory.
-    fn file(&mut self, node: &Node, path: &str) -> Option<PathBuf> {
+    pub(super) fn file(&mut self, node: &Node, path: &str) -> Option<PathBuf> {
         let text = self.text(node, path)?;
         let file = self.around.directory.join(&text.value);
         if let Err(error) = std::fs::File::open(&file) {
@@ -434,10 +282,15 @@ impl<'a> Fields<'a> {
     }
 
     /// Where a key stands that must not be there, without offering it as a suggestion.
-    fn take_known(&mut self, key: &'static str) -> Option<At> {
+    pub(super) fn take_known(&mut self, key: &'static str) -> Option<At> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         self.known.push(key);
         Some(entry.key_at)
+    }
+
+    /// Makes keys known that are not read, so that they are offered where another was typed.
+    pub(super) fn know(&mut self, keys: &[&'static str]) {
+        self.known.extend(keys);
     }
 
     pub(super) fn text(&mut self, reading: &mut Reading<'_>, key: &'static str) -> Option<Text> {
@@ -466,7 +319,7 @@ impl<'a> Fields<'a> {
         number
     }
 
-    fn boolean(&mut self, reading: &mut Reading<'_>, key: &'static str) -> Option<bool> {
+    pub(super) fn boolean(&mut self, reading: &mut Reading<'_>, key: &'static str) -> Option<bool> {
         let text = self.text(reading, key)?;
         match text.value.as_str() {
             "true" => Some(true),
@@ -562,7 +415,11 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn required(&mut self, reading: &mut Reading<'_>, key: &'static str) -> Option<Text> {
+    pub(super) fn required(
+        &mut self,
+        reading: &mut Reading<'_>,
+        key: &'static str,
+    ) -> Option<Text> {
         if !self.has(key) {
             self.known.push(key);
             let what = format!("`{key}` is missing in {}", self.path);
@@ -570,78 +427,6 @@ impl<'a> Fields<'a> {
             return None;
         }
         self.text(reading, key)
-    }
-
-    /// A secret: under `key` as text or reference, or under `file_key` as the path of its file.
-    fn secret(
-        &mut self,
-        reading: &mut Reading<'_>,
-        key: &'static str,
-        file_key: &'static str,
-    ) -> Option<Secret> {
-        if let Some(node) = self.get(reading, file_key) {
-            let file = reading.file(node, &self.path_of(file_key))?;
-            if let Some(at) = self.take_known(key) {
-                reading.error(at, format!("both `{key}` and `{file_key}`"), "keep one of the two");
-            }
-            self.known.push(key);
-            return match secrets::read(&file) {
-                Ok(text) => Some(Secret::new(text)),
-                Err(unresolved) => {
-                    reading.error(node.at, unresolved.what, unresolved.fix);
-                    None
-                }
-            };
-        }
-        let text = self.required(reading, key)?;
-        if !text.referenced {
-            let what = format!("`{key}` stands in the file");
-            let fix = format!("write \"${{env:NAME}}\" or \"${{file:PATH}}\", or use `{file_key}`");
-            reading.warning(text.at, what, fix);
-        }
-        Some(Secret::new(text.value))
-    }
-
-    fn user_and_password(&mut self, reading: &mut Reading<'_>) -> Option<(String, Secret)> {
-        let username = self.required(reading, "username").map(|text| text.value);
-        let password = self.secret(reading, "password", "password_file");
-        username.zip(password)
-    }
-
-    fn token_source(&mut self, reading: &mut Reading<'_>) -> Option<TokenSource> {
-        if let Some(node) = self.get(reading, "token_file") {
-            let path = self.path_of("token_file");
-            return reading.file(node, &path).map(TokenSource::File);
-        }
-        if !self.has("token_endpoint") {
-            self.known.extend(["token_endpoint", "client_id", "client_secret", "scope"]);
-            let fix = "add `token_file`, or `token_endpoint`, `client_id` and `client_secret`";
-            reading.error(self.at, "OAUTHBEARER without a token", fix);
-            return None;
-        }
-        let endpoint = self.required(reading, "token_endpoint");
-        if let Some(text) = &endpoint
-            && !text.value.starts_with("https://")
-        {
-            let what = format!("`token_endpoint` is {}", text.quoted());
-            reading.error(
-                text.at,
-                what,
-                "write an https:// address: the client secret is sent there",
-            );
-        }
-        let client_id = self.required(reading, "client_id");
-        let client_secret = self.secret(reading, "client_secret", "client_secret_file");
-        let scope = self.text(reading, "scope").map(|text| text.value);
-        let ca = self.get(reading, "ca");
-        let ca = ca.and_then(|node| reading.file(node, &self.path_of("ca")));
-        Some(TokenSource::ClientCredentials {
-            token_endpoint: endpoint?.value,
-            client_id: client_id?.value,
-            client_secret: client_secret?,
-            scope,
-            ca,
-        })
     }
 }
 

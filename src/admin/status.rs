@@ -1,0 +1,299 @@
+//! `/status`: the board as JSON, schema `strait.status/1`. Keys are stable; new ones may come.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde::{Deserialize, Serialize};
+
+use super::{link_word, mirror_word};
+use crate::engine::stats::{Board, LinkEntry, LinkState, MirrorState, new_latency_histogram};
+use crate::error::Error;
+use crate::limits;
+
+/// What runs in this process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// `strait.status/1`.
+    pub schema: String,
+    /// Of the binary.
+    pub version: String,
+    /// The worst link's state (I9); `running` without any link.
+    pub worst: String,
+    /// Whether the process is on its way out.
+    pub draining: bool,
+    /// By name.
+    pub links: Vec<LinkStatus>,
+}
+
+/// One link.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// Its name in the configuration.
+    pub link: String,
+    /// `running`, `catching_up`, `starting`, `degraded`, `draining`, `failed`.
+    pub state: String,
+    /// The source cluster's name.
+    pub source: String,
+    /// The target cluster's name.
+    pub target: String,
+    /// Whether the target is reached over TLS.
+    pub target_tls: bool,
+    /// Partitions that are copied.
+    pub partitions: usize,
+    /// Of these, in each state that occurs.
+    pub partition_states: BTreeMap<String, usize>,
+    /// The largest of its partitions'.
+    pub delay_seconds: f64,
+    /// Over its partitions.
+    pub lag_offsets: u64,
+    /// The largest of its partitions'.
+    pub max_partition_lag_offsets: u64,
+    /// Since the start: bytes of batches read.
+    pub fetched_bytes: u64,
+    /// Since the start: bytes of batches acknowledged.
+    pub acked_bytes: u64,
+    /// Since the start: records acknowledged.
+    pub acked_records: u64,
+    /// Source offsets lost before they were copied.
+    pub gap_offsets: u64,
+    /// Bytes of frames that are held.
+    pub buffer_bytes: u64,
+    /// Fetch answer to target's acknowledgement; none before the first.
+    pub relay_p99_seconds: Option<f64>,
+    /// Why the link itself cannot run.
+    pub error: Option<ErrorStatus>,
+    /// Topics that match and cannot be copied.
+    pub blocked_topics: BTreeMap<String, ErrorStatus>,
+    /// Partitions that retry or are parked; the first of them only.
+    pub troubled: Vec<MirrorTrouble>,
+    /// How many there are.
+    pub troubled_total: usize,
+}
+
+/// A partition that is not copied as it should be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MirrorTrouble {
+    /// Source topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// `retrying` or `parked`.
+    pub state: String,
+    /// Next source offset to be acknowledged; none while unknown.
+    pub acked: Option<i64>,
+    /// Why.
+    pub error: Option<ErrorStatus>,
+}
+
+/// An error as JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorStatus {
+    /// `ST-nnn`.
+    pub code: String,
+    /// `local`, `source` or `target`.
+    pub side: String,
+    /// `park`, `reconnect`, `retry` or `stop`.
+    pub action: String,
+    /// Cluster, broker, partition and offset, as far as they are known.
+    pub place: String,
+    /// What happened.
+    pub message: String,
+    /// What the operator can do.
+    pub fix: String,
+}
+
+impl From<&Error> for ErrorStatus {
+    fn from(error: &Error) -> Self {
+        let word = |value: serde_json::Result<serde_json::Value>| {
+            value.ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+        };
+        Self {
+            code: error.code.to_string(),
+            side: word(serde_json::to_value(error.side)),
+            action: word(serde_json::to_value(error.action)),
+            place: error.place.to_string(),
+            message: error.message.clone(),
+            fix: error.fix.clone(),
+        }
+    }
+}
+
+impl Status {
+    /// The schema of this version.
+    pub const SCHEMA: &str = "strait.status/1";
+
+    /// The board as it is now.
+    pub fn of(board: &Board) -> Self {
+        let mut links = board.links();
+        links.sort_by(|a, b| a.name.cmp(&b.name));
+        let states = links.iter().map(|link| board.link_state(link));
+        let worst = states.max().unwrap_or(LinkState::Running);
+        Self {
+            schema: Self::SCHEMA.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            worst: link_word(worst).to_owned(),
+            draining: board.draining(),
+            links: links.iter().map(|link| LinkStatus::of(board, link)).collect(),
+        }
+    }
+
+    /// Whether every link does what it should.
+    pub fn healthy(&self) -> bool {
+        !self.draining
+            && self.links.iter().all(|link| !["degraded", "failed"].contains(&link.state.as_str()))
+    }
+}
+
+impl LinkStatus {
+    fn of(board: &Board, link: &LinkEntry) -> Self {
+        let mut status = Self {
+            link: link.name.to_string(),
+            state: link_word(board.link_state(link)).to_owned(),
+            source: link.source.clone(),
+            target: link.target.clone(),
+            target_tls: link.target_tls,
+            error: link
+                .error
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .as_ref()
+                .map(Into::into),
+            ..Self::default()
+        };
+        let blocked = link.blocked_topics.lock().unwrap_or_else(PoisonError::into_inner);
+        for (topic, error) in blocked.iter().take(limits::STATUS_TROUBLES_MAX) {
+            status.blocked_topics.insert(topic.clone(), error.into());
+        }
+        drop(blocked);
+        for mirror in board.mirrors().iter().filter(|mirror| mirror.link == link.name) {
+            let state = mirror.state();
+            status.partitions += 1;
+            *status.partition_states.entry(mirror_word(state).to_owned()).or_default() += 1;
+            let delay_seconds = mirror.delay_ms.load(Relaxed) as f64 / 1000.0;
+            status.delay_seconds = status.delay_seconds.max(delay_seconds);
+            let lag = mirror.lag_offsets();
+            status.lag_offsets += lag;
+            status.max_partition_lag_offsets = status.max_partition_lag_offsets.max(lag);
+            status.fetched_bytes += mirror.fetched_bytes.load(Relaxed);
+            status.acked_bytes += mirror.acked_bytes.load(Relaxed);
+            status.acked_records += mirror.acked_records.load(Relaxed);
+            status.gap_offsets += mirror.gap_offsets.load(Relaxed);
+            if matches!(state, MirrorState::Retrying | MirrorState::Parked) {
+                status.troubled_total += 1;
+                if status.troubled.len() < limits::STATUS_TROUBLES_MAX {
+                    status.troubled.push(MirrorTrouble {
+                        topic: mirror.topic.to_string(),
+                        partition: mirror.partition,
+                        state: mirror_word(state).to_owned(),
+                        acked: Some(mirror.acked.load(Relaxed)).filter(|offset| *offset >= 0),
+                        error: mirror.error().as_ref().map(Into::into),
+                    });
+                }
+            }
+        }
+        let mut relay = new_latency_histogram();
+        for lane in board.lanes().iter().filter(|lane| lane.link == link.name) {
+            status.buffer_bytes += lane.frame_bytes.load(Relaxed);
+            // Both have the same bounds, so that nothing can fail to fit.
+            let _ = relay.add(&*lane.relay_us.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        status.relay_p99_seconds =
+            (!relay.is_empty()).then(|| relay.value_at_quantile(0.99) as f64 / 1e6);
+        status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::stats::{LaneStats, MirrorStats};
+    use crate::error::{Action, Code, Side};
+    use std::sync::Arc;
+
+    fn link(board: &Board, name: &str) -> Arc<LinkEntry> {
+        let link = Arc::new(LinkEntry {
+            name: name.into(),
+            source: "east".into(),
+            target: "west".into(),
+            target_tls: true,
+            error: None.into(),
+            blocked_topics: BTreeMap::new().into(),
+            discovered: true.into(),
+        });
+        board.add_link(link.clone());
+        link
+    }
+
+    #[test]
+    fn the_whole_is_never_better_than_its_worst_part() {
+        let board = Board::default();
+        assert_eq!(Status::of(&board).worst, "running");
+        let a = link(&board, "a");
+        link(&board, "b");
+        let mirror = Arc::new(MirrorStats::new("a".into(), "t".into(), "t".into(), 4));
+        board.add_mirror(mirror.clone());
+        assert_eq!(Status::of(&board).worst, "starting");
+        mirror.set_state(MirrorState::Parked);
+        mirror.acked.store(17, Relaxed);
+        let error =
+            Error::new(Code(60), Side::Target, Action::Park, "MESSAGE_TOO_LARGE").fix("raise it");
+        mirror.set_error(Some(error.clone()));
+        let status = Status::of(&board);
+        assert_eq!((status.worst.as_str(), status.healthy()), ("degraded", false));
+        let trouble = &status.links[0].troubled[0];
+        assert_eq!((trouble.topic.as_str(), trouble.partition, trouble.acked), ("t", 4, Some(17)));
+        let shown = trouble.error.as_ref().unwrap();
+        assert_eq!(
+            (shown.code.as_str(), shown.side.as_str(), shown.action.as_str()),
+            ("ST-060", "target", "park")
+        );
+        *a.error.lock().unwrap() = Some(error);
+        assert_eq!(Status::of(&board).worst, "failed");
+        assert_eq!(Status::of(&board).links[1].state, "running");
+    }
+
+    #[test]
+    fn json_has_the_promised_keys_and_reads_back() {
+        let board = Board::default();
+        link(&board, "a");
+        let lane = Arc::new(LaneStats::new("a".into(), 0));
+        lane.relay_us.lock().unwrap().record(38_000).unwrap();
+        board.add_lane(lane);
+        let status = Status::of(&board);
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["schema"], "strait.status/1");
+        for key in [
+            "link",
+            "state",
+            "source",
+            "target",
+            "partitions",
+            "delay_seconds",
+            "lag_offsets",
+            "max_partition_lag_offsets",
+            "relay_p99_seconds",
+            "error",
+            "troubled",
+        ] {
+            assert!(json["links"][0].get(key).is_some(), "{key}: {json}");
+        }
+        let p99 = status.links[0].relay_p99_seconds.unwrap();
+        assert!((0.037..0.039).contains(&p99), "{p99}");
+        assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
+    }
+
+    #[test]
+    fn troubles_are_bounded_and_counted() {
+        let board = Board::default();
+        link(&board, "a");
+        for partition in 0..=i32::try_from(limits::STATUS_TROUBLES_MAX).unwrap() {
+            let mirror = MirrorStats::new("a".into(), "t".into(), "t".into(), partition);
+            mirror.set_state(MirrorState::Retrying);
+            board.add_mirror(Arc::new(mirror));
+        }
+        let status = Status::of(&board);
+        assert_eq!(status.links[0].troubled.len(), limits::STATUS_TROUBLES_MAX);
+        assert_eq!(status.links[0].troubled_total, limits::STATUS_TROUBLES_MAX + 1);
+    }
+}
