@@ -2,7 +2,7 @@
 //! what an item's error means is the caller's.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::ClusterHandle;
@@ -207,12 +207,14 @@ pub async fn list_offsets_by_leader(
     });
     for (topics, answer) in futures_util::future::join_all(asked).await {
         match answer {
-            // What was not asked is not taken.
             Ok(found) => {
+                let asked: BTreeSet<(&str, i32)> = TopicPartitions::flat(&topics)
+                    .map(|(topic, asked)| (topic, asked.index))
+                    .collect();
                 for (topic, offset) in TopicPartitions::flat(&found) {
-                    let slot = listed.offsets.get_mut(&(topic.to_owned(), offset.index));
-                    if let Some(slot) = slot {
-                        *slot = *offset;
+                    // What this broker was not asked is not taken from it.
+                    if asked.contains(&(topic, offset.index)) {
+                        listed.offsets.insert((topic.to_owned(), offset.index), *offset);
                     }
                 }
             }

@@ -4,6 +4,8 @@
 pub mod admin;
 mod advertised;
 mod map;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{Notify, watch as channel};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -29,9 +30,10 @@ pub async fn watch(
 ) -> Result<(ClusterHandle, impl Future<Output = ()>), Error> {
     let security = Security::load(&cluster)?;
     let shared = Arc::new(Shared { config: cluster, security, side, asked: Notify::new() });
-    let (sender, known) = channel::channel(Known::default());
+    let (sender, mut known) = channel::channel(Known::default());
     let mut watcher = Watcher { env, shared: shared.clone(), sender, connection: None };
     let first = watcher.look().await;
+    known.mark_unchanged();
     Ok((ClusterHandle { shared, known }, watcher.run(first)))
 }
 
@@ -63,6 +65,8 @@ impl Watcher {
                 () = self.sender.closed() => return,
             }
             failures = if last.is_ok() { 0 } else { failures.saturating_add(1) };
+            // Whoever asked before now is answered by this look.
+            let _ = self.shared.asked.notified().now_or_never();
             last = self.look().await;
         }
     }

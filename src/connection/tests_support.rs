@@ -157,6 +157,7 @@ pub(crate) fn offer(apis: &[(i16, i16, i16)]) -> Vec<u8> {
 pub(crate) const OFFERED: &[(i16, i16, i16)] = &[
     (0, 0, 12),
     (1, 4, 17),
+    (2, 1, 10),
     (3, 0, 13),
     (10, 0, 6),
     (12, 0, 4),
@@ -171,4 +172,82 @@ pub(crate) async fn greet(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     assert_eq!((request.api, request.version), (18, 4));
     stream.write_all(&answer(&request, &offer(OFFERED))).await.unwrap();
     stream.flush().await.unwrap();
+}
+
+/// A certificate authority of the test's own.
+pub(crate) struct Authority {
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    pub(crate) pem: String,
+}
+
+/// A certificate with its key.
+pub(crate) struct Identity {
+    pub(crate) certificate: rcgen::Certificate,
+    pub(crate) key: rcgen::KeyPair,
+}
+
+impl Authority {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: rcgen::Issuer::new(params, key), pem }
+    }
+
+    /// A certificate for these names and IP addresses, after `change`.
+    pub(crate) fn issue(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut rcgen::CertificateParams),
+    ) -> Identity {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = rcgen::CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let key = rcgen::KeyPair::generate().unwrap();
+        Identity { certificate: params.signed_by(&key, &self.issuer).unwrap(), key }
+    }
+}
+
+impl Identity {
+    /// A TLS listener that shows this certificate; with `clients`, it wants one that this authority signed.
+    pub(crate) fn acceptor(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        clients: Option<&Authority>,
+    ) -> tokio_rustls::TlsAcceptor {
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(versions)
+            .unwrap();
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(authority) => {
+                let mut roots = rustls::RootCertStore::empty();
+                roots
+                    .add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap())
+                    .unwrap();
+                builder.with_client_cert_verifier(
+                    rustls::server::WebPkiClientVerifier::builder_with_provider(
+                        Arc::new(roots),
+                        provider,
+                    )
+                    .build()
+                    .unwrap(),
+                )
+            }
+        };
+        let key = PrivateKeyDer::from_pem_slice(self.key.serialize_pem().as_bytes()).unwrap();
+        let config = builder.with_single_cert(vec![self.certificate.der().clone()], key).unwrap();
+        Arc::new(config).into()
+    }
+}
+
+/// A PEM file of the test's.
+pub(crate) fn file(dir: &tempfile::TempDir, name: &str, text: &str) -> std::path::PathBuf {
+    let path = dir.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    path
 }

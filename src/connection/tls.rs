@@ -1,6 +1,9 @@
 //! What a cluster is reached with: trust, identity, credentials, read from files once. Owns the TLS settings; never
 //! offers a way around the check of a broker's certificate.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;

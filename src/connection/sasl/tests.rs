@@ -1,14 +1,22 @@
 //! Authentication against a scripted broker: right, wrong, and lying. In all of them no error shows a secret.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use rustls::version::TLS13;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::Instant;
 
-use super::super::tests_support::{answer, greet, on_a_lane, open_against, read_request, security};
+use super::super::tests_support::{
+    Authority, Script, address, answer, file, greet, on_a_lane, open_against, read_request,
+    security,
+};
 use super::super::{Connection, Security};
 use super::scram::ServerHalf;
 use crate::config::resolved::{Cluster, Sasl, ScramHash, Secret, TokenSource};
+use crate::env::Env;
 use crate::error::{Code, Error, Side};
 use crate::wire::Reader;
 use crate::wire::primitives::put_uvarint;
@@ -323,5 +331,73 @@ fn oauthbearer_from_a_file_and_the_brokers_reason_when_it_refuses() {
         assert_eq!(error.code, Code(22), "{error}");
         assert!(error.message.contains(r#"{"status":"invalid_token","echo":"***"}"#), "{error}");
         shows_no_secret(&error);
+    });
+}
+
+#[test]
+fn oauthbearer_from_a_token_endpoint_asked_once_for_many_connections() {
+    on_a_lane(async {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new("idp CA");
+        let source = TokenSource::ClientCredentials {
+            token_endpoint: "https://idp.example/oauth/token".to_owned(),
+            client_id: "strait@east".to_owned(),
+            client_secret: Secret::new(PASSWORD),
+            scope: Some("kafka write".to_owned()),
+            ca: Some(file(&dir, "ca.pem", &authority.pem)),
+        };
+        let security = security(None, Some(Sasl::OAuthBearer(source)));
+        let acceptor = authority.issue(&["idp.example"], |_| {}).acceptor(&[&TLS13], None);
+        let (script, mut accepted) = Script::new();
+        let env = Env::of(Arc::new(script));
+        let broker = async move {
+            // The broker is dialled first, then the endpoint; the second time the token is there.
+            let mut first = Broker::agrees(accepted.recv().await.unwrap(), "OAUTHBEARER").await;
+            let mut idp = acceptor.accept(accepted.recv().await.unwrap()).await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"scope=kafka%20write") {
+                assert_ne!(idp.read_buf(&mut request).await.unwrap(), 0);
+            }
+            let request = String::from_utf8(request).unwrap();
+            assert!(request.starts_with("POST /oauth/token HTTP/1.1\r\nHost: idp.example:443\r\n"));
+            let basic = BASE64_STANDARD.encode("strait%40east:canary-7f3a%2C%3D");
+            assert!(
+                request.contains(&format!("\r\nAuthorization: Basic {basic}\r\n")),
+                "{request}"
+            );
+            assert!(request.contains("\r\nContent-Length: 49\r\n"), "{request}");
+            assert!(request.ends_with("\r\n\r\ngrant_type=client_credentials&scope=kafka%20write"));
+            let json = format!(r#"{{"access_token":"{TOKEN}","expires_in":100}}"#);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", json.len());
+            idp.write_all(format!("{head}{json}").as_bytes()).await.unwrap();
+            idp.flush().await.unwrap();
+            let ok = |message: &str| {
+                assert!(message.contains(TOKEN));
+                authenticate_answer(0, None, b"", 0)
+            };
+            first.turn(ok).await.unwrap();
+            let mut second = Broker::agrees(accepted.recv().await.unwrap(), "OAUTHBEARER").await;
+            second.turn(ok).await.unwrap();
+            // Later than four fifths of its life the token is asked for anew; this endpoint refuses then.
+            let _third = Broker::agrees(accepted.recv().await.unwrap(), "OAUTHBEARER").await;
+            let mut idp = acceptor.accept(accepted.recv().await.unwrap()).await.unwrap();
+            let json = format!(r#"{{"error":"invalid_client","error_description":"{PASSWORD}"}}"#);
+            let head = format!("HTTP/1.1 401 No\r\nContent-Length: {}\r\n\r\n", json.len());
+            idp.write_all(format!("{head}{json}").as_bytes()).await.unwrap();
+            idp.flush().await.unwrap();
+            idp.read_to_end(&mut Vec::new()).await
+        };
+        let served = tokio::task::spawn_local(broker);
+        let at = address();
+        let open = || Connection::open(&env, &at, &security, Side::Target);
+        let _first = open().await.unwrap();
+        let _second = open().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(81)).await;
+        let error = open().await.unwrap_err();
+        assert_eq!(error.code, Code(28), "{error}");
+        let says = "token endpoint idp.example:443: HTTP 401: invalid_client ***";
+        assert!(error.message.contains(says), "{error}");
+        shows_no_secret(&error);
+        let _ = served.await;
     });
 }
