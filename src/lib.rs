@@ -10,6 +10,8 @@ pub mod engine;
 pub mod env;
 pub mod error;
 pub mod error_codes;
+pub mod lane;
 pub mod limits;
 pub mod link;
+pub mod strait;
 pub mod wire;

@@ -104,3 +104,7 @@ pub const REFUSED_TOPIC_RETRY: Duration = Duration::from_secs(30);
 pub const CREATED_TOPIC_LOOK: Duration = Duration::from_secs(5);
 /// How long a cluster may be out of reach of the control plane before the link is said to have failed.
 pub const UNREACHABLE_TOLD: Duration = Duration::from_secs(5);
+/// Commands that wait in a lane's mailbox; the control thread waits when it is full.
+pub const MAILBOX_COMMANDS_MAX: usize = 4096;
+/// What a thread waits for its last tasks.
+pub const LANE_SHUTDOWN: Duration = Duration::from_millis(500);

@@ -1,2 +1,34 @@
+//! The main path: batches of one topic-partition from a source broker to a target broker, acknowledged, committed.
+//!
+//! ```text
+//!  fetcher ──▶ admit ──▶ mirror (queue, window, flight) ──▶ sender ──▶ target
+//!     ▲                    ▲           │ acked
+//!     │ session            │ recovery  ▼
+//!   source            readback      committer ──▶ source group
+//! ```
+//!
+//! The deciding half is pure, and is where the invariants live: [`admit`] (fate of a batch), [`mirror`] (one partition's
+//! state), [`window`] (when the next batch may leave), [`session`], [`identity`], [`anchor`]. The other half moves bytes
+//! between it and the network: [`fetcher`], [`sender`], [`recovery`] with [`position`] and [`readback`], [`committer`].
+//! A [`share`] ties them together for one link on one lane.
+
+pub mod admit;
+pub mod anchor;
+pub mod budget;
+pub mod cell;
+pub mod committer;
+pub mod fetcher;
+pub mod group;
+pub mod identity;
+pub mod mirror;
+pub mod offsets;
+pub mod position;
+pub mod readback;
+pub mod recovery;
+pub mod sender;
+pub mod session;
+pub mod share;
 pub mod spec;
 pub mod stats;
+pub mod trouble;
+pub mod window;

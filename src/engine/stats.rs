@@ -41,16 +41,19 @@ pub enum Fate {
     SkippedAborted = 3,
     /// Without a record that counts.
     SkippedEmpty = 4,
+    /// Written by a Strait: it came from another cluster (`forward: local`).
+    SkippedReplicated = 5,
 }
 
 impl Fate {
     /// Every fate, in the order of its number.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Stamped,
         Self::Recoded,
         Self::SkippedControl,
         Self::SkippedAborted,
         Self::SkippedEmpty,
+        Self::SkippedReplicated,
     ];
 
     /// The value of the metric label `fate`.
@@ -61,6 +64,7 @@ impl Fate {
             Self::SkippedControl => "skipped_control",
             Self::SkippedAborted => "skipped_aborted",
             Self::SkippedEmpty => "skipped_empty",
+            Self::SkippedReplicated => "skipped_replicated",
         }
     }
 }
@@ -187,6 +191,8 @@ pub struct LaneStats {
     pub frame_bytes_limit: AtomicU64,
     /// Sum of the brokers' `throttle_time_ms`.
     pub throttle_ms: AtomicU64,
+    /// Why offsets cannot be committed; none while they can.
+    pub group_error: Mutex<Option<Error>>,
 }
 
 impl LaneStats {
@@ -200,6 +206,7 @@ impl LaneStats {
             frame_bytes: AtomicU64::new(0),
             frame_bytes_limit: AtomicU64::new(0),
             throttle_ms: AtomicU64::new(0),
+            group_error: Mutex::new(None),
         }
     }
 
@@ -251,10 +258,31 @@ pub struct LinkEntry {
     pub target_tls: bool,
     /// Set by the control thread; none while all is well.
     pub error: Mutex<Option<Error>>,
+    /// Why the link can never run; set once.
+    pub fatal: Mutex<Option<Error>>,
     /// Topics that were matched but cannot be copied, with the reason: no mirror exists for them.
     pub blocked_topics: Mutex<BTreeMap<String, Error>>,
-    /// Set once the topics of the source have been read for the first time.
+    /// Set once every matched topic of the first look has its mirrors, or a reason why not.
     pub discovered: std::sync::atomic::AtomicBool,
+}
+
+impl LinkEntry {
+    /// Why the link can never run.
+    pub fn fatal(&self) -> Option<Error> {
+        self.fatal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The link can never run.
+    pub fn fail(&self, error: Error) {
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+        *self.fatal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// The first topic's reason, if some topic cannot be copied.
+    pub fn first_blocked(&self) -> Option<Error> {
+        let blocked = self.blocked_topics.lock().unwrap_or_else(PoisonError::into_inner);
+        blocked.values().next().cloned()
+    }
 }
 
 /// The register of what lives: readers walk it at scrape, so that a removed mirror leaves no series behind.
@@ -264,6 +292,7 @@ pub struct Board {
     mirrors: Mutex<Vec<Arc<MirrorStats>>>,
     lanes: Mutex<Vec<Arc<LaneStats>>>,
     draining: std::sync::atomic::AtomicBool,
+    failure: Mutex<Option<Error>>,
 }
 
 macro_rules! register {
@@ -290,6 +319,16 @@ impl Board {
         mirrors.retain(|entry| !Arc::ptr_eq(entry, mirror));
     }
 
+    /// Why the engine as a whole can no longer run.
+    pub fn failure(&self) -> Option<Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The engine as a whole can no longer run; the first reason counts.
+    pub fn fail(&self, error: Error) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
     /// Whether the process is on its way out.
     pub fn draining(&self) -> bool {
         self.draining.load(Relaxed)
@@ -312,6 +351,13 @@ impl Board {
         let mut worst = if blocked.is_empty() { LinkState::Running } else { LinkState::Degraded };
         if !link.discovered.load(Relaxed) {
             worst = worst.max(LinkState::Starting);
+        }
+        let group_error = |lane: &Arc<LaneStats>| {
+            lane.link == link.name
+                && lane.group_error.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        };
+        if self.lanes().iter().any(group_error) {
+            worst = worst.max(LinkState::Degraded);
         }
         for mirror in self.mirrors().iter().filter(|m| m.link == link.name) {
             worst = worst.max(match mirror.state() {

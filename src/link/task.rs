@@ -141,8 +141,9 @@ impl<M: Mirrors> Task<M> {
                 let source = View::from(&*self.clusters.source.map());
                 let target = View::from(&*self.clusters.target.map());
                 let plan = planner.look(&source, &target, now);
-                self.carry_out(plan, &mut planner).await;
-                self.entry.discovered.store(true, Relaxed);
+                if self.carry_out(plan, &mut planner).await {
+                    self.entry.discovered.store(true, Relaxed);
+                }
                 let due = self.hands.due();
                 planner.next_look(self.env.now()).map_or(due, |look| look.min(due))
             };
@@ -154,7 +155,8 @@ impl<M: Mirrors> Task<M> {
     }
 
     /// In the plan's order: what must end first, what runs next, and the target's controller last, since it may be slow.
-    async fn carry_out(&mut self, plan: Plan, planner: &mut Planner) {
+    /// Says whether every selected topic has its mirrors now, or a reason why not.
+    async fn carry_out(&mut self, plan: Plan, planner: &mut Planner) -> bool {
         for warning in &plan.warnings {
             warn!(link = %self.link.name, "{warning}");
         }
@@ -181,10 +183,13 @@ impl<M: Mirrors> Task<M> {
         }
         self.hands.grow(&plan.grow).await;
         let grown = plan.grow.iter().map(|g| &g.topic);
-        self.hands.forget_all_but(plan.create.iter().map(|c| &c.topic).chain(grown));
+        let mut asked = plan.create.iter().map(|c| &c.topic).chain(grown);
+        self.hands.forget_all_but(asked.clone());
         let mut blocked = plan.blocked;
         blocked.extend(self.hands.refusals().map(|(topic, error)| (topic.clone(), error.clone())));
+        let settled = asked.all(|topic| blocked.contains_key(topic));
         self.tell_blocked(blocked);
+        settled
     }
 
     fn id(&self, topic: &Arc<str>, partition: i32) -> MirrorId {

@@ -1,5 +1,6 @@
 //! What several APIs share: how a topic is named, and who leads a partition.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -97,6 +98,15 @@ impl<P> TopicPartitions<P> {
     /// One topic.
     pub fn new(topic: impl Into<String>, partitions: Vec<P>) -> Self {
         Self { topic: topic.into(), partitions }
+    }
+
+    /// Partitions put under the names of their topics.
+    pub fn gather<'a>(all: impl IntoIterator<Item = (&'a str, P)>) -> Vec<Self> {
+        let mut topics: BTreeMap<&str, Vec<P>> = BTreeMap::new();
+        for (topic, partition) in all {
+            topics.entry(topic).or_default().push(partition);
+        }
+        topics.into_iter().map(|(topic, partitions)| Self::new(topic, partitions)).collect()
     }
 
     /// Every partition beside its topic.

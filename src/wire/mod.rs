@@ -38,7 +38,7 @@ pub mod sasl_handshake;
 pub mod stamp;
 #[cfg(test)]
 #[allow(dead_code, reason = "for the decoders' tests")]
-mod tests_support;
+pub(crate) mod tests_support;
 mod write;
 
 use std::ops::RangeInclusive;

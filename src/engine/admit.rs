@@ -1,0 +1,222 @@
+//! The fate of each source batch, decided from its header: passed on, recoded, or stepped over. PURE.
+//!
+//! A stock broker takes only batches that are contiguous, complete and CreateTime; a source log legally holds others. The
+//! table is in the README; every row cites what the broker would answer.
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::identity;
+use super::mirror::Outgoing;
+use super::stats::Fate;
+use crate::config::resolved::{Isolation, Timestamps};
+use crate::wire::batch::{BatchError, BatchHeader, Batches, ControlType, verify_crc};
+use crate::wire::fetch::AbortedTransaction;
+use crate::wire::recode::{Recode, Recoded, Times};
+use crate::wire::records::RecordsError;
+
+/// What of a mirror decides the fate of its batches.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Whether aborted transactions are stepped over.
+    pub isolation: Isolation,
+    /// What becomes of a LogAppendTime batch.
+    pub timestamps: Timestamps,
+    /// The target topic's `max.message.bytes`.
+    pub batch_bytes_max: usize,
+}
+
+/// What is done with one source batch.
+#[derive(Debug)]
+pub enum Step {
+    /// Copy this. A recoded batch may give several.
+    Take(Outgoing, Fate),
+    /// Step over it.
+    Skip {
+        /// The offset after it.
+        next_offset: i64,
+        /// Its leader epoch.
+        leader_epoch: i32,
+        /// Why.
+        fate: Fate,
+    },
+}
+
+/// A source batch that can be neither copied nor stepped over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its first offset, or where it should have been.
+    pub offset: i64,
+    /// What is wrong with it.
+    pub cause: Cause,
+}
+
+/// Why a batch is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Not a batch, or damaged.
+    Batch(BatchError),
+    /// It had to be recoded, and could not be.
+    Recode(RecordsError),
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Batch(error) => write!(f, "{error}"),
+            Self::Recode(error) => write!(f, "the batch has to be written anew, and {error}"),
+        }
+    }
+}
+
+/// Decides every batch of one partition's Fetch answer, in order, and hands each step to `each`. `wanted` is the offset
+/// that was asked for. What comes before a refused batch has been handed over when this returns.
+pub fn admit(
+    records: Bytes,
+    aborted: &[AbortedTransaction],
+    wanted: i64,
+    rules: &Rules,
+    fetched_at: Instant,
+    mut each: impl FnMut(Step),
+) -> Result<(), Refusal> {
+    let mut aborted = AbortedFilter::new(aborted);
+    let mut wanted = wanted;
+    for next in Batches::new(records) {
+        let refused = |cause| Refusal { offset: wanted, cause };
+        let (header, batch) = next.map_err(|error| refused(Cause::Batch(error)))?;
+        verify_crc(&batch).map_err(|error| refused(Cause::Batch(error)))?;
+        let drop_as_aborted =
+            aborted.judge(&header, &batch).map_err(|error| refused(Cause::Batch(error)))?;
+        if header.next_offset() <= wanted {
+            continue; // the answer starts at the batch that holds the offset, or one before a compaction hole
+        }
+        let skip = if header.is_control() {
+            Some(Fate::SkippedControl)
+        } else if header.records_count == 0 {
+            Some(Fate::SkippedEmpty)
+        } else if drop_as_aborted && rules.isolation == Isolation::ReadCommitted {
+            Some(Fate::SkippedAborted)
+        } else if identity::is_ours(header.producer_id) {
+            Some(Fate::SkippedReplicated)
+        } else {
+            None
+        };
+        let next_offset = header.next_offset();
+        let leader_epoch = header.partition_leader_epoch;
+        if let Some(fate) = skip {
+            each(Step::Skip { next_offset, leader_epoch, fate });
+        } else if must_be_recoded(&header, wanted, rules) {
+            let parts = recode(&header, &batch, wanted, rules, fetched_at)
+                .map_err(|error| refused(Cause::Recode(error)))?;
+            if parts.is_empty() {
+                each(Step::Skip { next_offset, leader_epoch, fate: Fate::SkippedEmpty });
+            }
+            parts.into_iter().for_each(|part| each(Step::Take(part, Fate::Recoded)));
+        } else {
+            let outgoing = Outgoing {
+                batch,
+                next_offset,
+                leader_epoch,
+                records: header.records_count,
+                max_timestamp: header.max_timestamp,
+                fetched_at,
+            };
+            each(Step::Take(outgoing, Fate::Stamped));
+        }
+        wanted = next_offset;
+    }
+    Ok(())
+}
+
+/// Rows L2, L6, L14 of the broker's checks, and records below the wanted offset, which were deleted or copied before.
+fn must_be_recoded(header: &BatchHeader, wanted: i64, rules: &Rules) -> bool {
+    header.base_offset < wanted
+        || !header.is_contiguous()
+        || (header.is_log_append_time() && rules.timestamps == Timestamps::AsRead)
+        || header.total_bytes() > rules.batch_bytes_max
+}
+
+fn recode(
+    header: &BatchHeader,
+    batch: &Bytes,
+    wanted: i64,
+    rules: &Rules,
+    fetched_at: Instant,
+) -> Result<Vec<Outgoing>, RecordsError> {
+    let times = match rules.timestamps {
+        Timestamps::AsRead => Times::Append,
+        Timestamps::Producer => Times::Producer,
+    };
+    let recode = Recode { times, batch_bytes_max: rules.batch_bytes_max };
+    let parts = recode.run(batch, |offset| offset >= wanted)?;
+    // The last part reaches the end of the source batch, holes included.
+    let outgoing = |part: Recoded| Outgoing {
+        next_offset: part.last_offset + 1,
+        leader_epoch: header.partition_leader_epoch,
+        records: part.records_count,
+        max_timestamp: max_timestamp(&part.bytes),
+        batch: part.bytes,
+        fetched_at,
+    };
+    Ok(parts.into_iter().map(outgoing).collect())
+}
+
+/// Cuts a queued batch that the target found too large into smaller ones, at most half as long each (W6). A batch of one
+/// record cannot be cut. `acked` is the mirror's, just below the batch.
+pub fn split(whole: &Outgoing, acked: i64) -> Result<Vec<Outgoing>, RecordsError> {
+    let recode = Recode { times: Times::Append, batch_bytes_max: whole.batch.len() / 2 + 1 };
+    let parts = recode.run(&whole.batch, |_| true)?;
+    let mut records_done = 0;
+    let outgoing = |part: Recoded| {
+        records_done += part.records_count;
+        let is_last = records_done == whole.records;
+        Outgoing {
+            // Offsets may have holes: a record takes at least one, so this never passes what is not sent (I1).
+            next_offset: if is_last { whole.next_offset } else { acked + i64::from(records_done) },
+            leader_epoch: whole.leader_epoch,
+            records: part.records_count,
+            max_timestamp: max_timestamp(&part.bytes),
+            batch: part.bytes,
+            fetched_at: whole.fetched_at,
+        }
+    };
+    Ok(parts.into_iter().map(outgoing).collect())
+}
+
+/// Of a batch that was just written.
+fn max_timestamp(batch: &[u8]) -> i64 {
+    BatchHeader::parse(batch).map_or(-1, |header| header.max_timestamp)
+}
+
+/// Which transactional batches of one answer were aborted, as `CompletedFetch` of Kafka's consumer decides it: an entry
+/// counts from its first offset until the producer's abort marker.
+struct AbortedFilter<'a> {
+    pending: Vec<&'a AbortedTransaction>,
+    open: Vec<i64>,
+}
+
+impl<'a> AbortedFilter<'a> {
+    fn new(aborted: &'a [AbortedTransaction]) -> Self {
+        let mut pending: Vec<_> = aborted.iter().collect();
+        pending.sort_by_key(|entry| std::cmp::Reverse(entry.first_offset));
+        Self { pending, open: Vec::new() }
+    }
+
+    /// Whether the batch belongs to an aborted transaction. Must see every batch, in order.
+    fn judge(&mut self, header: &BatchHeader, batch: &[u8]) -> Result<bool, BatchError> {
+        while let Some(entry) = self.pending.pop_if(|e| e.first_offset <= header.last_offset()) {
+            self.open.push(entry.producer_id);
+        }
+        if header.is_control() {
+            if ControlType::of(batch)? == ControlType::Abort {
+                self.open.retain(|id| *id != header.producer_id);
+            }
+            return Ok(false);
+        }
+        Ok(header.is_transactional() && self.open.contains(&header.producer_id))
+    }
+}
+
+#[cfg(test)]
+#[path = "admit_tests.rs"]
+mod tests;

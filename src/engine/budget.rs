@@ -1,0 +1,75 @@
+//! The lane's memory: frames that are alive plus Fetch answers that were asked for stay under one figure (I5). A limit is
+//! reached by waiting, never by dropping.
+
+use std::cell::Cell;
+
+use tokio::sync::Notify;
+
+use crate::connection::FramePool;
+
+/// What one lane may hold.
+pub struct Budget {
+    limit_bytes: usize,
+    pool: FramePool,
+    reserved_bytes: Cell<usize>,
+    room: Notify,
+}
+
+/// Bytes that an outstanding Fetch may bring; given back when it is dropped.
+pub struct Reservation<'a> {
+    budget: &'a Budget,
+    bytes: usize,
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.budget.reserved_bytes.set(self.budget.reserved_bytes.get() - self.bytes);
+        self.budget.room.notify_waiters();
+    }
+}
+
+impl Budget {
+    /// A budget over the frames of this thread.
+    pub fn of_this_thread(limit_bytes: usize) -> Self {
+        Self {
+            limit_bytes,
+            pool: FramePool::of_this_thread(),
+            reserved_bytes: Cell::new(0),
+            room: Notify::new(),
+        }
+    }
+
+    /// Bytes of frames that are alive.
+    pub fn used_bytes(&self) -> usize {
+        self.pool.live_bytes()
+    }
+
+    /// Its bound.
+    pub fn limit_bytes(&self) -> usize {
+        self.limit_bytes
+    }
+
+    /// What neither a frame nor a reservation takes.
+    pub fn free_bytes(&self) -> usize {
+        self.limit_bytes.saturating_sub(self.used_bytes() + self.reserved_bytes.get())
+    }
+
+    /// Waits until `bytes` are free and takes them. A figure above the limit is cut to it, so that one oversized request
+    /// can run alone.
+    pub async fn reserve(&self, bytes: usize) -> Reservation<'_> {
+        let bytes = bytes.min(self.limit_bytes);
+        loop {
+            let room = self.room.notified();
+            if self.free_bytes() >= bytes {
+                self.reserved_bytes.set(self.reserved_bytes.get() + bytes);
+                return Reservation { budget: self, bytes };
+            }
+            room.await;
+        }
+    }
+
+    /// Says that frames may have been dropped.
+    pub fn freed(&self) {
+        self.room.notify_waiters();
+    }
+}

@@ -1,0 +1,240 @@
+//! A mirror on its lane: the state machine, and everything around it that is not bytes. One thread, so plain cells.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::mirror::Mirror;
+use super::session::SourcePartition;
+use super::spec::MirrorSpec;
+use super::stats::{MirrorState, MirrorStats};
+use crate::env::Env;
+use crate::error::Error;
+use crate::wire::error_code::ErrorCode;
+
+/// Moments of the source end that are remembered for the delay.
+const ENDS_MAX: usize = 64;
+
+/// What is in a mirror's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// Nothing.
+    None,
+    /// The recovery looks at it again at this time.
+    Until(Instant),
+    /// Nothing is sent until the operator acts.
+    Parked,
+}
+
+/// The first refusal of a window: which batch, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// First sequence of the batch.
+    pub sequence: i32,
+    /// The target's answer.
+    pub error: ErrorCode,
+    /// The target's words.
+    pub message: String,
+}
+
+/// Leader of a partition and its epoch; both -1 where none is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// Broker id.
+    pub broker: i32,
+    /// Leader epoch.
+    pub epoch: i32,
+}
+
+impl Leader {
+    /// Nobody leads, or nobody knows.
+    pub const NONE: Self = Self { broker: -1, epoch: -1 };
+}
+
+/// One mirror of a lane.
+#[derive(Debug)]
+pub struct MirrorCell {
+    /// What is copied where.
+    pub spec: MirrorSpec,
+    /// Figures for the outside.
+    pub stats: Arc<MirrorStats>,
+    /// None until a position was found.
+    pub mirror: RefCell<Option<Mirror>>,
+    /// What is in its way.
+    pub halt: Cell<Halt>,
+    /// Recoveries without an ack in between.
+    pub attempts: Cell<u32>,
+    /// Set when the target refused a batch; the recovery decides once the window is drained.
+    pub refused: RefCell<Option<Refused>>,
+    /// Whom it is fetched from.
+    pub source_leader: Cell<Leader>,
+    /// Whom it is written to.
+    pub target_leader: Cell<Leader>,
+    /// Acked offset and its epoch, kept over a restart of the numbering: the group may be a second behind.
+    pub resume_from: Cell<Option<(i64, i32)>>,
+    /// The source answered that this offset is not in its log.
+    pub out_of_range: Cell<Option<i64>>,
+    /// An error of the partition at the source: not fetched before this time.
+    pub fetch_not_before: Cell<Option<Instant>>,
+    /// Nothing more is fetched until the operator acts; what was fetched is still sent.
+    pub fetch_parked: Cell<bool>,
+    /// Damaged batches in a row at the source; the first is fetched again.
+    pub corrupt_fetches: Cell<u32>,
+    /// A recovery is looking at it.
+    pub recovering: Cell<bool>,
+    /// Next source offset in the source group; -1 before one is known.
+    pub committed: Cell<i64>,
+    /// When that was committed.
+    pub committed_at: Cell<Option<Instant>>,
+    /// Fetching waits for room.
+    pub(super) held: Cell<bool>,
+    /// It stands in its sender's queue.
+    pub(super) in_ready: Cell<bool>,
+    /// The source broker in whose fetcher's list it stands; -1 for none.
+    pub(super) dirty_at: Cell<i32>,
+    pub(super) removed: Cell<bool>,
+    troubled: Cell<bool>,
+    /// When the source end was first seen at these offsets, oldest first.
+    ends: RefCell<VecDeque<(Instant, i64)>>,
+}
+
+impl MirrorCell {
+    /// A mirror without a position.
+    pub fn new(spec: MirrorSpec, stats: Arc<MirrorStats>) -> Self {
+        Self {
+            spec,
+            stats,
+            mirror: RefCell::new(None),
+            halt: Cell::new(Halt::None),
+            attempts: Cell::new(0),
+            refused: RefCell::new(None),
+            source_leader: Cell::new(Leader::NONE),
+            target_leader: Cell::new(Leader::NONE),
+            resume_from: Cell::new(None),
+            out_of_range: Cell::new(None),
+            fetch_not_before: Cell::new(None),
+            fetch_parked: Cell::new(false),
+            corrupt_fetches: Cell::new(0),
+            recovering: Cell::new(false),
+            committed: Cell::new(-1),
+            committed_at: Cell::new(None),
+            held: Cell::new(false),
+            in_ready: Cell::new(false),
+            dirty_at: Cell::new(-1),
+            removed: Cell::new(false),
+            troubled: Cell::new(false),
+            ends: RefCell::new(VecDeque::new()),
+        }
+    }
+
+    /// The partition as the fetch session names it.
+    pub fn source_partition(&self) -> SourcePartition {
+        let partition = self.spec.id.partition;
+        SourcePartition { topic_id: self.spec.source_topic_id, partition }
+    }
+
+    /// Whether it was taken off this lane.
+    pub fn is_removed(&self) -> bool {
+        self.removed.get()
+    }
+
+    /// Whether the recovery must see to it, now or later: no position, a window that failed, an offset that is gone.
+    pub fn needs_recovery(&self) -> bool {
+        !self.removed.get()
+            && self.halt.get() != Halt::Parked
+            && (self.out_of_range.get().is_some()
+                || self.mirror.borrow().as_ref().is_none_or(Mirror::needs_resync))
+    }
+
+    /// Stops it until the operator acts.
+    pub fn park(&self, error: Error) {
+        if self.halt.replace(Halt::Parked) == Halt::Parked {
+            return;
+        }
+        if let Some(mirror) = &mut *self.mirror.borrow_mut() {
+            mirror.close_window();
+        }
+        self.show_parked(error);
+    }
+
+    /// Fetches nothing more; what lies before the trouble is still copied.
+    pub fn park_fetching(&self, error: Error) {
+        if !self.fetch_parked.replace(true) {
+            self.show_parked(error);
+        }
+    }
+
+    fn show_parked(&self, error: Error) {
+        tracing::error!(link = %self.stats.link, %error, "mirror parked");
+        self.troubled.set(true);
+        self.stats.set_error(Some(error));
+        self.stats.set_state(MirrorState::Parked);
+    }
+
+    /// The recovery looks at it again after `wait`; the operator sees why.
+    pub fn retry_after(&self, env: &Env, wait: Duration, error: Error) {
+        if self.halt.get() != Halt::Parked {
+            self.halt.set(Halt::Until(env.now() + wait));
+            self.note_trouble(error);
+        }
+    }
+
+    /// Shows an error that goes away by itself, or with the next ack.
+    pub fn note_trouble(&self, error: Error) {
+        if self.halt.get() == Halt::Parked || self.fetch_parked.get() {
+            return;
+        }
+        tracing::debug!(link = %self.stats.link, %error, "mirror retries");
+        self.troubled.set(true);
+        self.stats.set_error(Some(error));
+        self.stats.set_state(MirrorState::Retrying);
+    }
+
+    /// The trouble is over.
+    pub fn clear_trouble(&self) {
+        let parked = self.halt.get() == Halt::Parked || self.fetch_parked.get();
+        if !parked && self.troubled.replace(false) {
+            self.stats.set_error(None);
+        }
+    }
+
+    /// Notes the source end of a Fetch answer.
+    pub fn note_source_end(&self, now: Instant, end: i64) {
+        self.stats.source_end.store(end, Relaxed);
+        let mut ends = self.ends.borrow_mut();
+        if ends.back().is_none_or(|(_, last)| end > *last) {
+            if ends.len() == ENDS_MAX {
+                // Thin out: the oldest is the one that counts, the others only follow it.
+                let kept: VecDeque<_> = ends.iter().step_by(2).copied().collect();
+                *ends = kept;
+            }
+            ends.push_back((now, end));
+        }
+        drop(ends);
+        self.note_progress(now);
+    }
+
+    /// Publishes what the mirror has reached.
+    pub fn note_progress(&self, now: Instant) {
+        let mirror = self.mirror.borrow();
+        let Some(mirror) = &*mirror else { return };
+        let acked = mirror.acked();
+        self.stats.acked.store(acked, Relaxed);
+        self.stats.buffered_bytes.store(mirror.buffered_bytes() as u64, Relaxed);
+        let mut ends = self.ends.borrow_mut();
+        while ends.front().is_some_and(|(_, end)| *end <= acked) {
+            ends.pop_front();
+        }
+        let delay = ends.front().map_or(Duration::ZERO, |(since, _)| now - *since);
+        self.stats.delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Relaxed);
+        if !self.troubled.get() {
+            let end = self.stats.source_end.load(Relaxed);
+            let caught_up = end >= 0 && acked >= end;
+            self.stats.set_state(if caught_up { MirrorState::Ok } else { MirrorState::CatchingUp });
+        }
+    }
+}

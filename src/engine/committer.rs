@@ -1,0 +1,119 @@
+//! Commits the acked prefix of every mirror to the source group, with the anchor in the metadata. Never anything past the
+//! first source offset that is neither acknowledged nor skipped by rule (I1): what is committed is [`Mirror::acked`], and
+//! nothing else is ever asked.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::cell::MirrorCell;
+use super::group::{self, Commit};
+use super::mirror::Mirror;
+use super::share::Share;
+use crate::limits;
+
+/// Commits are at least this far apart.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A draining share has no time to lose.
+const INTERVAL_DRAINING: Duration = Duration::from_millis(50);
+/// Brokers forget an offset after `offsets.retention.minutes` (7 days) without a commit.
+const IDLE_RECOMMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// Runs until the share stops.
+pub async fn run(share: Rc<Share>) {
+    let mut attempt = 0;
+    loop {
+        if share.is_stopped() {
+            return;
+        }
+        let due = due(&share);
+        if due.is_empty() {
+            let wake = share.commit_wake.notified();
+            drop(tokio::time::timeout(IDLE_RECOMMIT / 24, wake).await);
+            if !share.is_draining() && !share.is_stopped() {
+                settle_down(&share, INTERVAL).await;
+            }
+            continue;
+        }
+        match commit(&share, due).await {
+            Ok(()) => attempt = 0,
+            Err(error) => {
+                tracing::warn!(group = %share.group, %error, "commit failed");
+                share.stats.count_error("source", "OffsetCommit", &error.code.to_string());
+                share.note_group_trouble(Some(error));
+                let (base, max) = limits::RECONNECT_BACKOFF;
+                tokio::time::sleep(share.env.backoff(base, max, attempt)).await;
+                attempt += 1;
+                continue;
+            }
+        }
+        let interval = if share.is_draining() { INTERVAL_DRAINING } else { INTERVAL };
+        settle_down(&share, interval).await;
+    }
+}
+
+/// Waits an interval, or until draining begins.
+async fn settle_down(share: &Share, interval: Duration) {
+    let until = share.env.now() + interval;
+    while !share.is_stopped()
+        && tokio::time::timeout_at(until, share.commit_wake.notified()).await.is_ok()
+    {
+        if share.is_draining() && interval > INTERVAL_DRAINING {
+            return;
+        }
+    }
+}
+
+/// Mirrors whose acked prefix moved, and idle ones whose commit grows old.
+fn due(share: &Share) -> Vec<(Rc<MirrorCell>, Commit)> {
+    let now = share.env.now();
+    let due = |cell: &Rc<MirrorCell>| {
+        let mirror = cell.mirror.borrow();
+        let mirror = mirror.as_ref()?;
+        let stale = |at: Instant| now - at >= IDLE_RECOMMIT;
+        let moved = mirror.acked() > cell.committed.get();
+        (moved || cell.committed_at.get().is_some_and(stale))
+            .then(|| (cell.clone(), commit_of(cell, mirror)))
+    };
+    share.mirrors().iter().filter_map(due).collect()
+}
+
+/// What a mirror commits.
+pub(super) fn commit_of(cell: &MirrorCell, mirror: &Mirror) -> Commit {
+    let spec = &cell.spec;
+    Commit {
+        topic: spec.id.topic.clone(),
+        partition: spec.id.partition,
+        offset: mirror.acked(),
+        leader_epoch: mirror.acked_epoch(),
+        metadata: mirror.anchor(spec.source_topic_id, spec.target_topic_id).to_string(),
+    }
+}
+
+async fn commit(
+    share: &Rc<Share>,
+    due: Vec<(Rc<MirrorCell>, Commit)>,
+) -> Result<(), crate::error::Error> {
+    let commits: Vec<Commit> = due.iter().map(|(_, commit)| commit.clone()).collect();
+    let outcomes = group::commit(share, &commits).await?;
+    let mut first_error = None;
+    for ((cell, commit), outcome) in due.iter().zip(outcomes) {
+        match outcome {
+            Ok(()) => {
+                cell.committed.set(commit.offset);
+                cell.committed_at.set(Some(share.env.now()));
+                cell.stats.committed.store(commit.offset, Relaxed);
+            }
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    match first_error {
+        Some(error) => Err(error),
+        None => {
+            share.note_group_trouble(None);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Reads one source broker for a share: a connection, a fetch session on it, and the answers handed to their mirrors.
+//!
+//! A partition is asked for only while its mirror has room for what comes; otherwise it leaves the session. What the lane
+//! may hold is reserved before each request (I5).
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::admit::{Refusal, Rules, Step, admit};
+use super::cell::{Halt, MirrorCell};
+use super::mirror::Mirror;
+use super::session::{Delta, Session, SourcePartition, Wish};
+use super::share::{FetchQueue, Share};
+use super::stats::MirrorStats;
+use super::trouble;
+use crate::config::resolved;
+use crate::connection::{CallError, Connection};
+use crate::error::{Action, Code, Error, Side};
+use crate::limits;
+use crate::wire::batch::BatchError;
+use crate::wire::common::{Isolation, TopicKey, TopicRef};
+use crate::wire::error_code::ErrorCode;
+use crate::wire::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, ForgottenTopic,
+};
+
+/// How long the broker may hold an answer when nothing new is there.
+const MAX_WAIT: Duration = Duration::from_millis(500);
+/// The same while mirrors wait to come back into the session: they must not wait behind an idle broker.
+const MAX_WAIT_HELD: Duration = Duration::from_millis(20);
+/// Pause of a partition after an error of its own.
+const PARTITION_PAUSE: Duration = Duration::from_millis(200);
+
+/// Runs until the share stops.
+pub async fn run(share: Rc<Share>, broker: i32, queue: Rc<FetchQueue>) {
+    let mut attempt = 0;
+    while !share.is_stopped() {
+        let error = match share.link.source.connect(&share.env, broker).await {
+            Ok(connection) => {
+                let mut session = Session::new();
+                for cell in share.mirrors() {
+                    share.touch_fetch(&cell);
+                }
+                let began = share.env.now();
+                let error = fetch(&share, broker, &queue, &connection, &mut session).await;
+                if share.env.now() - began > limits::RECONNECT_BACKOFF.1 {
+                    attempt = 0;
+                }
+                error
+            }
+            Err(error) => error,
+        };
+        if share.is_stopped() {
+            return;
+        }
+        tracing::warn!(link = %share.link.config.name, broker, %error, "source connection lost");
+        share.stats.count_error("source", "connection", &error.code.to_string());
+        share.link.source.refresh();
+        let (base, max) = limits::RECONNECT_BACKOFF;
+        tokio::time::sleep(share.env.backoff(base, max, attempt)).await;
+        attempt += 1;
+    }
+}
+
+/// Fetches until the connection fails or the share stops.
+async fn fetch(
+    share: &Rc<Share>,
+    broker: i32,
+    queue: &FetchQueue,
+    connection: &Connection,
+    session: &mut Session,
+) -> Error {
+    loop {
+        let held = refresh_wishes(share, broker, queue, session);
+        if share.is_stopped() {
+            return trouble::stopped();
+        }
+        if session.is_empty() {
+            queue.wake.notified().await;
+            continue;
+        }
+        let reservation = share.budget.reserve(limits::FETCH_BYTES).await;
+        let max_wait = if held { MAX_WAIT_HELD } else { MAX_WAIT };
+        let request = request(share, session.advance(), max_wait);
+        let deadline = max_wait + limits::REQUEST_TIMEOUT;
+        let answer = connection.call(&request, deadline).await;
+        drop(reservation);
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(CallError::Closed(error)) => return (*error).clone(),
+            Err(error) => return trouble::call(Side::Source, "Fetch", &error),
+        };
+        let throttle = Duration::from_millis(answer.throttle_time_ms.max(0) as u64);
+        if session.on_answer(answer.error, answer.session_id).is_err() {
+            tracing::debug!(broker, error = %answer.error, "fetch session ended, asking in full");
+            share.stats.count_error("source", "Fetch", answer.error.name());
+        }
+        deliver(share, answer);
+        share.throttle(throttle).await;
+    }
+}
+
+/// Brings the session's wishes up to date with the mirrors that changed. Says whether one waits for room.
+fn refresh_wishes(
+    share: &Rc<Share>,
+    broker: i32,
+    queue: &FetchQueue,
+    session: &mut Session,
+) -> bool {
+    let now = share.env.now();
+    for cell in queue.take_dirty(broker) {
+        session.set(cell.source_partition(), wish(share, broker, &cell, now));
+    }
+    share.any_held()
+}
+
+/// What to ask for of a mirror; none while it has no room, no position, or another leader.
+fn wish(share: &Rc<Share>, broker: i32, cell: &Rc<MirrorCell>, now: Instant) -> Option<Wish> {
+    let leader = cell.source_leader.get();
+    let blocked = leader.broker != broker
+        || cell.is_removed()
+        || share.is_draining()
+        || cell.halt.get() == Halt::Parked
+        || cell.fetch_parked.get()
+        || cell.out_of_range.get().is_some()
+        || cell.fetch_not_before.get().is_some_and(|at| at > now);
+    if blocked {
+        return None;
+    }
+    let mirror = cell.mirror.borrow();
+    let mirror = mirror.as_ref()?;
+    if !share.has_room(cell, mirror) {
+        return None;
+    }
+    Some(Wish {
+        offset: mirror.fetch_offset(),
+        last_fetched_epoch: mirror.fetch_epoch(),
+        current_leader_epoch: leader.epoch,
+        bytes_max: limits::FETCH_BYTES as i32,
+    })
+}
+
+fn request(share: &Share, delta: Delta, max_wait: Duration) -> FetchRequest {
+    let name = |partition: &SourcePartition| {
+        let cell = share.by_source(*partition);
+        let topic = cell.map_or_else(|| Arc::from(""), |cell| cell.spec.id.topic.clone());
+        TopicRef::new(topic, partition.topic_id)
+    };
+    let mut wanted: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (partition, wish) in &delta.wanted {
+        wanted.entry(partition.topic_id).or_default().push((partition, wish));
+    }
+    let topic = |partitions: Vec<(&SourcePartition, &Wish)>| {
+        Some(FetchTopic {
+            topic: name(partitions.first()?.0),
+            partitions: partitions
+                .iter()
+                .map(|(partition, wish)| FetchPartition {
+                    index: partition.partition,
+                    current_leader_epoch: wish.current_leader_epoch,
+                    fetch_offset: wish.offset,
+                    last_fetched_epoch: wish.last_fetched_epoch,
+                    max_bytes: wish.bytes_max,
+                })
+                .collect(),
+        })
+    };
+    let mut forgotten: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for partition in &delta.forgotten {
+        forgotten.entry(partition.topic_id).or_default().push(partition);
+    }
+    let forget = |partitions: Vec<&SourcePartition>| {
+        Some(ForgottenTopic {
+            topic: name(partitions.first()?),
+            partitions: partitions.iter().map(|p| p.partition).collect(),
+        })
+    };
+    FetchRequest {
+        max_wait_ms: max_wait.as_millis() as i32,
+        min_bytes: 1,
+        max_bytes: limits::FETCH_BYTES as i32,
+        isolation: match share.link.config.isolation {
+            resolved::Isolation::ReadCommitted => Isolation::ReadCommitted,
+            resolved::Isolation::ReadUncommitted => Isolation::ReadUncommitted,
+        },
+        session_id: delta.session_id,
+        session_epoch: delta.session_epoch,
+        topics: wanted.into_values().filter_map(topic).collect(),
+        forgotten: forgotten.into_values().filter_map(forget).collect(),
+        rack: String::new(),
+    }
+}
+
+/// Hands each partition of an answer to its mirror.
+fn deliver(share: &Rc<Share>, answer: FetchResponse) {
+    let fetched_at = share.env.now();
+    for partition in answer.partitions {
+        let Some(TopicKey::Id(topic_id)) = answer.topics.get(partition.topic) else { continue };
+        let key = SourcePartition { topic_id: *topic_id, partition: partition.index };
+        // A partition that was not asked for, or no longer: its mirror is gone.
+        let Some(cell) = share.by_source(key) else { continue };
+        if partition.error != ErrorCode::NONE {
+            on_error(share, &cell, &partition);
+        } else if let Some(diverging) = partition.diverging {
+            let place = cell.stats.acked.load(Relaxed);
+            let message = format!(
+                "the source log was truncated: epoch {} ends at offset {} there, {place} was copied",
+                diverging.epoch, diverging.end_offset
+            );
+            cell.park(trouble::park(Code(63), Side::Source, &cell, place, message));
+        } else {
+            take(share, &cell, partition, fetched_at);
+        }
+        share.touch_fetch(&cell);
+    }
+}
+
+/// Admits the batches of one partition and hands them to the sender.
+fn take(
+    share: &Rc<Share>,
+    cell: &Rc<MirrorCell>,
+    partition: FetchedPartition,
+    fetched_at: Instant,
+) {
+    let config = &share.link.config;
+    let end = match config.isolation {
+        resolved::Isolation::ReadCommitted => partition.last_stable_offset,
+        resolved::Isolation::ReadUncommitted => partition.high_watermark,
+    };
+    let mut guard = cell.mirror.borrow_mut();
+    let Some(mirror) = &mut *guard else { return };
+    if !partition.records.is_empty() && !share.is_draining() && cell.halt.get() != Halt::Parked {
+        let rules = Rules {
+            isolation: config.isolation,
+            timestamps: config.timestamps,
+            batch_bytes_max: cell.spec.target.max_message_bytes(),
+        };
+        let wanted = mirror.fetch_offset();
+        let records = partition.records;
+        let aborted = &partition.aborted;
+        let outcome = share.add_buffered(cell, mirror, |mirror| {
+            admit(records, aborted, wanted, &rules, fetched_at, |step| apply(cell, mirror, step))
+        });
+        drop(guard);
+        match outcome {
+            Ok(()) => cell.corrupt_fetches.set(0),
+            Err(refusal) => refuse(share, cell, refusal),
+        }
+    } else {
+        drop(guard);
+    }
+    cell.note_source_end(fetched_at, end);
+    share.touch_send(cell);
+    share.commit_wake.notify_one();
+}
+
+fn apply(cell: &MirrorCell, mirror: &mut Mirror, step: Step) {
+    let fate = match step {
+        Step::Take(outgoing, fate) => {
+            MirrorStats::add(&cell.stats.fetched_bytes, outgoing.batch.len() as u64);
+            MirrorStats::add(&cell.stats.fetched_records, outgoing.records.unsigned_abs().into());
+            mirror.push(outgoing);
+            fate
+        }
+        Step::Skip { next_offset, leader_epoch, fate } => {
+            mirror.skip_to(next_offset, leader_epoch);
+            fate
+        }
+    };
+    MirrorStats::add(&cell.stats.batches[fate as usize], 1);
+}
+
+/// A batch that cannot be copied: a damaged one is fetched once more, then the mirror is parked in front of it.
+fn refuse(share: &Rc<Share>, cell: &Rc<MirrorCell>, refusal: Refusal) {
+    let damaged = matches!(
+        refusal.cause,
+        super::admit::Cause::Batch(BatchError::Crc { .. } | BatchError::Truncated)
+    );
+    cell.corrupt_fetches.set(cell.corrupt_fetches.get() + 1);
+    if damaged && cell.corrupt_fetches.get() == 1 {
+        share.stats.count_error("source", "Fetch", ErrorCode::CORRUPT_MESSAGE.name());
+        pause(share, cell, PARTITION_PAUSE);
+        return;
+    }
+    let error = Error::new(Code(62), Side::Source, Action::Park, refusal.cause.to_string())
+        .cluster(&share.link.config.from.name)
+        .mirror(&*cell.spec.id.topic, cell.spec.id.partition, Some(refusal.offset))
+        .fix("inspect the batch on the source; what lies before it has been copied");
+    cell.park_fetching(error);
+}
+
+/// Leaves the session for a while.
+fn pause(share: &Rc<Share>, cell: &Rc<MirrorCell>, wait: Duration) {
+    cell.fetch_not_before.set(Some(share.env.now() + wait));
+    share.touch_fetch(cell);
+    let (share, cell) = (share.clone(), cell.clone());
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(wait).await;
+        share.touch_fetch(&cell);
+    });
+}
+
+/// An error of one partition of a Fetch answer (broker-side rule: `ReplicaManager.readFromLog`).
+fn on_error(share: &Rc<Share>, cell: &Rc<MirrorCell>, partition: &FetchedPartition) {
+    let error = partition.error;
+    share.stats.count_error("source", "Fetch", error.name());
+    match error {
+        ErrorCode::OFFSET_OUT_OF_RANGE => {
+            if let Some(mirror) = &*cell.mirror.borrow() {
+                cell.out_of_range.set(Some(mirror.fetch_offset()));
+            }
+            share.recovery_wake.notify_one();
+        }
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
+            cell.note_trouble(trouble::not_authorized(share, Side::Source, cell, "Read"));
+            pause(share, cell, limits::RECONNECT_BACKOFF.1);
+            return;
+        }
+        // The leader moved, or one of us has not heard of it yet; or the topic is on its way in or out.
+        _ => share.link.source.refresh(),
+    }
+    pause(share, cell, PARTITION_PAUSE);
+}

@@ -1,0 +1,145 @@
+//! The source group `strait.<link>`: where it is coordinated, what it holds, and commits to it. One connection per share,
+//! found again when the coordinator moves.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::anchor::Anchor;
+use super::share::Share;
+use super::trouble;
+use crate::connection::{CallError, Connection};
+use crate::error::{Error, Side};
+use crate::limits;
+use crate::wire::common::TopicPartitions;
+use crate::wire::error_code::ErrorCode;
+use crate::wire::offset_commit::{OffsetCommitRequest, OffsetToCommit};
+use crate::wire::offset_fetch::OffsetFetchRequest;
+
+/// One partition's commit.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// Source topic.
+    pub topic: Arc<str>,
+    /// Partition.
+    pub partition: i32,
+    /// Next source offset to copy.
+    pub offset: i64,
+    /// Leader epoch of the last batch before it.
+    pub leader_epoch: i32,
+    /// The anchor.
+    pub metadata: String,
+}
+
+/// What the group holds for one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Next source offset to copy.
+    pub offset: i64,
+    /// Leader epoch of the last batch before it; -1 if none was committed.
+    pub leader_epoch: i32,
+    /// None if it was not Strait that committed.
+    pub anchor: Option<Anchor>,
+}
+
+/// Commits, one outcome for each. The outer error is one of the whole request.
+pub async fn commit(
+    share: &Rc<Share>,
+    commits: &[Commit],
+) -> Result<Vec<Result<(), Error>>, Error> {
+    let topics = TopicPartitions::gather(commits.iter().map(|commit| {
+        let partition = OffsetToCommit {
+            index: commit.partition,
+            offset: commit.offset,
+            leader_epoch: commit.leader_epoch,
+            metadata: commit.metadata.clone(),
+        };
+        (&*commit.topic, partition)
+    }));
+    let request = OffsetCommitRequest::simple(&*share.group, topics);
+    let connection = coordinator(share).await?;
+    let answer = connection
+        .call(&request, limits::REQUEST_TIMEOUT)
+        .await
+        .map_err(|error| lost(share, "OffsetCommit", &error))?;
+    let outcomes: BTreeMap<_, _> = TopicPartitions::flat(&answer.topics)
+        .map(|(topic, (index, error))| ((topic, *index), *error))
+        .collect();
+    let outcome = |commit: &Commit| {
+        let answered = outcomes.get(&(&*commit.topic, commit.partition));
+        match answered.copied().unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR) {
+            ErrorCode::NONE => Ok(()),
+            error => Err(refused(share, "OffsetCommit", error)),
+        }
+    };
+    Ok(commits.iter().map(outcome).collect())
+}
+
+/// What the group holds for these partitions; a partition without a commit is left out.
+pub async fn committed(
+    share: &Rc<Share>,
+    partitions: &[(Arc<str>, i32)],
+) -> Result<BTreeMap<(Arc<str>, i32), Committed>, Error> {
+    let topics =
+        TopicPartitions::gather(partitions.iter().map(|(topic, index)| (&**topic, *index)));
+    let request = OffsetFetchRequest {
+        group: share.group.clone(),
+        topics: Some(topics),
+        require_stable: true,
+    };
+    let connection = coordinator(share).await?;
+    let answer = connection
+        .call(&request, limits::REQUEST_TIMEOUT)
+        .await
+        .map_err(|error| lost(share, "OffsetFetch", &error))?;
+    if answer.error.is_error() {
+        return Err(refused(share, "OffsetFetch", answer.error));
+    }
+    let mut found = BTreeMap::new();
+    for (topic, partition) in TopicPartitions::flat(&answer.topics) {
+        if partition.error.is_error() {
+            return Err(refused(share, "OffsetFetch", partition.error));
+        }
+        if partition.offset >= 0 {
+            let anchor = partition.metadata.parse().ok();
+            let committed = Committed {
+                offset: partition.offset,
+                leader_epoch: partition.leader_epoch,
+                anchor,
+            };
+            found.insert((Arc::from(topic), partition.index), committed);
+        }
+    }
+    Ok(found)
+}
+
+async fn coordinator(share: &Rc<Share>) -> Result<Connection, Error> {
+    let known = share.coordinator.borrow().clone();
+    if let Some(connection) = known.filter(|connection| !connection.is_closed()) {
+        return Ok(connection);
+    }
+    let connection = share.link.source.coordinator(&share.env, &share.group).await?;
+    *share.coordinator.borrow_mut() = Some(connection.clone());
+    Ok(connection)
+}
+
+fn lost(share: &Share, api: &str, error: &CallError) -> Error {
+    *share.coordinator.borrow_mut() = None;
+    trouble::call(Side::Source, api, error).cluster(&share.link.config.from.name)
+}
+
+fn refused(share: &Share, api: &str, error: ErrorCode) -> Error {
+    match error {
+        ErrorCode::COORDINATOR_NOT_AVAILABLE
+        | ErrorCode::NOT_COORDINATOR
+        | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS => *share.coordinator.borrow_mut() = None,
+        ErrorCode::GROUP_AUTHORIZATION_FAILED => return trouble::group_not_authorized(share),
+        ErrorCode::UNKNOWN_MEMBER_ID => {
+            return trouble::answered(Side::Source, api, error, "the group has members")
+                .cluster(&share.link.config.from.name)
+                .fix(format!("no consumer may join the group {}: it is the link's", share.group));
+        }
+        _ => {}
+    }
+    trouble::answered(Side::Source, api, error, "").cluster(&share.link.config.from.name)
+}

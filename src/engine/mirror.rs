@@ -1,0 +1,376 @@
+//! One topic-partition being copied, as a state machine: batches come in, stamped batches go out, answers come back, and
+//! the acked prefix moves. PURE: no socket, clock or log; whoever drives it brings bytes and time.
+//!
+//! ```text
+//!  admit ──▶ queue ──▶ (window) ──▶ flight ──▶ acked ──▶ committed
+//!              ▲                      │
+//!              └──── resynced ◀───────┘ failed
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::anchor::Anchor;
+use super::identity::advance;
+use super::spec::TargetFacts;
+use super::window::{self, Violation, Window};
+use crate::wire::batch::HEADER_BYTES;
+use crate::wire::stamp::{self, Stamp};
+
+/// A batch on its way: fit for the target but for the producer fields, which are stamped when it is sent.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The whole v2 batch, as fetched or recoded.
+    pub batch: Bytes,
+    /// Source offset that is next once this batch is acknowledged; grows when what follows is skipped.
+    pub next_offset: i64,
+    /// Leader epoch of the source batch, committed with the offset.
+    pub leader_epoch: i32,
+    /// Records in it: sequence numbers that it takes.
+    pub records: i32,
+    /// Largest record time; decides how long the target remembers the batch (W2).
+    pub max_timestamp: i64,
+    /// When its frame was read.
+    pub fetched_at: Instant,
+}
+
+/// A batch that was sent, with the first sequence that it was given.
+#[derive(Debug)]
+struct Flight {
+    outgoing: Outgoing,
+    sequence: i32,
+}
+
+/// What goes on the wire: 61 bytes of head, and the payload as it came.
+#[derive(Debug)]
+pub struct Stamped {
+    /// The rewritten batch header.
+    pub head: [u8; HEADER_BYTES],
+    /// Everything after it.
+    pub payload: Bytes,
+}
+
+impl Stamped {
+    /// Size on the wire.
+    pub fn len(&self) -> usize {
+        self.head.len() + self.payload.len()
+    }
+
+    /// Never true; a batch has a head.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// What an ack settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Size of the batch.
+    pub bytes: usize,
+    /// Records in it.
+    pub records: i32,
+    /// When its frame was read.
+    pub fetched_at: Instant,
+}
+
+/// The numbering under which a mirror writes: (id, epoch) names one lineage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    /// Derived producer id.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub producer_epoch: i16,
+}
+
+/// Where a mirror begins, found by the recovery task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// First source offset to copy.
+    pub source_offset: i64,
+    /// Leader epoch of the last batch before it; -1 if unknown.
+    pub leader_epoch: i32,
+    /// Log end of the target partition.
+    pub target_offset: i64,
+    /// The new numbering.
+    pub lineage: Lineage,
+}
+
+/// The copying half of a mirror's state; it exists once a position was found.
+#[derive(Debug)]
+pub struct Mirror {
+    lineage: Lineage,
+    next_sequence: i32,
+    queue: VecDeque<Outgoing>,
+    flight: VecDeque<Flight>,
+    window: Window,
+    target: Arc<TargetFacts>,
+    buffered_bytes: usize,
+    fetch_offset: i64,
+    fetch_epoch: i32,
+    acked: i64,
+    acked_epoch: i32,
+    /// Sequence of the first record after the acked prefix.
+    acked_sequence: i32,
+}
+
+impl Mirror {
+    /// A mirror at its beginning, with nothing sent.
+    pub fn new(beginning: Beginning, window_bytes_max: usize, target: Arc<TargetFacts>) -> Self {
+        Self {
+            lineage: beginning.lineage,
+            next_sequence: 0,
+            queue: VecDeque::new(),
+            flight: VecDeque::new(),
+            window: Window::new(window_bytes_max, beginning.target_offset),
+            target,
+            buffered_bytes: 0,
+            fetch_offset: beginning.source_offset,
+            fetch_epoch: beginning.leader_epoch,
+            acked: beginning.source_offset,
+            acked_epoch: beginning.leader_epoch,
+            acked_sequence: 0,
+        }
+    }
+
+    /// Takes a batch that was admitted; its base must not lie before what was taken last (I2).
+    pub fn push(&mut self, outgoing: Outgoing) {
+        debug_assert!(
+            outgoing.next_offset > self.fetch_offset,
+            "batches arrive in source order (I2)"
+        );
+        self.fetch_offset = outgoing.next_offset;
+        self.fetch_epoch = outgoing.leader_epoch;
+        self.buffered_bytes += outgoing.batch.len();
+        self.queue.push_back(outgoing);
+    }
+
+    /// Steps over source offsets that are not copied by rule (control, aborted, empty, replicated). They count as done
+    /// together with the batch before them (I1).
+    pub fn skip_to(&mut self, next_offset: i64, leader_epoch: i32) {
+        debug_assert!(next_offset >= self.fetch_offset, "skips move forward (I2)");
+        self.fetch_offset = next_offset;
+        self.fetch_epoch = leader_epoch;
+        let last = self.queue.back_mut().or(self.flight.back_mut().map(|f| &mut f.outgoing));
+        match last {
+            Some(outgoing) => {
+                outgoing.next_offset = next_offset;
+                outgoing.leader_epoch = leader_epoch;
+            }
+            None => {
+                self.acked = next_offset;
+                self.acked_epoch = leader_epoch;
+            }
+        }
+    }
+
+    /// Whether [`Mirror::send`] would give a batch.
+    pub fn can_send(&self, wall_clock_ms: i64) -> bool {
+        self.queue.front().is_some_and(|next| {
+            let old = window::is_old(&self.target, next.max_timestamp, wall_clock_ms);
+            self.window.is_open(next.batch.len(), old)
+        })
+    }
+
+    /// The next batch, stamped, if the window is open for it. It counts as in flight from here on.
+    pub fn send(&mut self, wall_clock_ms: i64) -> Option<Stamped> {
+        if !self.can_send(wall_clock_ms) {
+            return None;
+        }
+        let outgoing = self.queue.pop_front()?;
+        let stamp = Stamp {
+            producer_id: self.lineage.producer_id,
+            producer_epoch: self.lineage.producer_epoch,
+            base_sequence: self.next_sequence,
+        };
+        let head = stamp::stamp(&outgoing.batch, stamp).ok()?;
+        let payload = outgoing.batch.slice(HEADER_BYTES..);
+        let old = window::is_old(&self.target, outgoing.max_timestamp, wall_clock_ms);
+        self.window.on_sent(outgoing.batch.len(), old);
+        let sequence = self.next_sequence;
+        self.next_sequence = advance(sequence, outgoing.records);
+        self.flight.push_back(Flight { outgoing, sequence });
+        Some(Stamped { head, payload })
+    }
+
+    /// The oldest unanswered batch was appended at `base_offset` of the target.
+    pub fn on_success(&mut self, base_offset: i64) -> Result<Settled, Violation> {
+        let records = self.flight.front().ok_or(Violation::Unasked)?.outgoing.records;
+        self.window.on_success(base_offset, records)?;
+        self.settle_front().ok_or(Violation::Unasked)
+    }
+
+    /// The oldest unanswered batch was refused, or nobody knows (connection lost). It stays in flight until the resync.
+    pub fn on_failure(&mut self) -> Result<(), Violation> {
+        self.window.on_failure()
+    }
+
+    /// Stops sending until a resync, without an answer to blame: the target may have changed under us.
+    pub fn close_window(&mut self) {
+        self.window.close();
+    }
+
+    /// The mirror's batches go over another connection from now on (W1).
+    pub fn on_moved(&mut self) {
+        self.window.on_moved();
+    }
+
+    /// Whether the target must be read back before anything else is sent, and can be: a failure, and no answer missing.
+    pub fn needs_resync(&self) -> bool {
+        self.window.has_failed() && self.window.outstanding() == 0
+    }
+
+    /// The target was read back (R2, R3): `last_sequence` is that of the last record it holds of this lineage, none if it
+    /// holds none above the acked prefix; `target_end` is its log end, all of it replicated. What is there is settled,
+    /// the rest goes back to the head of the queue under the same numbers.
+    ///
+    /// A last sequence that is not the end of a batch in flight means that somebody else writes under our numbers.
+    pub fn on_resynced(
+        &mut self,
+        last_sequence: Option<i32>,
+        target_end: i64,
+    ) -> Result<Vec<Settled>, NotOurs> {
+        let mut settled = Vec::new();
+        if let Some(last) = last_sequence {
+            let end = advance(last, 1);
+            if end != self.acked_sequence {
+                let ends_at = |f: &Flight| advance(f.sequence, f.outgoing.records) == end;
+                let position = self.flight.iter().position(ends_at).ok_or(NotOurs { last })?;
+                settled.extend((0..=position).filter_map(|_| self.settle_front()));
+            }
+        }
+        self.next_sequence = self.acked_sequence;
+        while let Some(flight) = self.flight.pop_back() {
+            self.queue.push_front(flight.outgoing);
+        }
+        self.window.on_resynced(target_end);
+        Ok(settled)
+    }
+
+    fn settle_front(&mut self) -> Option<Settled> {
+        let flight = self.flight.pop_front()?;
+        self.acked = flight.outgoing.next_offset;
+        self.acked_epoch = flight.outgoing.leader_epoch;
+        self.acked_sequence = advance(flight.sequence, flight.outgoing.records);
+        let bytes = flight.outgoing.batch.len();
+        self.buffered_bytes -= bytes;
+        let Outgoing { records, fetched_at, .. } = flight.outgoing;
+        Some(Settled { bytes, records, fetched_at })
+    }
+
+    /// Forgets what was fetched and not sent; it will be fetched again from the end of the flight.
+    pub fn drop_queue(&mut self) {
+        for outgoing in self.queue.drain(..) {
+            self.buffered_bytes -= outgoing.batch.len();
+        }
+        let last = self.flight.back();
+        self.fetch_offset = last.map_or(self.acked, |f| f.outgoing.next_offset);
+        self.fetch_epoch = last.map_or(self.acked_epoch, |f| f.outgoing.leader_epoch);
+    }
+
+    /// Gives up everything that is not settled: the position is found anew.
+    pub fn drop_all(&mut self) {
+        self.queue.clear();
+        self.flight.clear();
+        self.buffered_bytes = 0;
+    }
+
+    /// First sequence of the oldest batch without an answer, or with a bad one.
+    pub fn oldest_in_flight(&self) -> Option<i32> {
+        self.flight.front().map(|flight| flight.sequence)
+    }
+
+    /// The sequence that the oldest queued batch will be sent under; none if nothing is queued.
+    pub fn sequence_of_front(&self) -> Option<i32> {
+        self.queue.front().map(|_| self.next_sequence)
+    }
+
+    /// The oldest batch that is not sent.
+    pub fn front_of_queue(&self) -> Option<&Outgoing> {
+        self.queue.front()
+    }
+
+    /// Puts `parts` in the place of the oldest queued batch; together they must reach the same next offset. Only while
+    /// nothing is in flight (W6).
+    pub fn replace_front(&mut self, parts: Vec<Outgoing>) {
+        debug_assert!(self.flight.is_empty(), "a batch is split only at depth one (W6)");
+        if let Some(whole) = self.queue.pop_front() {
+            self.buffered_bytes -= whole.batch.len();
+            debug_assert_eq!(parts.last().map(|p| p.next_offset), Some(whole.next_offset));
+        }
+        for part in parts.into_iter().rev() {
+            self.buffered_bytes += part.batch.len();
+            self.queue.push_front(part);
+        }
+    }
+
+    /// Next source offset to fetch.
+    pub fn fetch_offset(&self) -> i64 {
+        self.fetch_offset
+    }
+
+    /// Leader epoch of the last source batch that was taken; -1 if unknown.
+    pub fn fetch_epoch(&self) -> i32 {
+        self.fetch_epoch
+    }
+
+    /// Source offset below which everything is acknowledged or skipped by rule (I1).
+    pub fn acked(&self) -> i64 {
+        self.acked
+    }
+
+    /// Leader epoch that belongs to [`Mirror::acked`].
+    pub fn acked_epoch(&self) -> i32 {
+        self.acked_epoch
+    }
+
+    /// The numbering it writes under.
+    pub fn lineage(&self) -> Lineage {
+        self.lineage
+    }
+
+    /// Target offset after the last acknowledged batch.
+    pub fn target_next(&self) -> i64 {
+        self.window.target_next()
+    }
+
+    /// Bytes queued and in flight.
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffered_bytes
+    }
+
+    /// Nothing queued, nothing in flight.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.flight.is_empty()
+    }
+
+    /// Nothing in flight.
+    pub fn is_drained(&self) -> bool {
+        self.flight.is_empty()
+    }
+
+    /// What to commit with [`Mirror::acked`].
+    pub fn anchor(&self, source_topic_id: uuid::Uuid, target_topic_id: uuid::Uuid) -> Anchor {
+        Anchor {
+            target_topic_id,
+            target_offset: self.window.target_next(),
+            producer_id: self.lineage.producer_id,
+            producer_epoch: self.lineage.producer_epoch,
+            next_sequence: self.acked_sequence,
+            source_topic_id,
+        }
+    }
+}
+
+/// The target's last sequence under our id ends no batch that we sent: another instance writes, or settings differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotOurs {
+    /// The sequence that was found.
+    pub last: i32,
+}
+
+#[cfg(test)]
+#[path = "mirror_tests.rs"]
+mod tests;

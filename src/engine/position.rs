@@ -1,0 +1,362 @@
+//! Where a mirror begins: the group's committed offset, or the operator's `start`, and a numbering that nobody used before.
+//!
+//! A position that does not fit the two logs any more parks its mirror with both named; it is never guessed.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::anchor::Anchor;
+use super::cell::MirrorCell;
+use super::group::{self, Commit, Committed};
+use super::identity::{self, Origin};
+use super::mirror::{Beginning, Lineage};
+use super::offsets::{self, Ask, Reader};
+use super::recovery::{QUESTION_DEADLINE, all_failed, refresh_on};
+use super::share::Share;
+use super::stats::MirrorStats;
+use super::trouble;
+use crate::config::resolved::{Isolation, Start};
+use crate::error::{Action, Code, Error, Side};
+use crate::wire::common::TopicPartitions;
+use crate::wire::describe_producers::DescribeProducersRequest;
+use crate::wire::error_code::ErrorCode;
+
+type Outcomes<T> = Vec<(Rc<MirrorCell>, Result<T, Error>)>;
+
+/// Finds the beginning of mirrors that have none, all led by one target broker.
+pub async fn begin(
+    share: &Rc<Share>,
+    broker: i32,
+    cells: &[Rc<MirrorCell>],
+) -> Outcomes<Beginning> {
+    let partitions: Vec<_> =
+        cells.iter().map(|c| (c.spec.id.topic.clone(), c.spec.id.partition)).collect();
+    let committed = match group::committed(share, &partitions).await {
+        Ok(committed) => committed,
+        Err(error) => return all_failed(cells, &error),
+    };
+    let fresh: Vec<_> =
+        cells.iter().filter(|c| !committed.contains_key(&key(c))).cloned().collect();
+    let starts = match start_offsets(share, &fresh).await {
+        Ok(starts) => starts,
+        Err(error) => return all_failed(cells, &error),
+    };
+    let targets = match target_facts(share, broker, cells).await {
+        Ok(targets) => targets,
+        Err(error) => return all_failed(cells, &error),
+    };
+    let mut outcomes = Vec::with_capacity(cells.len());
+    let mut anchors = Vec::new();
+    for (cell, target) in cells.iter().zip(targets) {
+        let found = committed.get(&key(cell));
+        let start = starts.get(&key(cell)).cloned();
+        let outcome = target.and_then(|target| decide(share, cell, found, start, target));
+        if let Ok(beginning) = &outcome {
+            anchors.push(anchor_commit(cell, beginning));
+        }
+        outcomes.push((cell.clone(), outcome));
+    }
+    // The numbering is on record before its first batch leaves (R7): no later start can take it for a free one.
+    match group::commit(share, &anchors).await {
+        Err(error) => all_failed(cells, &error),
+        Ok(committed) => {
+            let mut committed = committed.into_iter();
+            for (cell, outcome) in outcomes.iter_mut().filter(|(_, outcome)| outcome.is_ok()) {
+                match committed.next() {
+                    Some(Err(error)) => *outcome = Err(error),
+                    _ => note_committed(cell, outcome),
+                }
+            }
+            outcomes
+        }
+    }
+}
+
+fn key(cell: &MirrorCell) -> (Arc<str>, i32) {
+    (cell.spec.id.topic.clone(), cell.spec.id.partition)
+}
+
+fn anchor_commit(cell: &MirrorCell, beginning: &Beginning) -> Commit {
+    let spec = &cell.spec;
+    let anchor = Anchor {
+        target_topic_id: spec.target_topic_id,
+        target_offset: beginning.target_offset,
+        producer_id: beginning.lineage.producer_id,
+        producer_epoch: beginning.lineage.producer_epoch,
+        next_sequence: 0,
+        source_topic_id: spec.source_topic_id,
+    };
+    Commit {
+        topic: spec.id.topic.clone(),
+        partition: spec.id.partition,
+        offset: beginning.source_offset,
+        leader_epoch: beginning.leader_epoch,
+        metadata: anchor.to_string(),
+    }
+}
+
+fn note_committed(cell: &MirrorCell, outcome: &Result<Beginning, Error>) {
+    if let Ok(beginning) = outcome {
+        cell.committed.set(beginning.source_offset);
+        cell.stats.committed.store(beginning.source_offset, Relaxed);
+    }
+}
+
+/// Log end and newest epoch of our id on the target partition.
+#[derive(Clone, Copy, Debug)]
+struct TargetFound {
+    end: i64,
+    epoch: Option<i16>,
+}
+
+async fn target_facts(
+    share: &Rc<Share>,
+    broker: i32,
+    cells: &[Rc<MirrorCell>],
+) -> Result<Vec<Result<TargetFound, Error>>, Error> {
+    let connection = share.question(Side::Target, broker).await?;
+    let asks: Vec<_> = cells.iter().map(|cell| Ask::target(cell, offsets::LATEST)).collect();
+    let ends = offsets::list(Side::Target, &connection, &asks, Reader::LogEnd).await?;
+    let topics = TopicPartitions::gather(
+        cells.iter().map(|cell| (&*cell.spec.target_topic, cell.spec.id.partition)),
+    );
+    let answer = connection
+        .call(&DescribeProducersRequest { topics }, QUESTION_DEADLINE)
+        .await
+        .map_err(|error| trouble::call(Side::Target, "DescribeProducers", &error))?;
+    let producers: BTreeMap<_, _> = TopicPartitions::flat(&answer.topics)
+        .map(|(topic, partition)| ((topic, partition.index), partition))
+        .collect();
+    let found = |(cell, end): (&Rc<MirrorCell>, offsets::Answer)| {
+        let failed = |error: ErrorCode, api| {
+            refresh_on(share, Side::Target, error);
+            match error {
+                ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
+                    trouble::not_authorized(share, Side::Target, cell, "Read")
+                }
+                error => trouble::answered(Side::Target, api, error, ""),
+            }
+        };
+        let end = end.map_err(|error| failed(error, "ListOffsets"))?.offset;
+        let at = (&*cell.spec.target_topic, cell.spec.id.partition);
+        let Some(partition) = producers.get(&at) else {
+            return Err(failed(ErrorCode::UNKNOWN_SERVER_ERROR, "DescribeProducers"));
+        };
+        if partition.error.is_error() {
+            return Err(failed(partition.error, "DescribeProducers"));
+        }
+        let ours = producer_id(share, cell);
+        let ours = partition.producers.iter().find(|p| p.id == ours);
+        let epoch = ours.and_then(|p| i16::try_from(p.epoch).ok());
+        Ok(TargetFound { end, epoch })
+    };
+    Ok(cells.iter().zip(ends).map(found).collect())
+}
+
+fn producer_id(share: &Share, cell: &MirrorCell) -> i64 {
+    let map = share.link.source.map();
+    let origin = Origin::of_cluster(map.cluster_id.as_deref().unwrap_or_default());
+    let id = &cell.spec.id;
+    identity::producer_id(origin, &id.link, cell.spec.source_topic_id, id.partition)
+}
+
+/// Puts commit, source and target together.
+fn decide(
+    share: &Share,
+    cell: &MirrorCell,
+    committed: Option<&Committed>,
+    start: Option<Result<offsets::Found, Error>>,
+    target: TargetFound,
+) -> Result<Beginning, Error> {
+    let producer_id = producer_id(share, cell);
+    let anchor = committed.and_then(|committed| committed.anchor.as_ref());
+    if let Some(anchor) = anchor {
+        fits(cell, anchor, target.end)?;
+    }
+    if committed.is_none() && target.epoch.is_some() {
+        let message = format!(
+            "the target holds batches of this mirror, but group {} holds no offset for it: \
+             it expired or was deleted",
+            share.group
+        );
+        let fix = format!(
+            "name the position: kafka-consumer-groups --reset-offsets --group {} on the source, \
+             or delete the target topic",
+            share.group
+        );
+        return Err(trouble::park(Code(65), Side::Source, cell, target.end, message).fix(fix));
+    }
+    let known = anchor.filter(|anchor| anchor.producer_id == producer_id).map(|a| a.producer_epoch);
+    let producer_epoch = match known.max(target.epoch) {
+        None => 0,
+        Some(i16::MAX) => {
+            let message = "every epoch of this mirror's producer id is used up".to_owned();
+            return Err(trouble::park(Code(65), Side::Target, cell, target.end, message)
+                .fix("copy under a link of another name"));
+        }
+        Some(epoch) => epoch + 1,
+    };
+    let (source_offset, leader_epoch) = match (committed, start) {
+        (Some(committed), _) => {
+            let committed = (committed.offset, committed.leader_epoch);
+            cell.resume_from.get().filter(|known| known.0 > committed.0).unwrap_or(committed)
+        }
+        (None, Some(found)) => (found?.offset, -1),
+        (None, None) => return Err(trouble::stopped()),
+    };
+    let lineage = Lineage { producer_id, producer_epoch };
+    Ok(Beginning { source_offset, leader_epoch, target_offset: target.end, lineage })
+}
+
+/// Whether an anchor speaks of the topics and the log that are there now.
+fn fits(cell: &MirrorCell, anchor: &Anchor, target_end: i64) -> Result<(), Error> {
+    let spec = &cell.spec;
+    let what = if anchor.source_topic_id != spec.source_topic_id {
+        Some((
+            Code(67),
+            Side::Source,
+            format!(
+                "the committed offset belongs to source topic id {}, the topic is now {}: it was re-created",
+                anchor.source_topic_id, spec.source_topic_id
+            ),
+        ))
+    } else if anchor.target_topic_id != spec.target_topic_id {
+        Some((
+            Code(66),
+            Side::Target,
+            format!(
+                "the copy was written to target topic id {}, the topic is now {}: it was re-created",
+                anchor.target_topic_id, spec.target_topic_id
+            ),
+        ))
+    } else if anchor.target_offset > target_end {
+        Some((
+            Code(68),
+            Side::Target,
+            format!(
+                "the copy reached target offset {}, the log now ends at {target_end}: it was truncated",
+                anchor.target_offset
+            ),
+        ))
+    } else {
+        None
+    };
+    match what {
+        None => Ok(()),
+        Some((code, side, message)) => {
+            let fix = "name the position: kafka-consumer-groups --reset-offsets on the source";
+            Err(trouble::park(code, side, cell, anchor.target_offset, message).fix(fix))
+        }
+    }
+}
+
+/// The operator's `start` for mirrors without a commit, asked of each source leader.
+async fn start_offsets(
+    share: &Rc<Share>,
+    cells: &[Rc<MirrorCell>],
+) -> Result<BTreeMap<(Arc<str>, i32), Result<offsets::Found, Error>>, Error> {
+    let config = &share.link.config;
+    let timestamp = match config.start {
+        Start::Earliest => offsets::EARLIEST,
+        Start::Latest => offsets::LATEST,
+        Start::Timestamp(ms) => ms,
+    };
+    let mut starts = BTreeMap::new();
+    for (leader, cells) in by_source_leader(cells) {
+        let found = source_offsets(share, leader, &cells, timestamp).await?;
+        let mut late = Vec::new();
+        for (cell, found) in cells.iter().zip(found) {
+            match found {
+                // No record that young: whatever comes next.
+                Ok(found) if found.offset < 0 => late.push(cell.clone()),
+                found => drop(starts.insert(key(cell), found)),
+            }
+        }
+        if !late.is_empty() {
+            let ends = source_offsets(share, leader, &late, offsets::LATEST).await?;
+            starts.extend(late.iter().map(|cell| key(cell)).zip(ends));
+        }
+    }
+    Ok(starts)
+}
+
+async fn source_offsets(
+    share: &Rc<Share>,
+    leader: i32,
+    cells: &[Rc<MirrorCell>],
+    timestamp: i64,
+) -> Result<Vec<Result<offsets::Found, Error>>, Error> {
+    let connection = share.question(Side::Source, leader).await?;
+    let asks: Vec<_> = cells.iter().map(|cell| Ask::source(cell, timestamp)).collect();
+    let reader = match share.link.config.isolation {
+        Isolation::ReadCommitted => Reader::CommittedConsumer,
+        Isolation::ReadUncommitted => Reader::Consumer,
+    };
+    let answers = offsets::list(Side::Source, &connection, &asks, reader).await?;
+    let named = |(cell, answer): (&Rc<MirrorCell>, offsets::Answer)| {
+        answer.map_err(|error| {
+            refresh_on(share, Side::Source, error);
+            match error {
+                ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
+                    trouble::not_authorized(share, Side::Source, cell, "Describe")
+                }
+                error => trouble::answered(Side::Source, "ListOffsets", error, ""),
+            }
+        })
+    };
+    Ok(cells.iter().zip(answers).map(named).collect())
+}
+
+fn by_source_leader(cells: &[Rc<MirrorCell>]) -> BTreeMap<i32, Vec<Rc<MirrorCell>>> {
+    let mut by_leader: BTreeMap<i32, Vec<_>> = BTreeMap::new();
+    for cell in cells {
+        by_leader.entry(cell.source_leader.get().broker).or_default().push(cell.clone());
+    }
+    by_leader
+}
+
+/// The source says that the wanted offset is not in its log: names what was lost (I6).
+pub async fn resolve_out_of_range(share: &Rc<Share>, cells: &[Rc<MirrorCell>]) {
+    for (leader, cells) in by_source_leader(cells) {
+        let starts = source_offsets(share, leader, &cells, offsets::EARLIEST).await;
+        let ends = source_offsets(share, leader, &cells, offsets::LATEST).await;
+        let (Ok(starts), Ok(ends)) = (starts, ends) else {
+            share.link.source.refresh();
+            cells.iter().for_each(|cell| cell.out_of_range.set(None));
+            continue;
+        };
+        for ((cell, start), end) in cells.iter().zip(starts).zip(ends) {
+            let wanted = cell.out_of_range.take().unwrap_or(-1);
+            let (Ok(start), Ok(end)) = (start, end) else { continue };
+            if wanted < start.offset {
+                lost(cell, wanted, start.offset);
+            } else if wanted > end.offset {
+                let message = format!(
+                    "the source log was truncated: offset {wanted} was reached, it now ends at {}",
+                    end.offset
+                );
+                cell.park(trouble::park(Code(63), Side::Source, cell, wanted, message));
+            }
+            // Else it is in the log again: a follower or a late leader answered.
+            share.touch_fetch(cell);
+        }
+    }
+}
+
+/// Retention or DeleteRecords overtook the mirror.
+fn lost(cell: &MirrorCell, wanted: i64, log_start: i64) {
+    MirrorStats::add(&cell.stats.gap_offsets, (log_start - wanted).unsigned_abs());
+    let message = format!(
+        "source offsets {wanted} to {} were deleted before they were copied ({} offsets)",
+        log_start - 1,
+        log_start - wanted
+    );
+    let error = Error::new(Code(70), Side::Source, Action::Park, message)
+        .mirror(&*cell.spec.id.topic, cell.spec.id.partition, Some(wanted))
+        .fix(format!(
+            "to go on without them: kafka-consumer-groups --reset-offsets --to-offset {log_start} on the source"
+        ));
+    cell.park(error);
+}

@@ -1,0 +1,224 @@
+//! Reads the target back: what of a mirror's lineage is really in the log, replicated (rules R2, R3). Needs no producer
+//! state and does not mind foreign writers.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::cell::MirrorCell;
+use super::identity::advance;
+use super::mirror::Lineage;
+use super::offsets::{self, Ask, Reader};
+use super::recovery::{QUESTION_DEADLINE, all_failed, refresh_on};
+use super::share::Share;
+use super::trouble;
+use crate::connection::Connection;
+use crate::error::{Code, Error, Side};
+use crate::limits;
+use crate::wire::batch::{BatchError, Batches};
+use crate::wire::common::{Isolation, TopicRef};
+use crate::wire::error_code::ErrorCode;
+use crate::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
+
+/// How long the high watermark may take to reach the log end before the mirror backs off.
+const REPLICATION_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks at the high watermark.
+const REPLICATION_POLL: Duration = Duration::from_millis(20);
+
+/// What the target holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Sequence of the last record of our lineage at or above where we began to read.
+    pub last_sequence: Option<i32>,
+    /// The log end that was read to; everything below is replicated.
+    pub target_end: i64,
+}
+
+/// Reads back the mirrors led by one target broker.
+pub async fn read_back(
+    share: &Rc<Share>,
+    broker: i32,
+    cells: &[Rc<MirrorCell>],
+) -> Vec<(Rc<MirrorCell>, Result<Seen, Error>)> {
+    let connection = match share.question(Side::Target, broker).await {
+        Ok(connection) => connection,
+        Err(error) => return all_failed(cells, &error),
+    };
+    let ends = match replicated_ends(share, &connection, cells).await {
+        Ok(ends) => ends,
+        Err(error) => return all_failed(cells, &error),
+    };
+    let mut seen = Vec::with_capacity(cells.len());
+    for (cell, end) in cells.iter().zip(ends) {
+        let outcome = match end {
+            Ok(end) => read_to(share, &connection, cell, end).await,
+            Err(error) => Err(error),
+        };
+        seen.push((cell.clone(), outcome));
+    }
+    seen
+}
+
+/// The log end of each partition, once the high watermark covers it: what is below cannot be lost by a clean leader
+/// change, and nothing above can appear that was there before (R2).
+async fn replicated_ends(
+    share: &Rc<Share>,
+    connection: &Connection,
+    cells: &[Rc<MirrorCell>],
+) -> Result<Vec<Result<i64, Error>>, Error> {
+    let asks: Vec<_> = cells.iter().map(|cell| Ask::target(cell, offsets::LATEST)).collect();
+    let ends = offsets::list(Side::Target, connection, &asks, Reader::LogEnd).await?;
+    let deadline = share.env.now() + REPLICATION_WAIT;
+    loop {
+        let marks = offsets::list(Side::Target, connection, &asks, Reader::Consumer).await?;
+        let pairs = || ends.iter().zip(&marks);
+        let behind =
+            pairs().any(|pair| matches!(pair, (Ok(end), Ok(mark)) if mark.offset < end.offset));
+        if !behind || share.env.now() >= deadline {
+            return Ok(pairs().map(|(end, mark)| replicated_end(share, *end, *mark)).collect());
+        }
+        tokio::time::sleep(REPLICATION_POLL).await;
+    }
+}
+
+fn replicated_end(
+    share: &Share,
+    end: offsets::Answer,
+    mark: offsets::Answer,
+) -> Result<i64, Error> {
+    let failed =
+        |error, detail: &str| Err(trouble::answered(Side::Target, "ListOffsets", error, detail));
+    match (end, mark) {
+        (Ok(end), Ok(mark)) if mark.offset >= end.offset => Ok(end.offset),
+        (Ok(end), Ok(mark)) => {
+            let detail =
+                format!("high watermark {} stays below log end {}", mark.offset, end.offset);
+            failed(ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND, &detail)
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            refresh_on(share, Side::Target, error);
+            failed(error, "")
+        }
+    }
+}
+
+/// Walks the batches from what is acknowledged to the log end and keeps the last sequence of our lineage.
+async fn read_to(
+    share: &Rc<Share>,
+    connection: &Connection,
+    cell: &Rc<MirrorCell>,
+    target_end: i64,
+) -> Result<Seen, Error> {
+    let (mut offset, lineage) = {
+        let mirror = cell.mirror.borrow();
+        let Some(mirror) = &*mirror else { return Err(trouble::stopped()) };
+        (mirror.target_next(), mirror.lineage())
+    };
+    let mut last_sequence = None;
+    let mut deleted_below = None;
+    while offset < target_end {
+        match read_once(share, connection, cell, offset, lineage, &mut last_sequence).await? {
+            Read::Next(next) if next > offset => offset = next,
+            Read::Next(_) => {
+                let detail = format!("no progress at offset {offset} of {target_end}");
+                return Err(trouble::answered(Side::Target, "Fetch", ErrorCode::NONE, &detail));
+            }
+            Read::DeletedBelow(log_start) if log_start > offset => {
+                deleted_below = Some(log_start);
+                offset = log_start;
+            }
+            Read::DeletedBelow(log_start) => {
+                let message = format!(
+                    "the target log was truncated: {offset} lies outside, it starts at {log_start}"
+                );
+                return Err(trouble::park(Code(68), Side::Target, cell, offset, message));
+            }
+        }
+    }
+    match (last_sequence, deleted_below) {
+        // What was in flight may have been appended and deleted since: nothing tells.
+        (None, Some(log_start)) => {
+            let message = format!(
+                "records below target offset {log_start} were deleted before they could be read back"
+            );
+            Err(trouble::park(Code(68), Side::Target, cell, log_start, message))
+        }
+        _ => Ok(Seen { last_sequence, target_end }),
+    }
+}
+
+enum Read {
+    /// Go on from here.
+    Next(i64),
+    /// The log starts only here.
+    DeletedBelow(i64),
+}
+
+/// One Fetch without a session; gives the offset to go on from.
+async fn read_once(
+    share: &Rc<Share>,
+    connection: &Connection,
+    cell: &Rc<MirrorCell>,
+    offset: i64,
+    lineage: Lineage,
+    last_sequence: &mut Option<i32>,
+) -> Result<Read, Error> {
+    let spec = &cell.spec;
+    let request = FetchRequest {
+        max_wait_ms: 0,
+        min_bytes: 0,
+        max_bytes: limits::FETCH_BYTES as i32,
+        isolation: Isolation::ReadUncommitted,
+        session_id: 0,
+        session_epoch: -1,
+        topics: vec![FetchTopic {
+            topic: TopicRef::new(spec.target_topic.clone(), spec.target_topic_id),
+            partitions: vec![FetchPartition {
+                index: spec.id.partition,
+                current_leader_epoch: -1,
+                fetch_offset: offset,
+                last_fetched_epoch: -1,
+                max_bytes: limits::FETCH_BYTES as i32,
+            }],
+        }],
+        forgotten: Vec::new(),
+        rack: String::new(),
+    };
+    let answer = connection
+        .call(&request, QUESTION_DEADLINE)
+        .await
+        .map_err(|error| trouble::call(Side::Target, "Fetch", &error))?;
+    let Some(partition) = answer.partitions.into_iter().next() else {
+        return Err(trouble::answered(Side::Target, "Fetch", answer.error, "an empty answer"));
+    };
+    match partition.error {
+        ErrorCode::NONE => {}
+        ErrorCode::OFFSET_OUT_OF_RANGE => {
+            let ask = [Ask::target(cell, offsets::EARLIEST)];
+            let start = offsets::list(Side::Target, connection, &ask, Reader::Consumer).await?;
+            let start = start.first().and_then(|start| start.ok()).map_or(-1, |start| start.offset);
+            return Ok(Read::DeletedBelow(start));
+        }
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
+            return Err(trouble::not_authorized(share, Side::Target, cell, "Read"));
+        }
+        error => {
+            refresh_on(share, Side::Target, error);
+            return Err(trouble::answered(Side::Target, "Fetch", error, ""));
+        }
+    }
+    let mut next = offset;
+    for batch in Batches::new(partition.records) {
+        let (header, _) = batch.map_err(|error: BatchError| {
+            trouble::answered(Side::Target, "Fetch", ErrorCode::CORRUPT_MESSAGE, &error.to_string())
+        })?;
+        next = next.max(header.next_offset());
+        let ours = header.producer_id == lineage.producer_id
+            && header.producer_epoch == lineage.producer_epoch
+            && header.base_sequence >= 0
+            && header.base_offset >= offset;
+        if ours {
+            *last_sequence = Some(advance(header.base_sequence, header.last_offset_delta));
+        }
+    }
+    Ok(Read::Next(next))
+}

@@ -1,0 +1,274 @@
+//! The slow path of a share: finds where a mirror begins, and after any doubt reads the target back before the mirror sends
+//! again. One task per target broker and round, so that one slow broker holds up no mirror of another (I7).
+//!
+//! Nothing here counts on producer state or on memory of what was acknowledged: the target's log decides (rules R1-R3).
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::admit;
+use super::cell::{Halt, MirrorCell, Refused};
+use super::mirror::Mirror;
+use super::share::Share;
+use super::stats::MirrorStats;
+use super::trouble::{self, Remedy};
+use super::{position, readback};
+use crate::error::{Action, Code, Error, Side};
+use crate::limits;
+use crate::wire::error_code::ErrorCode;
+
+/// First and largest wait between two recoveries of a mirror.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(10));
+/// A missing right is not found in milliseconds.
+const AUTHORIZE_WAIT: Duration = Duration::from_secs(10);
+/// Recoveries without an ack in between before a batch that looks innocent is taken as unacceptable.
+const RESTARTS_MAX: u32 = 8;
+
+/// Runs until the share stops.
+pub async fn run(share: Rc<Share>) {
+    loop {
+        let wake = share.recovery_wake.notified();
+        if share.is_stopped() {
+            return;
+        }
+        let (due, next) = due(&share);
+        for (broker, cells) in due {
+            let share = share.clone();
+            tokio::task::spawn_local(async move {
+                recover(&share, broker, &cells).await;
+                cells.iter().for_each(|cell| cell.recovering.set(false));
+                share.recovery_wake.notify_one();
+            });
+        }
+        match next {
+            Some(at) => drop(tokio::time::timeout_at(at, wake).await),
+            None => wake.await,
+        }
+    }
+}
+
+/// The mirrors to look at now, by target leader, and when the next one is due.
+fn due(share: &Rc<Share>) -> (BTreeMap<i32, Vec<Rc<MirrorCell>>>, Option<Instant>) {
+    let now = share.env.now();
+    let mut due: BTreeMap<i32, Vec<_>> = BTreeMap::new();
+    let mut next: Option<Instant> = None;
+    for cell in share.mirrors() {
+        if !cell.needs_recovery() || cell.recovering.get() {
+            continue;
+        }
+        match cell.halt.get() {
+            Halt::Until(at) if at > now => next = Some(next.map_or(at, |next| next.min(at))),
+            Halt::Until(_) | Halt::None => {
+                cell.recovering.set(true);
+                due.entry(cell.target_leader.get().broker).or_default().push(cell);
+            }
+            Halt::Parked => {}
+        }
+    }
+    (due, next)
+}
+
+async fn recover(share: &Rc<Share>, broker: i32, cells: &[Rc<MirrorCell>]) {
+    let (lost, known): (Vec<_>, Vec<_>) =
+        cells.iter().cloned().partition(|cell| cell.out_of_range.get().is_some());
+    let (starting, doubtful): (Vec<_>, Vec<_>) =
+        known.into_iter().partition(|cell| cell.mirror.borrow().is_none());
+    position::resolve_out_of_range(share, &lost).await;
+    let leaderless = broker < 0;
+    if leaderless {
+        share.link.target.refresh();
+        for cell in starting.iter().chain(&doubtful) {
+            let topic = &cell.spec.target_topic;
+            let message = format!("{topic}-{} has no leader on the target", cell.spec.id.partition);
+            let error = Error::new(Code(60), Side::Target, Action::Retry, message);
+            again(share, cell, trouble::at(cell, error));
+        }
+        return;
+    }
+    if !starting.is_empty() {
+        for (cell, outcome) in position::begin(share, broker, &starting).await {
+            match outcome {
+                Ok(beginning) => {
+                    let window = share.link.config.window_bytes_max;
+                    let mirror = Mirror::new(beginning, window, cell.spec.target.clone());
+                    *cell.mirror.borrow_mut() = Some(mirror);
+                    resume(share, &cell);
+                }
+                Err(error) => stumble(share, &cell, error),
+            }
+        }
+    }
+    if !doubtful.is_empty() {
+        for (cell, outcome) in readback::read_back(share, broker, &doubtful).await {
+            match outcome {
+                Ok(seen) => resynced(share, &cell, seen),
+                Err(error) => stumble(share, &cell, error),
+            }
+        }
+    }
+}
+
+/// The target was read back: settle what is there, then see to the batch that was refused.
+fn resynced(share: &Rc<Share>, cell: &Rc<MirrorCell>, seen: readback::Seen) {
+    MirrorStats::add(&cell.stats.resyncs, 1);
+    let outcome = {
+        let mut mirror = cell.mirror.borrow_mut();
+        let Some(mirror) = &mut *mirror else { return };
+        share.add_buffered(cell, mirror, |m| m.on_resynced(seen.last_sequence, seen.target_end))
+    };
+    match outcome {
+        Ok(settled) => share.on_settled(cell, &settled),
+        Err(not_ours) => {
+            let message = format!(
+                "the target's last batch under our producer id ends at sequence {}, which ends none of ours: \
+                 another instance of this link is writing",
+                not_ours.last
+            );
+            restart(share, cell, Error::new(Code(65), Side::Target, Action::Retry, message));
+            return;
+        }
+    }
+    let refused = cell.refused.borrow_mut().take();
+    let next_sequence = cell.mirror.borrow().as_ref().and_then(Mirror::sequence_of_front);
+    match refused {
+        Some(refused) if next_sequence == Some(refused.sequence) => remedy(share, cell, &refused),
+        _ => resume(share, cell),
+    }
+}
+
+/// What to do about a batch that was refused and is not on the target.
+fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
+    let error = trouble::answered(Side::Target, "Produce", refused.error, &refused.message);
+    let error = trouble::at(cell, error.cluster(&share.link.config.to.name));
+    match trouble::remedy(refused.error) {
+        Remedy::Again => again(share, cell, error),
+        Remedy::Split => split(share, cell, error),
+        Remedy::Park => park_refused(cell, error),
+        Remedy::Authorize => {
+            let error = trouble::not_authorized(share, Side::Target, cell, "Write");
+            cell.retry_after(&share.env, AUTHORIZE_WAIT, error);
+            share.recovery_wake.notify_one();
+        }
+        Remedy::Restart => {
+            if cell.attempts.get() >= RESTARTS_MAX {
+                park_refused(cell, error);
+            } else {
+                restart(share, cell, error);
+            }
+        }
+    }
+}
+
+/// Too large for the target: sent as its parts, at depth one (W6). One record cannot be cut.
+fn split(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
+    let parts = {
+        let mirror = cell.mirror.borrow();
+        mirror.as_ref().and_then(|m| Some(admit::split(m.front_of_queue()?, m.acked())))
+    };
+    match parts {
+        Some(Ok(parts)) if parts.len() > 1 => {
+            if let Some(mirror) = &mut *cell.mirror.borrow_mut() {
+                share.add_buffered(cell, mirror, |mirror| mirror.replace_front(parts));
+            }
+            resume(share, cell);
+        }
+        _ => {
+            let fix =
+                format!("raise max.message.bytes of {} on the target", cell.spec.target_topic);
+            park_refused(cell, error.fix(fix));
+        }
+    }
+}
+
+fn park_refused(cell: &Rc<MirrorCell>, mut error: Error) {
+    error.code = Code(61);
+    error.action = Action::Park;
+    let first = cell.stats.acked.load(Relaxed);
+    let next =
+        cell.mirror.borrow().as_ref().and_then(|m| m.front_of_queue().map(|o| o.next_offset));
+    let last = next.unwrap_or(first + 1) - 1;
+    error.message =
+        format!("the target refuses source offsets {first} to {last}: {}", error.message);
+    error.place.mirror =
+        Some((cell.spec.id.topic.to_string(), cell.spec.id.partition, Some(first)));
+    cell.park(error);
+}
+
+/// Forgets the numbering: the position is found anew, from what is acknowledged, under a new lineage.
+fn restart(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
+    let mut mirror = cell.mirror.borrow_mut();
+    if let Some(mirror) = &mut *mirror {
+        share.add_buffered(cell, mirror, Mirror::drop_all);
+        cell.resume_from.set(Some((mirror.acked(), mirror.acked_epoch())));
+    }
+    *mirror = None;
+    drop(mirror);
+    again(share, cell, trouble::at(cell, error));
+}
+
+fn stumble(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
+    let error = trouble::at(cell, error);
+    match error.action {
+        Action::Park | Action::Stop => cell.park(error),
+        Action::Reconnect | Action::Retry => again(share, cell, error),
+    }
+}
+
+/// Looks again after a back-off that grows while nothing is acknowledged.
+fn again(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
+    let attempt = cell.attempts.get();
+    cell.attempts.set(attempt.saturating_add(1));
+    let wait = share.env.backoff(BACKOFF.0, BACKOFF.1, attempt);
+    let is_ready = cell.mirror.borrow().as_ref().is_some_and(|m| !m.needs_resync());
+    if is_ready {
+        // The window is open again at one; only the sending waits.
+        let (share, cell) = (share.clone(), cell.clone());
+        cell.retry_after(&share.env, wait, error);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(wait).await;
+            if matches!(cell.halt.get(), Halt::Until(_)) {
+                resume(&share, &cell);
+            }
+        });
+    } else {
+        cell.retry_after(&share.env, wait, error);
+        share.recovery_wake.notify_one();
+    }
+}
+
+/// Nothing is in the way any more.
+fn resume(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
+    if cell.halt.get() == Halt::Parked {
+        return;
+    }
+    cell.halt.set(Halt::None);
+    cell.clear_trouble();
+    cell.note_progress(share.env.now());
+    share.touch_send(cell);
+    share.touch_fetch(cell);
+}
+
+/// A missing leader, a dead connection or the like: the metadata may be out of date.
+pub(super) fn refresh_on(share: &Share, side: Side, error: ErrorCode) {
+    if trouble::is_leadership(error) {
+        match side {
+            Side::Source => share.link.source.refresh(),
+            Side::Local | Side::Target => share.link.target.refresh(),
+        }
+    }
+}
+
+/// A dial or a call failed: every mirror of the round gets the error.
+pub(super) fn all_failed<T>(
+    cells: &[Rc<MirrorCell>],
+    error: &Error,
+) -> Vec<(Rc<MirrorCell>, Result<T, Error>)> {
+    cells.iter().map(|cell| (cell.clone(), Err(error.clone()))).collect()
+}
+
+/// How long one question of the recovery may take.
+pub(super) const QUESTION_DEADLINE: Duration = limits::REQUEST_TIMEOUT;

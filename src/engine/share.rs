@@ -1,0 +1,454 @@
+//! A lane's share of a link: its mirrors, the brokers they talk to, and who must look at what next. One thread, so plain
+//! cells; the fetchers, senders, the recovery and the committer all work on it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::budget::Budget;
+use super::cell::{Halt, Leader, MirrorCell};
+use super::mirror::{Mirror, Settled};
+use super::session::SourcePartition;
+use super::spec::{MirrorId, MirrorSpec};
+use super::stats::{LaneStats, MirrorStats};
+use super::{committer, fetcher, recovery, sender};
+use crate::cluster::ClusterHandle;
+use crate::config::resolved::Link;
+use crate::connection::Connection;
+use crate::env::Env;
+use crate::error::{Error, Side};
+use crate::limits;
+use tokio::sync::Notify;
+
+/// What a link is to every lane.
+#[derive(Clone)]
+pub struct LinkContext {
+    /// As configured.
+    pub config: Arc<Link>,
+    /// Read from.
+    pub source: ClusterHandle,
+    /// Written to.
+    pub target: ClusterHandle,
+}
+
+/// The mirrors of one target connection that have something to send.
+#[derive(Debug, Default)]
+pub struct SendQueue {
+    pub(super) ready: RefCell<VecDeque<Rc<MirrorCell>>>,
+    pub(super) wake: Notify,
+    /// Bytes queued and in flight of all its mirrors: its part of the lane's budget.
+    pub(super) buffered_bytes: Cell<usize>,
+    /// Mirrors whose fetching waits until it holds less.
+    pub(super) held: RefCell<Vec<Rc<MirrorCell>>>,
+}
+
+/// What a fetcher must look at before its next request.
+#[derive(Debug, Default)]
+pub struct FetchQueue {
+    dirty: RefCell<Vec<Rc<MirrorCell>>>,
+    pub(super) wake: Notify,
+}
+
+impl FetchQueue {
+    /// Mirrors whose wish may have changed since the last call.
+    pub(super) fn take_dirty(&self, broker: i32) -> Vec<Rc<MirrorCell>> {
+        let dirty = self.dirty.take();
+        dirty
+            .iter()
+            .filter(|cell| cell.dirty_at.get() == broker)
+            .for_each(|cell| cell.dirty_at.set(-1));
+        dirty
+    }
+}
+
+/// A lane's share of a link.
+pub struct Share {
+    pub(super) env: Env,
+    pub(super) link: LinkContext,
+    /// The source group: `strait.<link>`.
+    pub(super) group: String,
+    pub(super) stats: Arc<LaneStats>,
+    pub(super) budget: Rc<Budget>,
+    mirrors: RefCell<BTreeMap<MirrorId, Rc<MirrorCell>>>,
+    by_source: RefCell<HashMap<SourcePartition, Rc<MirrorCell>>>,
+    senders: RefCell<BTreeMap<(i32, usize), Rc<SendQueue>>>,
+    fetchers: RefCell<BTreeMap<i32, Rc<FetchQueue>>>,
+    pub(super) recovery_wake: Notify,
+    pub(super) commit_wake: Notify,
+    /// Connection to the group's coordinator, while it lasts.
+    pub(super) coordinator: RefCell<Option<Connection>>,
+    /// Connections for the recovery's questions, apart from the data's, while they last.
+    questions: RefCell<HashMap<(bool, i32), Connection>>,
+    /// Mirrors whose fetching waits for room.
+    held: Cell<usize>,
+    draining: Cell<bool>,
+    stopped: Cell<bool>,
+}
+
+impl Share {
+    /// A share without mirrors; its recovery, committer and router run until [`Share::stop`].
+    pub fn start(
+        env: Env,
+        link: LinkContext,
+        stats: Arc<LaneStats>,
+        budget: Rc<Budget>,
+    ) -> Rc<Self> {
+        let share = Rc::new(Self {
+            env,
+            group: format!("strait.{}", link.config.name),
+            link,
+            stats,
+            budget,
+            mirrors: RefCell::default(),
+            by_source: RefCell::default(),
+            senders: RefCell::default(),
+            fetchers: RefCell::default(),
+            recovery_wake: Notify::new(),
+            commit_wake: Notify::new(),
+            coordinator: RefCell::default(),
+            questions: RefCell::default(),
+            held: Cell::new(0),
+            draining: Cell::new(false),
+            stopped: Cell::new(false),
+        });
+        tokio::task::spawn_local(route(share.clone()));
+        tokio::task::spawn_local(recovery::run(share.clone()));
+        tokio::task::spawn_local(committer::run(share.clone()));
+        share
+    }
+
+    /// Begins to copy a topic-partition.
+    pub fn add(self: &Rc<Self>, spec: MirrorSpec, stats: Arc<MirrorStats>) {
+        let cell = Rc::new(MirrorCell::new(spec, stats));
+        self.by_source.borrow_mut().insert(cell.source_partition(), cell.clone());
+        self.mirrors.borrow_mut().insert(cell.spec.id.clone(), cell.clone());
+        self.place(&cell);
+        self.recovery_wake.notify_one();
+    }
+
+    /// Stops copying a topic-partition. What is in flight is answered and forgotten.
+    pub fn remove(self: &Rc<Self>, id: &MirrorId) {
+        let Some(cell) = self.mirrors.borrow_mut().remove(id) else { return };
+        cell.removed.set(true);
+        let partition = cell.source_partition();
+        let mut by_source = self.by_source.borrow_mut();
+        if by_source.get(&partition).is_some_and(|current| Rc::ptr_eq(current, &cell)) {
+            by_source.remove(&partition);
+        }
+        drop(by_source);
+        if let Some(mirror) = &mut *cell.mirror.borrow_mut() {
+            self.add_buffered(&cell, mirror, Mirror::drop_queue);
+        }
+        self.set_held(&cell, false);
+        self.touch_fetch(&cell);
+    }
+
+    /// Every mirror of this lane.
+    pub fn mirrors(&self) -> Vec<Rc<MirrorCell>> {
+        self.mirrors.borrow().values().cloned().collect()
+    }
+
+    /// The mirror that a Fetch answer speaks of.
+    pub(super) fn by_source(&self, partition: SourcePartition) -> Option<Rc<MirrorCell>> {
+        self.by_source.borrow().get(&partition).cloned()
+    }
+
+    /// No more fetching; what was fetched and not sent is dropped.
+    pub fn drain(self: &Rc<Self>) {
+        self.draining.set(true);
+        for cell in self.mirrors() {
+            if let Some(mirror) = &mut *cell.mirror.borrow_mut() {
+                self.add_buffered(&cell, mirror, Mirror::drop_queue);
+            }
+            self.touch_fetch(&cell);
+        }
+        self.commit_wake.notify_one();
+    }
+
+    /// Whether it was told to drain.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Whether everything sent is answered and everything acknowledged is committed.
+    pub fn is_drained(&self) -> bool {
+        self.mirrors().iter().all(|cell| {
+            let mirror = cell.mirror.borrow();
+            let Some(mirror) = &*mirror else { return true };
+            let settled = mirror.is_drained() || cell.halt.get() == Halt::Parked;
+            settled && cell.committed.get() >= mirror.acked()
+        })
+    }
+
+    /// Ends every task.
+    pub fn stop(&self) {
+        self.stopped.set(true);
+        self.recovery_wake.notify_one();
+        self.commit_wake.notify_one();
+        self.senders.borrow().values().for_each(|queue| queue.wake.notify_one());
+        self.fetchers.borrow().values().for_each(|queue| queue.wake.notify_one());
+    }
+
+    /// Whether the tasks shall end.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.get()
+    }
+
+    /// Looks up the leaders of a mirror and hands it to their fetcher and sender.
+    pub(super) fn place(self: &Rc<Self>, cell: &Rc<MirrorCell>) {
+        let id = &cell.spec.id;
+        let source = leader(&self.link.source, &id.topic, id.partition);
+        let target = leader(&self.link.target, &cell.spec.target_topic, id.partition);
+        let moved = cell.source_leader.replace(source);
+        if moved.broker != source.broker {
+            cell.dirty_at.set(-1);
+            self.touch_fetcher(moved.broker, cell);
+            cell.dirty_at.set(-1);
+        }
+        let old_target = cell.target_leader.get();
+        if old_target.broker != target.broker
+            && let Some(mirror) = &mut *cell.mirror.borrow_mut()
+        {
+            let bytes = mirror.buffered_bytes();
+            self.shift_buffered(old_target.broker, cell, bytes, 0);
+            self.shift_buffered(target.broker, cell, 0, bytes);
+            // Another connection has proved nothing (W1); with answers outstanding on the old one, read back first (W3).
+            if mirror.is_drained() { mirror.on_moved() } else { mirror.close_window() }
+        }
+        cell.target_leader.set(target);
+        self.touch_fetch(cell);
+        self.touch_send(cell);
+    }
+
+    /// The queue of the connection that `cell` is pinned to; starts its sender when it is the first.
+    pub(super) fn send_queue(
+        self: &Rc<Self>,
+        broker: i32,
+        cell: &MirrorCell,
+    ) -> Option<Rc<SendQueue>> {
+        if broker < 0 {
+            return None;
+        }
+        let index =
+            cell.spec.id.partition as usize % self.link.config.connections_per_broker.max(1);
+        let mut senders = self.senders.borrow_mut();
+        let queue = senders.entry((broker, index)).or_insert_with(|| {
+            let queue = Rc::new(SendQueue::default());
+            tokio::task::spawn_local(sender::run(self.clone(), broker, queue.clone()));
+            queue
+        });
+        Some(queue.clone())
+    }
+
+    /// Puts the mirror where its sender sees it, if it can send.
+    pub(super) fn touch_send(self: &Rc<Self>, cell: &Rc<MirrorCell>) {
+        let now_ms = self.env.wall_clock_ms();
+        let can_send = cell.mirror.borrow().as_ref().is_some_and(|m| m.can_send(now_ms));
+        if !can_send || cell.in_ready.get() || cell.removed.get() || cell.halt.get() != Halt::None {
+            return;
+        }
+        if let Some(queue) = self.send_queue(cell.target_leader.get().broker, cell) {
+            cell.in_ready.set(true);
+            queue.ready.borrow_mut().push_back(cell.clone());
+            queue.wake.notify_one();
+        }
+    }
+
+    /// The next mirror that this queue can take a batch of.
+    pub(super) fn next_ready(&self, broker: i32, queue: &SendQueue) -> Option<Rc<MirrorCell>> {
+        loop {
+            let cell = queue.ready.borrow_mut().pop_front()?;
+            cell.in_ready.set(false);
+            let here = cell.target_leader.get().broker == broker;
+            if here && !cell.removed.get() && cell.halt.get() == Halt::None {
+                return Some(cell);
+            }
+        }
+    }
+
+    /// Tells the fetcher of this mirror's leader that its wish may have changed.
+    pub(super) fn touch_fetch(self: &Rc<Self>, cell: &Rc<MirrorCell>) {
+        self.touch_fetcher(cell.source_leader.get().broker, cell);
+    }
+
+    fn touch_fetcher(self: &Rc<Self>, broker: i32, cell: &Rc<MirrorCell>) {
+        if broker < 0 || cell.dirty_at.replace(broker) == broker {
+            return;
+        }
+        let mut fetchers = self.fetchers.borrow_mut();
+        let queue = fetchers.entry(broker).or_insert_with(|| {
+            let queue = Rc::new(FetchQueue::default());
+            tokio::task::spawn_local(fetcher::run(self.clone(), broker, queue.clone()));
+            queue
+        });
+        queue.dirty.borrow_mut().push(cell.clone());
+        queue.wake.notify_one();
+    }
+
+    /// Changes a mirror's buffer and keeps its sender's share of the budget in step.
+    pub(super) fn add_buffered<T>(
+        self: &Rc<Self>,
+        cell: &MirrorCell,
+        mirror: &mut Mirror,
+        change: impl FnOnce(&mut Mirror) -> T,
+    ) -> T {
+        let before = mirror.buffered_bytes();
+        let result = change(mirror);
+        self.shift_buffered(cell.target_leader.get().broker, cell, before, mirror.buffered_bytes());
+        result
+    }
+
+    fn shift_buffered(
+        self: &Rc<Self>,
+        broker: i32,
+        cell: &MirrorCell,
+        before: usize,
+        after: usize,
+    ) {
+        if let Some(queue) = self.send_queue(broker, cell) {
+            queue.buffered_bytes.set((queue.buffered_bytes.get() + after).saturating_sub(before));
+        }
+    }
+
+    /// Counts what the target acknowledged, lets the fetcher and the sender go on.
+    pub(super) fn on_settled(self: &Rc<Self>, cell: &Rc<MirrorCell>, settled: &[Settled]) {
+        let now = self.env.now();
+        let mut relay = self.stats.relay_us.lock().unwrap_or_else(PoisonError::into_inner);
+        for batch in settled {
+            MirrorStats::add(&cell.stats.acked_bytes, batch.bytes as u64);
+            MirrorStats::add(&cell.stats.acked_records, batch.records.unsigned_abs().into());
+            let micros = u64::try_from((now - batch.fetched_at).as_micros()).unwrap_or(u64::MAX);
+            relay.saturating_record(micros);
+        }
+        drop(relay);
+        if !settled.is_empty() {
+            cell.attempts.set(0);
+            cell.clear_trouble();
+        }
+        cell.note_progress(now);
+        self.stats.frame_bytes.store(self.budget.used_bytes() as u64, Relaxed);
+        self.budget.freed();
+        self.touch_send(cell);
+        if cell.held.get() {
+            self.touch_fetch(cell);
+        }
+        if let Some(queue) = self.send_queue(cell.target_leader.get().broker, cell)
+            && queue.buffered_bytes.get() <= self.budget.free_bytes()
+        {
+            queue.held.take().iter().for_each(|held| self.touch_fetch(held));
+        }
+    }
+
+    /// Whether more may be fetched for a mirror: its own window has room, and its target connection does not hold more of
+    /// the lane's memory than is free. So each of n stalled connections ends at a share of 1/(n+1), and the others
+    /// go on (I7; Choudhury and Hahne, dynamic queue thresholds, 1998).
+    pub(super) fn has_room(self: &Rc<Self>, cell: &Rc<MirrorCell>, mirror: &Mirror) -> bool {
+        if mirror.buffered_bytes() >= self.link.config.window_bytes_max {
+            self.set_held(cell, true);
+            return false;
+        }
+        let queue = self.send_queue(cell.target_leader.get().broker, cell);
+        if let Some(queue) = queue
+            && queue.buffered_bytes.get() > self.budget.free_bytes()
+        {
+            if !cell.held.get() {
+                queue.held.borrow_mut().push(cell.clone());
+            }
+            self.set_held(cell, true);
+            return false;
+        }
+        self.set_held(cell, false);
+        true
+    }
+
+    fn set_held(&self, cell: &MirrorCell, held: bool) {
+        if cell.held.replace(held) != held {
+            let count = self.held.get();
+            self.held.set(if held { count + 1 } else { count - 1 });
+        }
+    }
+
+    /// Whether the fetching of some mirror waits for room.
+    pub(super) fn any_held(&self) -> bool {
+        self.held.get() > 0
+    }
+
+    /// A connection was opened anew: it has proved nothing to the mirrors that are pinned to it (W1).
+    pub(super) fn restart_windows(self: &Rc<Self>, broker: i32, queue: &Rc<SendQueue>) {
+        for cell in self.mirrors() {
+            let here = cell.target_leader.get().broker == broker
+                && self.send_queue(broker, &cell).is_some_and(|own| Rc::ptr_eq(&own, queue));
+            if here && let Some(mirror) = &mut *cell.mirror.borrow_mut() {
+                if mirror.is_drained() { mirror.on_moved() } else { mirror.close_window() }
+            }
+        }
+    }
+
+    /// Shows why mirrors with something to send wait.
+    pub(super) fn note_target_trouble(&self, broker: i32, error: &Error) {
+        for cell in self.mirrors() {
+            let waits = cell.mirror.borrow().as_ref().is_some_and(|mirror| !mirror.is_idle());
+            if waits && cell.target_leader.get().broker == broker {
+                cell.note_trouble(error.clone());
+            }
+        }
+    }
+
+    /// Shows why nothing is committed, or that it is again.
+    pub(super) fn note_group_trouble(&self, error: Option<Error>) {
+        *self.stats.group_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    /// A connection for the recovery's questions to a broker.
+    pub(super) async fn question(&self, side: Side, broker: i32) -> Result<Connection, Error> {
+        let key = (side == Side::Source, broker);
+        let known = self.questions.borrow().get(&key).cloned();
+        if let Some(connection) = known.filter(|connection| !connection.is_closed()) {
+            return Ok(connection);
+        }
+        let cluster = if side == Side::Source { &self.link.source } else { &self.link.target };
+        let connection =
+            cluster.connect(&self.env, broker).await.inspect_err(|_| cluster.refresh())?;
+        self.questions.borrow_mut().insert(key, connection.clone());
+        Ok(connection)
+    }
+
+    /// Obeys a broker's throttle time (KIP-219: the broker counts on it), within reason.
+    pub(super) async fn throttle(&self, time: Duration) {
+        if !time.is_zero() {
+            let time = time.min(limits::THROTTLE_MAX);
+            MirrorStats::add(&self.stats.throttle_ms, time.as_millis() as u64);
+            tokio::time::sleep(time).await;
+        }
+    }
+}
+
+/// By the newest metadata.
+fn leader(cluster: &ClusterHandle, topic: &str, partition: i32) -> Leader {
+    let map = cluster.map();
+    let index = usize::try_from(partition).unwrap_or(usize::MAX);
+    let found = map.topics.get(topic).and_then(|topic| topic.partitions.get(index));
+    found.map_or(Leader::NONE, |p| Leader { broker: p.leader, epoch: p.leader_epoch })
+}
+
+/// Follows both clusters' metadata: a mirror whose leader moved goes to that leader's fetcher or sender.
+async fn route(share: Rc<Share>) {
+    let (mut source, mut target) = (share.link.source.clone(), share.link.target.clone());
+    while !share.is_stopped() {
+        tokio::select! {
+            () = source.changed() => {}
+            () = target.changed() => {}
+        }
+        for cell in share.mirrors() {
+            let id = &cell.spec.id;
+            let source_now = leader(&share.link.source, &id.topic, id.partition);
+            let target_now = leader(&share.link.target, &cell.spec.target_topic, id.partition);
+            if (source_now, target_now) != (cell.source_leader.get(), cell.target_leader.get()) {
+                share.place(&cell);
+            }
+        }
+    }
+}

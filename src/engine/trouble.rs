@@ -1,0 +1,130 @@
+//! What goes wrong on the data path, as the operator reads it. Codes ST-060 to ST-079; the long texts are in
+//! `error_codes.rs`.
+
+use super::cell::MirrorCell;
+use super::share::Share;
+use crate::connection::CallError;
+use crate::error::{Action, Code, Error, Side};
+use crate::wire::error_code::ErrorCode;
+
+/// What the target's refusal of a batch calls for, once the window is drained and the target was read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Send it again: nothing is wrong with the batch.
+    Again,
+    /// Cut it into smaller ones.
+    Split,
+    /// Nothing helps but the operator.
+    Park,
+    /// Ask for the right, and try again seldom.
+    Authorize,
+    /// Another numbering is in force, or ours was lost: find the position anew.
+    Restart,
+}
+
+/// By the broker's error (`LogValidator`, `ProducerAppendInfo`, `ReplicaManager`).
+pub fn remedy(error: ErrorCode) -> Remedy {
+    match error {
+        ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => Remedy::Split,
+        ErrorCode::CORRUPT_MESSAGE
+        | ErrorCode::INVALID_RECORD
+        | ErrorCode::INVALID_REQUEST
+        | ErrorCode::INVALID_REQUIRED_ACKS
+        | ErrorCode::INVALID_TIMESTAMP
+        | ErrorCode::INVALID_TOPIC_EXCEPTION
+        | ErrorCode::POLICY_VIOLATION
+        | ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
+        | ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT => Remedy::Park,
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
+            Remedy::Authorize
+        }
+        ErrorCode::INVALID_PRODUCER_EPOCH
+        | ErrorCode::PRODUCER_FENCED
+        | ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
+        | ErrorCode::DUPLICATE_SEQUENCE_NUMBER
+        | ErrorCode::UNKNOWN_PRODUCER_ID => Remedy::Restart,
+        _ => Remedy::Again,
+    }
+}
+
+/// Whether the metadata that sent us there is out of date.
+pub fn is_leadership(error: ErrorCode) -> bool {
+    matches!(
+        error,
+        ErrorCode::NOT_LEADER_OR_FOLLOWER
+            | ErrorCode::LEADER_NOT_AVAILABLE
+            | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            | ErrorCode::UNKNOWN_TOPIC_ID
+            | ErrorCode::FENCED_LEADER_EPOCH
+            | ErrorCode::UNKNOWN_LEADER_EPOCH
+            | ErrorCode::KAFKA_STORAGE_ERROR
+            | ErrorCode::NETWORK_EXCEPTION
+    )
+}
+
+/// The share stops: no error, but what ends a connection's loop.
+pub fn stopped() -> Error {
+    Error::new(Code(60), Side::Local, Action::Stop, "stopped")
+}
+
+/// A request without an answer that can be used.
+pub fn call(side: Side, api: &str, error: &CallError) -> Error {
+    match error {
+        CallError::Closed(error) => (**error).clone(),
+        error => Error::new(Code(60), side, Action::Reconnect, format!("{api}: {error}")),
+    }
+}
+
+/// A broker without an API that the data path needs.
+pub fn unsupported(side: Side, api: &str) -> Error {
+    let message = format!("the broker offers no version of {api} that Strait speaks");
+    Error::new(Code(60), side, Action::Retry, message)
+        .fix("Kafka 3.1 or later is needed on both sides (topic ids)")
+}
+
+/// A broker's error code in an answer.
+pub fn answered(side: Side, api: &str, error: ErrorCode, detail: &str) -> Error {
+    let space = if detail.is_empty() { "" } else { ": " };
+    let message = format!("{api} answered {}{space}{detail}", error.name());
+    Error::new(Code(69), side, Action::Retry, message)
+}
+
+/// An error that parks a mirror.
+pub fn park(code: Code, side: Side, cell: &MirrorCell, offset: i64, message: String) -> Error {
+    let id = &cell.spec.id;
+    Error::new(code, side, Action::Park, message).mirror(&*id.topic, id.partition, Some(offset))
+}
+
+/// The error at the place of a mirror.
+pub fn at(cell: &MirrorCell, error: Error) -> Error {
+    let id = &cell.spec.id;
+    if error.place.mirror.is_some() { error } else { error.mirror(&*id.topic, id.partition, None) }
+}
+
+/// A missing ACL on a topic, with the command that grants it.
+pub fn not_authorized(share: &Share, side: Side, cell: &MirrorCell, operation: &str) -> Error {
+    let config = &share.link.config;
+    let (cluster, topic) = match side {
+        Side::Target => (&config.to, &cell.spec.target_topic),
+        Side::Local | Side::Source => (&config.from, &cell.spec.id.topic),
+    };
+    let message =
+        format!("TOPIC_AUTHORIZATION_FAILED: {operation} on topic {topic} is not allowed");
+    Error::new(Code(31), side, Action::Retry, message)
+        .cluster(&cluster.name)
+        .mirror(&*cell.spec.id.topic, cell.spec.id.partition, None)
+        .fix(format!(
+            "kafka-acls --add --allow-principal User:<principal> --operation {operation} --topic {topic}"
+        ))
+}
+
+/// A missing ACL on the source group, with the command that grants it.
+pub fn group_not_authorized(share: &Share) -> Error {
+    let group = &share.group;
+    let message = format!("GROUP_AUTHORIZATION_FAILED: Read on group {group} is not allowed");
+    Error::new(Code(32), Side::Source, Action::Retry, message)
+        .cluster(&share.link.config.from.name)
+        .fix(format!(
+            "kafka-acls --add --allow-principal User:<principal> --operation Read --group {group}"
+        ))
+}

@@ -1,0 +1,298 @@
+//! The front door: a configuration in, a running engine out. No global state, no signal handler, no exit: those are the
+//! program's.
+//!
+//! ```text
+//! Strait::builder(config).start()? ──▶ control thread: metadata, topics, telemetry
+//!                                 └──▶ lanes: batches
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::cluster::{self, ClusterHandle};
+use crate::config::resolved::{self, Config};
+use crate::engine::share::LinkContext;
+use crate::engine::stats::{Board, LinkEntry, MirrorState};
+use crate::env::Env;
+use crate::error::{Action, Code, Error, Side};
+use crate::lane::Lanes;
+use crate::link;
+
+/// Begins here: [`Strait::builder`].
+#[derive(Debug)]
+pub struct Strait;
+
+impl Strait {
+    /// An engine for this configuration, not started.
+    pub fn builder(config: Config) -> Builder {
+        Builder { config, env: Env::real() }
+    }
+}
+
+/// An engine that is not started.
+#[derive(Debug)]
+pub struct Builder {
+    config: Config,
+    env: Env,
+}
+
+impl Builder {
+    /// Another clock, network and randomness than the operating system's.
+    #[must_use]
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// Starts the threads. Clusters that cannot be reached are no error here: they are tried again, and the board says
+    /// why a link waits.
+    pub fn start(self) -> Result<Handle, Error> {
+        let Self { config, env } = self;
+        let board = Arc::new(Board::default());
+        // On the board before anything runs: whoever waits for the links must find them.
+        let entries: Vec<_> = config.links.iter().map(|link| Arc::new(entry(link))).collect();
+        entries.iter().for_each(|entry| board.add_link(entry.clone()));
+        let lanes = Arc::new(Lanes::start(
+            &env,
+            config.engine.lanes,
+            config.engine.memory_bytes,
+            board.clone(),
+        )?);
+        let (stop, stopped) = oneshot::channel();
+        let control = Control {
+            env: env.clone(),
+            config,
+            entries,
+            lanes: lanes.clone(),
+            board: board.clone(),
+        };
+        let thread = std::thread::Builder::new().name("control".to_owned());
+        let thread = thread.spawn(move || control.run(stopped)).map_err(|error| {
+            let message = format!("cannot start the control thread: {error}");
+            Error::new(Code(71), Side::Local, Action::Stop, message)
+        })?;
+        Ok(Handle { env, board, lanes, stop: Some(stop), control: Some(thread) })
+    }
+}
+
+fn entry(link: &resolved::Link) -> LinkEntry {
+    LinkEntry {
+        name: link.name.as_str().into(),
+        source: link.from.name.clone(),
+        target: link.to.name.clone(),
+        target_tls: link.to.tls.is_some(),
+        error: Mutex::new(None),
+        fatal: Mutex::new(None),
+        blocked_topics: Mutex::default(),
+        discovered: AtomicBool::new(false),
+    }
+}
+
+/// A running engine. Dropping it stops the threads without draining.
+pub struct Handle {
+    env: Env,
+    board: Arc<Board>,
+    lanes: Arc<Lanes>,
+    stop: Option<oneshot::Sender<()>>,
+    control: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Everything that was sent is acknowledged and committed.
+    pub clean: bool,
+}
+
+/// How often the board is looked at while waiting for it.
+const BOARD_POLL: Duration = Duration::from_millis(50);
+
+impl Handle {
+    /// The figures of everything that runs.
+    pub fn board(&self) -> Arc<Board> {
+        self.board.clone()
+    }
+
+    /// Stops fetching, waits for the target's acks, commits; at most for `deadline`. Nothing is copied afterwards.
+    pub async fn drain(&self, deadline: Duration) -> DrainReport {
+        DrainReport { clean: self.lanes.drain(deadline).await }
+    }
+
+    /// Waits until every mirror has reached the source end that was seen first. An error if what remains cannot go on
+    /// without the operator.
+    pub async fn caught_up(&self) -> Result<(), Error> {
+        let mut goals: BTreeMap<(Arc<str>, Arc<str>, i32), i64> = BTreeMap::new();
+        loop {
+            if let Some(outcome) = self.look_for_goals(&mut goals) {
+                return outcome;
+            }
+            tokio::time::sleep(BOARD_POLL).await;
+        }
+    }
+
+    /// None while something still moves.
+    fn look_for_goals(
+        &self,
+        goals: &mut BTreeMap<(Arc<str>, Arc<str>, i32), i64>,
+    ) -> Option<Result<(), Error>> {
+        let mut parked = None;
+        for link in self.board.links() {
+            if let Some(error) = link.fatal() {
+                return Some(Err(error));
+            }
+            if !link.discovered.load(Relaxed) {
+                return None;
+            }
+            parked = parked.or(link.first_blocked());
+        }
+        for mirror in self.board.mirrors() {
+            let (end, acked) = (mirror.source_end.load(Relaxed), mirror.acked.load(Relaxed));
+            if mirror.state() == MirrorState::Parked {
+                parked = parked.or(mirror.error());
+                continue;
+            }
+            if end < 0 {
+                return None;
+            }
+            let key = (mirror.link.clone(), mirror.topic.clone(), mirror.partition);
+            if acked < *goals.entry(key).or_insert(end) {
+                return None;
+            }
+        }
+        Some(parked.map_or(Ok(()), Err))
+    }
+
+    /// Waits until the engine itself can no longer run: every link failed for good, or a lane did.
+    pub async fn stopped(&self) -> Error {
+        loop {
+            if let Some(error) = self.board.failure() {
+                return error;
+            }
+            let links = self.board.links();
+            let failed: Vec<_> = links.iter().filter_map(|link| link.fatal()).collect();
+            if !links.is_empty() && failed.len() == links.len() {
+                return failed[0].clone();
+            }
+            tokio::time::sleep(BOARD_POLL).await;
+        }
+    }
+
+    /// The clock, network and randomness that it runs on.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(control) = self.control.take() {
+            let _ = control.join();
+        }
+        self.lanes.stop();
+    }
+}
+
+/// The control thread: everything that is slow and small.
+struct Control {
+    env: Env,
+    config: Config,
+    entries: Vec<Arc<LinkEntry>>,
+    lanes: Arc<Lanes>,
+    board: Arc<Board>,
+}
+
+impl Control {
+    fn run(self, stopped: oneshot::Receiver<()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(Default::default());
+        match runtime {
+            Ok(runtime) => {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = self.work() => {}
+                        // Dropped by the handle: nothing more is wanted.
+                        _ = stopped => {}
+                    }
+                });
+                runtime.shutdown_timeout(crate::limits::LANE_SHUTDOWN);
+            }
+            Err(error) => {
+                let message = format!("the control thread has no runtime: {error}");
+                self.board.fail(Error::new(Code(71), Side::Local, Action::Stop, message));
+            }
+        }
+    }
+
+    async fn work(self) {
+        if let Some(address) = self.config.telemetry {
+            let (env, board) = (self.env.clone(), self.board.clone());
+            tokio::task::spawn_local(async move {
+                let _ = (env, address, board);
+            });
+        }
+        let mut watched = Watched::default();
+        let mut links = Vec::new();
+        for (link, entry) in self.config.links.iter().zip(self.entries) {
+            let source = watched.cluster(&self.env, &link.from, Side::Source).await;
+            let target = watched.cluster(&self.env, &link.to, Side::Target).await;
+            let (source, target) = match (source, target) {
+                (Ok(source), Ok(target)) => (source, target),
+                (Err(error), _) | (_, Err(error)) => {
+                    entry.fail(error);
+                    continue;
+                }
+            };
+            let context = LinkContext {
+                config: link.clone(),
+                source: source.clone(),
+                target: target.clone(),
+            };
+            let task = link::Context {
+                env: self.env.clone(),
+                link: link.clone(),
+                entry: entry.clone(),
+                source,
+                target,
+                mirrors: self.lanes.open(&context),
+            };
+            links.push(async move { entry.fail(link::run(task).await) });
+        }
+        futures_util::future::join_all(links).await;
+        std::future::pending().await
+    }
+}
+
+/// One watcher for each cluster and side, however many links use it.
+#[derive(Default)]
+struct Watched(BTreeMap<(String, bool), ClusterHandle>);
+
+impl Watched {
+    async fn cluster(
+        &mut self,
+        env: &Env,
+        cluster: &Arc<resolved::Cluster>,
+        side: Side,
+    ) -> Result<ClusterHandle, Error> {
+        let key = (cluster.name.clone(), side == Side::Source);
+        if let Some(handle) = self.0.get(&key) {
+            return Ok(handle.clone());
+        }
+        let (handle, watch) = cluster::watch(env.clone(), cluster.clone(), side).await?;
+        tokio::task::spawn_local(watch);
+        self.0.insert(key, handle.clone());
+        Ok(handle)
+    }
+}
