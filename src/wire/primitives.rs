@@ -294,3 +294,123 @@ pub fn put_string(out: &mut Vec<u8>, string: &str, what: &'static str) -> Result
 pub fn uvarint_len(value: u32) -> usize {
     ((38 - (value | 1).leading_zeros()) / 7) as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn uvarints(value: u32) {
+            let mut out = Vec::new();
+            put_uvarint(&mut out, value);
+            prop_assert_eq!(out.len(), uvarint_len(value));
+            let frame = Bytes::from(out);
+            let mut reader = Reader::new(&frame);
+            prop_assert_eq!(reader.uvarint("x"), Ok(value));
+            prop_assert_eq!(reader.finish("x"), Ok(()));
+        }
+
+        #[test]
+        fn strings(string in ".{0,300}") {
+            let mut out = Vec::new();
+            put_string(&mut out, &string, "x").unwrap();
+            let frame = Bytes::from(out);
+            prop_assert_eq!(Reader::new(&frame).string("x"), Ok(&*string));
+        }
+    }
+
+    #[test]
+    fn uvarints_of_more_than_32_bits() {
+        for raw in
+            [&[0xff, 0xff, 0xff, 0xff, 0x1f][..], &[0x80; 5], &[0x80, 0x80, 0x80, 0x80, 0x80, 0]]
+        {
+            let frame = Bytes::copy_from_slice(raw);
+            assert!(Reader::new(&frame).uvarint("x").is_err(), "{raw:x?}");
+        }
+        let edge = Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x0f]);
+        assert_eq!(Reader::new(&edge).uvarint("x"), Ok(u32::MAX));
+    }
+
+    #[test]
+    fn a_count_is_refused_before_anything_is_reserved() {
+        // 2^31 - 1 elements, one byte.
+        let compact = Bytes::from_static(&[0x80, 0x80, 0x80, 0x80, 0x08, 7]);
+        let refused =
+            |result: Result<(), WireError>| matches!(result, Err(WireError::BadLength { .. }));
+        let mut reads = 0;
+        let array = Reader::new(&compact).array(1, "x", |_| {
+            reads += 1;
+            Ok([0u64; 1000])
+        });
+        assert!(refused(array.map(drop)));
+        assert!(refused(Reader::new(&compact).array_len(1, "x").map(drop)));
+        assert!(refused(Reader::new(&compact).string("x").map(drop)));
+        assert!(refused(Reader::new(&compact).nullable_bytes("x").map(drop)));
+        let classic = Bytes::from_static(&[0x7f, 0xff, 0xff, 0xff, 7]);
+        let array = Reader::new(&classic).classic_array(1, "x", |_| {
+            reads += 1;
+            Ok(())
+        });
+        assert!(refused(array.map(drop)));
+        assert_eq!(reads, 0);
+    }
+
+    #[test]
+    fn a_count_is_held_against_the_size_of_its_elements() {
+        let frame = Bytes::from_static(&[4, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(Reader::new(&frame).array_len(2, "x"), Ok(3));
+        assert!(Reader::new(&frame).array_len(3, "x").is_err());
+    }
+
+    #[test]
+    fn null_is_not_empty() {
+        let frame = Bytes::from_static(&[0, 1]);
+        let mut reader = Reader::new(&frame);
+        assert_eq!(reader.nullable_string("x"), Ok(None));
+        assert_eq!(reader.nullable_string("x"), Ok(Some("")));
+        assert!(Reader::new(&frame).string("x").is_err());
+        assert_eq!(Reader::new(&frame).array_len(1, "x"), Ok(0));
+        assert_eq!(Reader::new(&frame).nullable_bytes("x"), Ok(None));
+    }
+
+    #[test]
+    fn tags_cannot_move_the_outer_reader() {
+        // Two tags: 5 of two bytes, 9 of none; then a byte of the outer.
+        let frame = Bytes::from_static(&[2, 5, 2, 0xaa, 0xbb, 9, 0, 77]);
+        let mut seen = Vec::new();
+        let mut reader = Reader::new(&frame);
+        reader
+            .tags("x", |tag, field| {
+                assert!(field.i32("x").is_err(), "beyond the field");
+                seen.push((tag, field.left()));
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(seen, [(5, 2), (9, 0)]);
+        assert_eq!(reader.i8("x"), Ok(77));
+        let endless = Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x0f, 1, 0]);
+        assert!(Reader::new(&endless).skip_tags("x").is_err());
+    }
+
+    #[test]
+    fn strings_are_utf8() {
+        let frame = Bytes::from_static(&[3, 0xc3, 0x28]);
+        assert_eq!(Reader::new(&frame).string("x"), Err(WireError::BadValue { what: "x" }));
+    }
+
+    #[test]
+    fn leftovers_are_refused() {
+        let frame = Bytes::from_static(&[0]);
+        assert!(Reader::new(&frame).finish("x").is_err());
+    }
+
+    #[test]
+    fn what_kafka_cannot_read_is_not_written() {
+        let mut out = Vec::new();
+        assert!(put_string(&mut out, &"x".repeat(32_767), "x").is_ok());
+        assert!(put_string(&mut out, &"x".repeat(32_768), "x").is_err());
+        assert!(put_len(&mut out, i32::MAX as usize + 1, "x").is_err());
+    }
+}
