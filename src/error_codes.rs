@@ -284,7 +284,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         title: "the target's policy refused a topic",
         text: "POLICY_VIOLATION from `create.topic.policy.class.name`; its words are in the message.\n\
                Fix: satisfy it (`replication_factor` of the link is the usual cause), or create the topic by hand. It is asked for \
-               again every 30 s.",
+               again by itself.",
     },
     Explanation {
         code: 51,

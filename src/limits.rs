@@ -99,7 +99,7 @@ pub const TOPICS_PER_ADMIN_REQUEST_MAX: usize = 100;
 /// How often the target topics' settings are read again.
 pub const TARGET_FACTS_REFRESH: Duration = Duration::from_secs(60);
 /// When a topic that the target refused is asked for again: a cure needs no restart.
-pub const REFUSED_TOPIC_RETRY: Duration = Duration::from_secs(30);
+pub const REFUSED_TOPIC_RETRY: Duration = Duration::from_secs(15);
 /// When a topic that was made must have shown in the metadata.
 pub const CREATED_TOPIC_LOOK: Duration = Duration::from_secs(5);
 /// How long a cluster may be out of reach of the control plane before the link is said to have failed.

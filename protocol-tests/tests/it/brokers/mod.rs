@@ -4,3 +4,4 @@ mod copy;
 mod kit;
 mod parity;
 mod poison;
+mod topics;
