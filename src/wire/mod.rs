@@ -98,4 +98,3 @@ pub trait Request {
     /// Reads a response body (not the header). Slices of `body` may be kept; they keep the whole frame alive.
     fn decode(version: i16, body: &Bytes) -> Result<Self::Response, WireError>;
 }
-#[cfg(test)]
