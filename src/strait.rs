@@ -7,13 +7,14 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::admin;
 use crate::cluster::{self, ClusterHandle};
 use crate::config::resolved::{self, Config};
 use crate::engine::share::LinkContext;
@@ -81,16 +82,7 @@ impl Builder {
 }
 
 fn entry(link: &resolved::Link) -> LinkEntry {
-    LinkEntry {
-        name: link.name.as_str().into(),
-        source: link.from.name.clone(),
-        target: link.to.name.clone(),
-        target_tls: link.to.tls.is_some(),
-        error: Mutex::new(None),
-        fatal: Mutex::new(None),
-        blocked_topics: Mutex::default(),
-        discovered: AtomicBool::new(false),
-    }
+    LinkEntry::new(&link.name, &link.from.name, &link.to.name, link.to.tls.is_some())
 }
 
 /// A running engine. Dropping it stops the threads without draining.
@@ -238,10 +230,13 @@ impl Control {
 
     async fn work(self) {
         if let Some(address) = self.config.telemetry {
-            let (env, board) = (self.env.clone(), self.board.clone());
-            tokio::task::spawn_local(async move {
-                let _ = (env, address, board);
-            });
+            match admin::serve(self.env.clone(), address, self.board.clone()).await {
+                Ok((address, serve)) => {
+                    self.board.set_telemetry(address);
+                    tokio::task::spawn_local(serve);
+                }
+                Err(error) => return self.board.fail(error),
+            }
         }
         let mut watched = Watched::default();
         let mut links = Vec::new();

@@ -1,18 +1,13 @@
 use super::*;
 use crate::engine::stats::{LaneStats, LinkEntry, MirrorState};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 fn board() -> Board {
     let board = Board::default();
-    board.add_link(Arc::new(LinkEntry {
-        name: "l".into(),
-        source: "east".into(),
-        target: "west".into(),
-        target_tls: true,
-        error: None.into(),
-        blocked_topics: BTreeMap::new().into(),
-        discovered: true.into(),
-    }));
+    let link = LinkEntry::new("l", "east", "west", true);
+    link.discovered.store(true, Relaxed);
+    board.add_link(Arc::new(link));
     board
 }
 

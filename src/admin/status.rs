@@ -212,15 +212,8 @@ mod tests {
     use std::sync::Arc;
 
     fn link(board: &Board, name: &str) -> Arc<LinkEntry> {
-        let link = Arc::new(LinkEntry {
-            name: name.into(),
-            source: "east".into(),
-            target: "west".into(),
-            target_tls: true,
-            error: None.into(),
-            blocked_topics: BTreeMap::new().into(),
-            discovered: true.into(),
-        });
+        let link = Arc::new(LinkEntry::new(name, "east", "west", true));
+        link.discovered.store(true, Relaxed);
         board.add_link(link.clone());
         link
     }

@@ -267,6 +267,20 @@ pub struct LinkEntry {
 }
 
 impl LinkEntry {
+    /// A link that has not begun.
+    pub fn new(name: &str, source: &str, target: &str, target_tls: bool) -> Self {
+        Self {
+            name: name.into(),
+            source: source.to_owned(),
+            target: target.to_owned(),
+            target_tls,
+            error: Mutex::new(None),
+            fatal: Mutex::new(None),
+            blocked_topics: Mutex::default(),
+            discovered: std::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
     /// Why the link can never run.
     pub fn fatal(&self) -> Option<Error> {
         self.fatal.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -293,6 +307,7 @@ pub struct Board {
     lanes: Mutex<Vec<Arc<LaneStats>>>,
     draining: std::sync::atomic::AtomicBool,
     failure: Mutex<Option<Error>>,
+    telemetry: Mutex<Option<std::net::SocketAddr>>,
 }
 
 macro_rules! register {
@@ -317,6 +332,16 @@ impl Board {
     pub fn remove_mirror(&self, mirror: &Arc<MirrorStats>) {
         let mut mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
         mirrors.retain(|entry| !Arc::ptr_eq(entry, mirror));
+    }
+
+    /// Where telemetry listens, with the port that the system chose; none before it does.
+    pub fn telemetry(&self) -> Option<std::net::SocketAddr> {
+        *self.telemetry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes where telemetry listens.
+    pub fn set_telemetry(&self, address: std::net::SocketAddr) {
+        *self.telemetry.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
     }
 
     /// Why the engine as a whole can no longer run.

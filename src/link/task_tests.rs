@@ -87,15 +87,7 @@ impl Rig {
         link.to = configured("west", &target);
         change(&mut link);
         let link = Arc::new(link);
-        let entry = Arc::new(LinkEntry {
-            name: link.name.as_str().into(),
-            source: link.from.name.clone(),
-            target: link.to.name.clone(),
-            target_tls: false,
-            error: Default::default(),
-            blocked_topics: Default::default(),
-            discovered: Default::default(),
-        });
+        let entry = Arc::new(LinkEntry::new(&link.name, &link.from.name, &link.to.name, false));
         let handles =
             (handle(&link.from, Side::Source).await, handle(&link.to, Side::Target).await);
         let recorder = Rc::new(Recorder::default());
