@@ -12,7 +12,7 @@ mod fixture;
 mod hands;
 pub mod naming;
 pub mod plan;
-mod reasons;
+pub(crate) mod reasons;
 pub mod rights;
 pub mod selection;
 mod task;

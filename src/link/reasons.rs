@@ -16,7 +16,7 @@ fn error(link: &Link, code: Code, side: Side, message: String) -> Error {
 }
 
 /// The link's two clusters are one.
-pub(super) fn same_cluster(link: &Link, cluster_id: &str) -> Error {
+pub(crate) fn same_cluster(link: &Link, cluster_id: &str) -> Error {
     let why = format!(
         "{} and {} are one cluster (id {cluster_id}): link {} would copy its own copies for ever",
         link.from.name, link.to.name, link.name
