@@ -10,6 +10,8 @@ use super::resolved::{Cluster, Isolation, Link, Naming, Start, Timestamps, Topic
 use super::values::parse_time;
 use super::written::{Fields, Reading, Text, nearest};
 use super::yaml::{At, Entry, Node, Value};
+use crate::link::naming;
+use crate::link::selection::{self, Verdict};
 
 type Clusters = BTreeMap<String, Option<(At, Arc<Cluster>)>>;
 
@@ -319,26 +321,17 @@ fn start_of(reading: &mut Reading<'_>, link: &mut Fields<'_>) -> Option<Start> {
 
 /// Whether a link would copy a topic.
 fn takes(link: &Link, topic: &str) -> bool {
-    let topics = &link.topics;
-    topics.include.iter().any(|regex| regex.is_match(topic))
-        && !topics.exclude.iter().any(|regex| regex.is_match(topic))
+    let named = selection::is_literal(&link.topics, topic);
+    selection::judge(&link.topics, topic, false) == Verdict::Selected
+        && (named || !naming::is_echo(link, topic))
 }
 
-/// Topics that a link would copy and that can be told without asking a cluster: those that either link names, and
-/// one that stands for all the others.
-fn samples(link: &Link, other: &Link) -> Vec<String> {
-    let named = link.topics.literal.iter().chain(&other.topics.literal).cloned();
-    named.chain(["any-other-topic".to_owned()]).filter(|topic| takes(link, topic)).collect()
-}
-
-fn named(link: &Link, topic: &str) -> String {
-    match &link.naming {
-        Naming::Identity => topic.to_owned(),
-        Naming::Prefix => format!("{}.{topic}", link.from.name),
-        Naming::Template(form) => {
-            form.replace("{source}", &link.from.name).replace("{topic}", topic)
-        }
-    }
+/// Names that a link would write and that can be told without asking a cluster: those of the topics that either link
+/// spells out, and of one that stands for all the others.
+fn writes(link: &Link, other: &Link) -> Vec<String> {
+    let topics = link.topics.literal.iter().chain(&other.topics.literal).map(String::as_str);
+    let topics = topics.chain(["any-other-topic"]).filter(|topic| takes(link, topic));
+    topics.filter_map(|topic| naming::target_name(link, topic).ok()).collect()
 }
 
 fn same_cluster(a: &Cluster, b: &Cluster) -> bool {
@@ -348,34 +341,24 @@ fn same_cluster(a: &Cluster, b: &Cluster) -> bool {
 /// Refuses two links of this file that would write one topic or send records round in a circle. Patterns that overlap
 /// only in names that neither link spells out are for `check`, which sees the clusters' topics.
 fn against_each_other(reading: &mut Reading<'_>, at: At, a: &Link, b: &Link) {
-    if same_cluster(&a.to, &b.to) {
-        let targets = samples(a, b).iter().map(|t| named(a, t)).collect::<Vec<_>>();
-        let mine = samples(b, a);
-        let clash = mine.iter().map(|t| named(b, t)).find(|t| targets.contains(t));
-        if let Some(topic) = clash {
-            let what = format!(
-                "links `{}` and `{}` both write topic `{topic}` of cluster `{}`",
-                a.name, b.name, a.to.name
-            );
-            reading.error(at, what, "give one of them `naming: prefix`, or other topics");
-        }
+    let (of_a, of_b) = (writes(a, b), writes(b, a));
+    let both = of_a.iter().find(|topic| of_b.contains(topic));
+    if same_cluster(&a.to, &b.to)
+        && let Some(topic) = both
+    {
+        let (a, b, to) = (&a.name, &b.name, &a.to.name);
+        let what = format!("links `{a}` and `{b}` both write topic `{topic}` of cluster `{to}`");
+        reading.error(at, what, "give one of them `naming: prefix`, or exclude the topic");
     }
     if same_cluster(&a.from, &b.to) && same_cluster(&a.to, &b.from) {
-        for (there, back) in [(a, b), (b, a)] {
-            let looping =
-                samples(there, back).into_iter().map(|t| named(there, &t)).find(|t| takes(back, t));
-            if let Some(topic) = looping {
+        for (topics, there, back) in [(&of_a, a, b), (&of_b, b, a)] {
+            if let Some(topic) = topics.iter().find(|topic| takes(back, topic)) {
+                let (there, back) = (&there.name, &back.name);
                 let what = format!(
-                    "link `{}` would carry back topic `{topic}`, which link `{}` writes: records would circle",
-                    back.name, there.name
+                    "records would circle: link `{back}` carries back topic `{topic}`, which link \
+                     `{there}` writes"
                 );
-                let fix = match there.naming {
-                    Naming::Identity => {
-                        "give both links `naming: prefix` and exclude the other's prefix".into()
-                    }
-                    _ => format!("exclude it: `exclude: [\"{}\\\\..*\"]`", there.from.name),
-                };
-                reading.error(at, what, fix);
+                reading.error(at, what, "give both links `naming: prefix`, or exclude the topic");
                 return;
             }
         }

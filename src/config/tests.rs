@@ -386,37 +386,25 @@ links:
 fn links_that_hurt_each_other_are_refused() {
     let orders = "topics: { include: [orders] }";
     let any = "topics: { include: [\".*\"] }";
+    let one_prefix = "topics: { include: [\".*\", \"east\\\\.orders\"] }, naming: prefix";
+    let there = |rest: &str| format!("from: east, to: west, {rest}");
+    let back = |rest: &str| format!("from: west, to: east, {rest}");
+    let north = |rest: &str| format!("from: north, to: west, {rest}");
+    let prefix = |rest: &str| format!("{rest}, naming: prefix");
     for (a, b, words) in [
-        (
-            format!("from: east, to: west, {orders}"),
-            format!("from: north, to: west, {any}"),
-            "both write topic `orders`",
-        ),
-        (
-            format!("from: east, to: west, {any}"),
-            format!("from: north, to: west, {any}"),
-            "both write topic",
-        ),
-        (
-            format!("from: east, to: west, {orders}"),
-            format!("from: west, to: east, {orders}"),
-            "carry back topic `orders`",
-        ),
-        (
-            format!("from: east, to: west, {any}, naming: prefix"),
-            format!("from: west, to: east, {any}, naming: prefix"),
-            "exclude it: `exclude: [\"east\\\\..*\"]`",
-        ),
+        (there(orders), north(any), "both write topic `orders`"),
+        (there(any), north(any), "both write topic `any-other-topic`"),
+        (there(orders), back(orders), "carries back topic `orders`"),
+        (there(any), back(&prefix(any)), "records would circle"),
+        (there(&prefix(orders)), back(one_prefix), "carries back topic `east.orders`"),
     ] {
         expect(&two_links(&a, &b), &[("8:3", words)]);
     }
     for (a, b) in [
-        (format!("from: east, to: west, {orders}"), "from: west, to: east, topics: { include: [users] }".to_owned()),
-        (format!("from: east, to: west, {orders}, naming: prefix"), format!("from: north, to: west, {orders}, naming: prefix")),
-        (
-            "from: east, to: west, naming: prefix, topics: { include: [\".*\"], exclude: [\"west\\\\..*\"] }".to_owned(),
-            "from: west, to: east, naming: prefix, topics: { include: [\".*\"], exclude: [\"east\\\\..*\"] }".to_owned(),
-        ),
+        (there(orders), back("topics: { include: [users] }")),
+        (there(any), north("topics: { include: [\".*\"] }, naming: \"n-{topic}\"")),
+        (there(&prefix(orders)), north(&prefix(orders))),
+        (there(&prefix(any)), back(&prefix(any))),
     ] {
         if let Err(invalid) = parsed(&two_links(&a, &b)) {
             assert_eq!(invalid.errors(), 0, "{invalid}");
