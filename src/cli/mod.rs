@@ -7,7 +7,11 @@ mod check;
 mod completions;
 mod config;
 mod explain;
+mod lag;
+mod net;
+mod probe;
 pub mod screen;
+mod status;
 mod version;
 
 #[cfg(test)]
@@ -91,6 +95,10 @@ pub struct OutputArg {
 pub enum Verb {
     /// Judge the configuration and, unless --offline, the clusters it names
     Check(check::CheckArgs),
+    /// Show what the running process does, and what troubles it
+    Status(status::StatusArgs),
+    /// Show how far the committed positions are behind, from the source cluster itself
+    Lag(lag::LagArgs),
     /// Make or show a configuration
     #[command(subcommand)]
     Config(config::ConfigVerb),
@@ -131,6 +139,8 @@ pub enum Failure {
     Config(Invalid),
     /// A cluster, a file, this process.
     Strait(Error),
+    /// The command line, found wrong only now.
+    Usage(String),
     /// The screen; a closed pipe among them.
     Screen(io::Error),
 }
@@ -152,6 +162,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Config(invalid) => invalid.fmt(f),
             Self::Strait(error) => error.fmt(f),
+            Self::Usage(what) => f.write_str(what),
             Self::Screen(error) => error.fmt(f),
         }
     }
@@ -162,6 +173,8 @@ pub fn execute(cli: Cli, screen: &mut Screen<'_>) -> Exit {
     let common = &cli.common;
     let ended = match cli.verb {
         Verb::Check(args) => check::main(&args, common, screen),
+        Verb::Status(args) => status::main(&args, common, screen),
+        Verb::Lag(args) => lag::main(&args, common, screen),
         Verb::Config(verb) => config::main(&verb, common, screen),
         Verb::Explain(args) => explain::main(&args, screen),
         Verb::Version(args) => version::main(args, screen),
@@ -178,6 +191,7 @@ pub fn execute(cli: Cli, screen: &mut Screen<'_>) -> Exit {
     let exit = match &failure {
         Failure::Screen(error) if error.kind() == io::ErrorKind::BrokenPipe => return Exit::Ok,
         Failure::Config(_) => Exit::BadConfig,
+        Failure::Usage(_) => Exit::Usage,
         Failure::Strait(_) | Failure::Screen(_) => Exit::Failed,
     };
     // Nobody may be there to read this either.

@@ -1,0 +1,137 @@
+//! `strait status`: what the running process says about itself.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::screen::{Tone, show_bytes, show_count, show_seconds};
+use super::{Common, Exit, Failure, Output, OutputArg, Screen, load, net};
+use crate::admin::{self, ErrorStatus, LinkStatus, Status};
+use crate::env::Env;
+use crate::error::{Action, Code, Error, Side};
+
+/// Whose status.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// Where the process serves telemetry; without it, the configuration's `telemetry.listen`
+    #[arg(long, env = "STRAIT_TELEMETRY")]
+    pub telemetry: Option<SocketAddr>,
+    #[command(flatten)]
+    pub output: OutputArg,
+}
+
+/// Between the two looks that rates are made of.
+const APART: Duration = Duration::from_secs(1);
+
+pub(super) fn main(
+    args: &StatusArgs,
+    common: &Common,
+    screen: &mut Screen<'_>,
+) -> Result<Exit, Failure> {
+    let addr = match args.telemetry {
+        Some(addr) => addr,
+        None => load(common, screen)?.config.telemetry.ok_or_else(|| {
+            let what = "the configuration has `telemetry: { listen: off }`";
+            Error::new(Code(7), Side::Local, Action::Stop, what)
+        })?,
+    };
+    let env = Env::real();
+    let wants_rates = args.output.output == Output::Table;
+    let (first, status, text) = net::block_on(async {
+        let first = if wants_rates {
+            let first = look(&env, addr).await?.0;
+            tokio::time::sleep(APART).await;
+            Some(first)
+        } else {
+            None
+        };
+        let (status, text) = look(&env, addr).await?;
+        Ok((first, status, text))
+    })?;
+    match args.output.output {
+        // As the process said it: a newer one may say more than this one knows.
+        Output::Json => writeln!(screen.out, "{text}")?,
+        Output::Table => print(&status, first.as_ref(), screen)?,
+    }
+    Ok(if status.healthy() { Exit::Ok } else { Exit::NotTrue })
+}
+
+async fn look(env: &Env, addr: SocketAddr) -> Result<(Status, String), Failure> {
+    let text = admin::get(env, addr, "/status").await?;
+    let status = serde_json::from_str(&text).map_err(|error| {
+        let what = format!("{addr} answered, and not with {}: {error}", Status::SCHEMA);
+        Error::new(Code(7), Side::Local, Action::Stop, what)
+    })?;
+    Ok((status, text))
+}
+
+fn print(status: &Status, first: Option<&Status>, screen: &mut Screen<'_>) -> std::io::Result<()> {
+    let rows = status.links.iter().map(|link| {
+        let before = first.and_then(|first| first.links.iter().find(|l| l.link == link.link));
+        let rate = |now: u64, then: Option<u64>| {
+            then.map_or("-".to_owned(), |then| show_bytes(now.saturating_sub(then) as f64))
+        };
+        let ok = link.partition_states.get("ok").copied().unwrap_or(0)
+            + link.partition_states.get("catching_up").copied().unwrap_or(0);
+        vec![
+            link.link.clone(),
+            format!(
+                "{} → {}{}",
+                link.source,
+                link.target,
+                if link.target_tls { " (TLS)" } else { "" }
+            ),
+            link.state.to_uppercase(),
+            format!("{ok}/{}", link.partitions),
+            show_seconds(link.delay_seconds),
+            show_count(link.lag_offsets),
+            rate(link.fetched_bytes, before.map(|b| b.fetched_bytes)),
+            rate(link.acked_bytes, before.map(|b| b.acked_bytes)),
+            link.relay_p99_seconds.map_or("-".to_owned(), |s| format!("{:.0} ms", s * 1000.0)),
+        ]
+    });
+    let rows = rows.collect::<Vec<_>>();
+    let heading =
+        ["LINK", "SOURCE → TARGET", "STATE", "PARTS", "DELAY", "LAG", "IN/s", "OUT/s", "p99 RELAY"];
+    screen.table(&heading, &[3, 4, 5, 6, 7, 8], &rows)?;
+    for link in &status.links {
+        troubles(link, screen)?;
+    }
+    let tone = if status.healthy() { Tone::Good } else { Tone::Bad };
+    let worst = screen.paint(tone, &status.worst.to_uppercase());
+    let draining = if status.draining { " · draining" } else { "" };
+    let links = status.links.len();
+    writeln!(screen.out, "{links} links · worst {worst}{draining} · strait {}", status.version)
+}
+
+fn troubles(link: &LinkStatus, screen: &mut Screen<'_>) -> std::io::Result<()> {
+    let mut lines = Vec::new();
+    if let Some(error) = &link.error {
+        lines.push((link.link.clone(), "FAILED".to_owned(), Some(error)));
+    }
+    for (topic, error) in &link.blocked_topics {
+        lines.push((topic.clone(), "BLOCKED".to_owned(), Some(error)));
+    }
+    for mirror in &link.troubled {
+        let at = mirror.acked.map_or(String::new(), |offset| format!(" at offset {offset}"));
+        let name = format!("{}-{}", mirror.topic, mirror.partition);
+        lines.push((name, format!("{}{at}", mirror.state.to_uppercase()), mirror.error.as_ref()));
+    }
+    for (what, state, error) in lines {
+        let why = error.map_or(String::new(), |error| format!("  {}", one_line(error)));
+        let line = screen.paint(Tone::Bad, &format!("  ! {}  {what}  {state}{why}", link.link));
+        writeln!(screen.out, "{line}")?;
+    }
+    let untold = link.troubled_total - link.troubled.len().min(link.troubled_total);
+    if untold > 0 {
+        writeln!(screen.out, "  ! {}  and {untold} more", link.link)?;
+    }
+    Ok(())
+}
+
+fn one_line(error: &ErrorStatus) -> String {
+    let place = if error.place.is_empty() { String::new() } else { format!("{}: ", error.place) };
+    let fix = if error.fix.is_empty() { String::new() } else { format!("  fix: {}", error.fix) };
+    format!("{} {place}{}{fix}", error.code, error.message)
+}
