@@ -16,6 +16,8 @@ mod version;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_clusters;
 
 use std::fmt;
 use std::io;

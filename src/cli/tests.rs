@@ -10,7 +10,12 @@ fn strait(line: &str) -> (Exit, String, String) {
     std::fs::write(directory.path().join("good.yaml"), good).unwrap();
     let bad = good.replace("bootstrap", "bootstap");
     std::fs::write(directory.path().join("bad.yaml"), bad).unwrap();
-    let line = line.replace("@", &format!("{}/", directory.path().display()));
+    run_in(directory.path(), line)
+}
+
+/// Runs a command line in which `@` stands for the directory.
+pub(super) fn run_in(directory: &std::path::Path, line: &str) -> (Exit, String, String) {
+    let line = line.replace("@", &format!("{}/", directory.display()));
     let cli = Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|e| panic!("{e}"));
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut screen =

@@ -1,0 +1,155 @@
+//! The verbs that dial, against clusters in this process.
+
+use super::tests::run_in;
+use super::*;
+use crate::cluster::admin;
+use crate::config::resolved;
+use crate::embedded::{EmbeddedCluster, Listener, Options, User};
+use crate::env::Env;
+use crate::error::Side;
+use crate::wire::common::TopicPartitions;
+use crate::wire::offset_commit::OffsetToCommit;
+
+fn cluster(options: Options) -> EmbeddedCluster {
+    EmbeddedCluster::start(Env::real(), options).unwrap()
+}
+
+fn config(east: &str, west: &str, pattern: &str) -> String {
+    format!(
+        "version: 1
+clusters:
+  east: {{ bootstrap: [\"{east}\"] }}
+  west: {{ bootstrap: [\"{west}\"] }}
+links:
+  east-to-west: {{ from: east, to: west, topics: {{ include: [\"{pattern}\"] }} }}
+"
+    )
+}
+
+/// Runs a verb with a configuration; what it wrote to standard output.
+fn strait(verb: &str, config: &str) -> (Exit, String) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("strait.yaml"), config).unwrap();
+    let (exit, out, err) = run_in(directory.path(), &format!("strait -c @strait.yaml {verb}"));
+    assert!(exit == Exit::Ok || !out.is_empty() || !err.is_empty());
+    (exit, out)
+}
+
+#[test]
+fn check_of_a_good_pair_says_what_would_happen_and_changes_nothing() {
+    let (east, west) =
+        (cluster(Options { brokers: 3, ..Options::default() }), cluster(Options::default()));
+    east.create_topic("orders", 3, 1, &[]).unwrap();
+    east.create_topic("other", 1, 1, &[]).unwrap();
+    let bootstrap = east.bootstrap().split(',').next().unwrap().to_owned();
+    let (exit, out) = strait("check", &config(&bootstrap, &west.bootstrap(), "orders"));
+    assert_eq!(exit, Exit::Ok, "{out}");
+    for words in [
+        "bootstrap 1/1",
+        "brokers 3/3",
+        "cluster ids differ",
+        "1 topics, 3 partitions",
+        "3 of 3 partitions readable",
+        "1 topics would be created",
+        "0 errors",
+    ] {
+        assert!(out.contains(words), "{words}: {out}");
+    }
+    assert_eq!(west.topics(), Vec::<String>::new());
+}
+
+#[test]
+fn check_names_the_nearest_topic_when_none_matches() {
+    let (east, west) = (cluster(Options::default()), cluster(Options::default()));
+    east.create_topic("orders", 1, 1, &[]).unwrap();
+    let (exit, out) = strait("check", &config(&east.bootstrap(), &west.bootstrap(), "order"));
+    assert_eq!(exit, Exit::NotTrue, "{out}");
+    assert!(out.contains("ST-041") && out.contains("nearest: orders"), "{out}");
+}
+
+#[test]
+fn check_refuses_one_cluster_behind_two_addresses() {
+    let listeners = vec![Listener::plain(), Listener::plain()];
+    let both = cluster(Options { listeners, ..Options::default() });
+    both.create_topic("orders", 1, 1, &[]).unwrap();
+    let (exit, out) =
+        strait("check", &config(&both.bootstrap_of(0), &both.bootstrap_of(1), "orders"));
+    assert_eq!(exit, Exit::NotTrue, "{out}");
+    assert!(out.contains("ST-040"), "{out}");
+}
+
+#[test]
+fn check_names_a_wrong_password_and_goes_on_with_the_other_cluster() {
+    let user = User { name: "u".into(), password: "right".into() };
+    let listeners = vec![Listener::plain().with_sasl()];
+    let east = cluster(Options { listeners, users: vec![user], ..Options::default() });
+    let west = cluster(Options::default());
+    let text = config(&east.bootstrap(), &west.bootstrap(), "orders");
+    let sasl = "], sasl: { mechanism: SCRAM-SHA-512, username: u, password: canary-wrong }";
+    let (exit, out) = strait("check", &text.replacen(']', sasl, 1));
+    assert_eq!(exit, Exit::NotTrue, "{out}");
+    assert!(out.contains("ST-022"), "{out}");
+    assert!(out.contains("cluster west  ✓ bootstrap 1/1"), "{out}");
+    assert!(!out.contains("canary"), "{out}");
+}
+
+#[test]
+fn check_names_a_port_where_nobody_listens() {
+    let west = cluster(Options::default());
+    let text = config("127.0.0.1:1", &west.bootstrap(), "orders");
+    let (exit, out) = strait("check -o json", &text);
+    assert_eq!(exit, Exit::NotTrue, "{out}");
+    let answer: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&answer["ok"], &answer["errors"]), (&false.into(), &1.into()), "{out}");
+    let errors = answer["clusters"].as_array().unwrap().iter().filter(|f| f["severity"] == "error");
+    let codes = errors.map(|f| f["code"].as_str().unwrap()).collect::<Vec<_>>();
+    assert_eq!(codes, ["ST-015"], "{out}");
+}
+
+#[test]
+fn lag_is_read_from_the_source_alone() {
+    let east = cluster(Options::default());
+    east.create_topic("orders", 2, 1, &[]).unwrap();
+    // The target is down: lag does not care.
+    let text = config(&east.bootstrap(), "127.0.0.1:1", "orders");
+    let (exit, out) = strait("lag -o json", &text);
+    assert_eq!(exit, Exit::Ok, "{out}");
+    let link =
+        |out: &str| serde_json::from_str::<serde_json::Value>(out).unwrap()["links"][0].clone();
+    assert_eq!(link(&out)["unknown"], 2, "{out}");
+
+    let around =
+        crate::config::Surroundings { directory: std::path::Path::new("."), variable: &|_| None };
+    let loaded = crate::config::parse(&text, "test", &around).unwrap();
+    let source: std::sync::Arc<resolved::Cluster> = loaded.config.clusters["east"].clone();
+    net::block_on(async {
+        let env = Env::real();
+        let handle = net::open(&env, &source, Side::Source).await?;
+        let group = "strait.east-to-west";
+        let position =
+            OffsetToCommit { index: 1, offset: 0, leader_epoch: -1, metadata: String::new() };
+        let topics = vec![TopicPartitions::new("orders", vec![position])];
+        let coordinator = handle.coordinator(&env, group).await?;
+        admin::offset_commit(&coordinator, group, topics).await?;
+        Ok(())
+    })
+    .unwrap();
+    let (exit, out) = strait("lag -o json", &text);
+    assert_eq!((exit, &link(&out)["unknown"]), (Exit::Ok, &1.into()), "{out}");
+    assert_eq!(link(&out)["partitions"][1]["lag_offsets"], 0, "{out}");
+    let (_, table) = strait("lag", &text);
+    assert!(
+        table.contains("orders-0") && table.contains("1 partitions without a position"),
+        "{table}"
+    );
+    let (exit, _) = strait("lag east-to-wets", &text);
+    assert_eq!(exit, Exit::Usage);
+}
+
+#[test]
+fn status_without_a_process_is_one_and_says_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let (exit, _, err) = run_in(directory.path(), "strait status --telemetry 127.0.0.1:1");
+    assert_eq!(exit, Exit::Failed);
+    assert!(err.contains("ST-007") && err.contains("strait run"), "{err}");
+}
