@@ -32,6 +32,8 @@ const TLS_BUFFER_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Close(pub(super) &'static str);
 
+const KILLED: Close = Close("the broker was killed");
+
 impl From<io::Error> for Close {
     fn from(_: io::Error) -> Self {
         Self("the socket failed")
@@ -50,6 +52,8 @@ pub(super) struct Peer {
     pub(super) shared: Arc<Shared>,
     pub(super) broker: i32,
     pub(super) listener: usize,
+    /// The broker's life that the connection belongs to.
+    pub(super) life: u64,
     pub(super) from: SocketAddr,
 }
 
@@ -118,7 +122,13 @@ where
         {
             return Err(Close("a request before the login"));
         }
-        let fault = peer.shared.lock().faults.of_request(call.api, peer.broker);
+        let fault = {
+            let mut state = peer.shared.lock();
+            if !state.is_alive(peer.broker, peer.life) {
+                return Err(KILLED);
+            }
+            state.faults.of_request(call.api, peer.broker)
+        };
         match fault {
             Some(Fault::Delay(wait)) => tokio::time::sleep(wait).await,
             Some(Fault::CloseBefore) => return Err(Close("an ordered fault")),
@@ -130,6 +140,9 @@ where
             Some(Fault::CloseAfter) => return Err(Close("an ordered fault")),
             Some(Fault::Silence) => std::future::pending().await,
             _ => {}
+        }
+        if !peer.shared.lock().is_alive(peer.broker, peer.life) {
+            return Err(KILLED);
         }
         if let Outcome::Answer(body) = outcome {
             let mut head = correlation_id.to_be_bytes().to_vec();

@@ -232,6 +232,7 @@ impl Cluster {
         self.with(|state| {
             let Some(broker) = state.broker(id) else { return };
             broker.up = false;
+            broker.life += 1;
             broker.sessions.clear();
             let live = state.live();
             for partition in state.topics.values_mut().flat_map(|topic| &mut topic.partitions) {

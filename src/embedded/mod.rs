@@ -27,6 +27,8 @@ mod sasl;
 mod server;
 mod sessions;
 mod state;
+#[cfg(test)]
+mod tests;
 mod topic;
 mod transactions;
 mod validate;

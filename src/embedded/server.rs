@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::connection::{self, Peer};
 use super::control::Cluster;
 use super::options::Options;
-use super::state::{Shared, State};
+use super::state::{Broker, Shared, State};
 use crate::env::{Env, Listener};
 
 /// How often sessions, transactions and producer state are looked at for what has run out.
@@ -145,19 +145,20 @@ impl Task {
 }
 
 async fn supervise(shared: Arc<Shared>, mut bound: BTreeMap<i32, Vec<Box<dyn Listener>>>) {
-    let mut running: BTreeMap<i32, Vec<Task>> = BTreeMap::new();
+    let mut running: BTreeMap<i32, (u64, Vec<Task>)> = BTreeMap::new();
     let mut expiry = shared.env.now();
     loop {
         let (brokers, stopping) = {
             let state = shared.lock();
-            let brokers: Vec<(i32, bool)> = state.brokers.iter().map(|b| (b.id, b.up)).collect();
-            (brokers, state.stopping)
+            let of = |broker: &Broker| (broker.id, broker.life, broker.up);
+            (state.brokers.iter().map(of).collect::<Vec<_>>(), state.stopping)
         };
         if stopping {
             return;
         }
-        for (id, up) in brokers {
-            if !up && let Some(tasks) = running.remove(&id) {
+        for (id, life, up) in brokers {
+            let outlived = running.get(&id).is_some_and(|(known, _)| *known != life);
+            if outlived && let Some((_, tasks)) = running.remove(&id) {
                 for task in tasks {
                     task.end().await;
                 }
@@ -168,7 +169,9 @@ async fn supervise(shared: Arc<Shared>, mut bound: BTreeMap<i32, Vec<Box<dyn Lis
                     None => bind(&shared, id).await,
                 };
                 match listeners {
-                    Ok(listeners) => drop(running.insert(id, serve(&shared, id, listeners))),
+                    Ok(listeners) => {
+                        running.insert(id, (life, serve(&shared, (id, life), listeners)));
+                    }
                     Err(error) => tracing::error!(broker = id, %error, "not listening"),
                 }
             }
@@ -178,20 +181,25 @@ async fn supervise(shared: Arc<Shared>, mut bound: BTreeMap<i32, Vec<Box<dyn Lis
     }
 }
 
-fn serve(shared: &Arc<Shared>, id: i32, listeners: Vec<Box<dyn Listener>>) -> Vec<Task> {
+fn serve(shared: &Arc<Shared>, broker: (i32, u64), listeners: Vec<Box<dyn Listener>>) -> Vec<Task> {
     let serve =
-        |(index, listener)| Task(spawn_local(accept(Arc::clone(shared), id, index, listener)));
+        |(index, listener)| Task(spawn_local(accept(Arc::clone(shared), broker, index, listener)));
     listeners.into_iter().enumerate().map(serve).collect()
 }
 
-async fn accept(shared: Arc<Shared>, broker: i32, index: usize, listener: Box<dyn Listener>) {
+async fn accept(
+    shared: Arc<Shared>,
+    (broker, life): (i32, u64),
+    index: usize,
+    listener: Box<dyn Listener>,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => {
                     let shared = Arc::clone(&shared);
-                    let peer = Peer { shared, broker, listener: index, from };
+                    let peer = Peer { shared, broker, listener: index, life, from };
                     connections.spawn_local(connection::serve(stream, peer));
                 }
                 Err(error) => {

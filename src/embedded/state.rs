@@ -24,6 +24,8 @@ pub(super) struct Broker {
     pub(super) id: i32,
     /// It accepts connections; a killed one does not.
     pub(super) up: bool,
+    /// Rises with each death: what belongs to an earlier life is over.
+    pub(super) life: u64,
     /// One for each listener.
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) sessions: Sessions,
@@ -52,6 +54,7 @@ impl State {
             .map(|id| Broker {
                 id,
                 up: true,
+                life: 0,
                 addresses: Vec::new(),
                 sessions: Sessions::new(options.fetch_sessions),
             })
@@ -73,6 +76,11 @@ impl State {
 
     pub(super) fn broker(&mut self, id: i32) -> Option<&mut Broker> {
         self.brokers.iter_mut().find(|broker| broker.id == id)
+    }
+
+    /// The broker is up and has not died since.
+    pub(super) fn is_alive(&self, id: i32, life: u64) -> bool {
+        self.brokers.iter().any(|broker| broker.id == id && broker.up && broker.life == life)
     }
 
     /// Brokers that are up.

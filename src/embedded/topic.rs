@@ -139,9 +139,15 @@ impl Partition {
         head.base_offset
     }
 
+    /// Fewer replicas are in sync than `min.insync.replicas`, of which no more count than there are replicas
+    /// (`Partition.effectiveMinIsr`).
+    pub(super) fn is_under(&self, min_isr: usize) -> bool {
+        self.isr.len() < min_isr.min(self.replicas.len())
+    }
+
     /// The high watermark follows the log end while enough replicas are in sync.
     pub(super) fn advance(&mut self, min_isr: usize) {
-        if !self.frozen && self.isr.len() >= min_isr.min(self.replicas.len()) {
+        if !self.frozen && !self.is_under(min_isr) {
             self.log.high_watermark = self.log.end;
         }
     }

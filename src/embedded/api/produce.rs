@@ -180,8 +180,7 @@ fn append(
     let unknown = || Refusal::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     let settings = settings.ok_or_else(unknown)?;
     let partition = state.led(broker, &part.topic, part.index).map_err(Refusal::of)?;
-    // The topic's own minimum counts, whatever it is set to: more than there are replicas refuses all.
-    if acks == -1 && partition.isr.len() < settings.min_isr {
+    if acks == -1 && partition.is_under(settings.min_isr) {
         return Err(Refusal::of(ErrorCode::NOT_ENOUGH_REPLICAS));
     }
     let admitted = validate::admit(batch, &settings, call.peer.shared.env.wall_clock_ms())?;
@@ -227,7 +226,7 @@ fn settle(state: &mut State, broker: i32, parts: &mut [Part]) -> bool {
         match state.led(broker, &part.topic, part.index) {
             Err(code) => part.result = Err(Refusal::of(code)),
             Ok(partition) if partition.log.high_watermark < success.needed => all = false,
-            Ok(partition) if partition.isr.len() < min_isr => {
+            Ok(partition) if partition.is_under(min_isr) => {
                 part.result = Err(Refusal::of(ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND));
             }
             Ok(_) => success.done = true,

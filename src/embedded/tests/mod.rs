@@ -1,0 +1,8 @@
+//! The broker as its clients see it, over real sockets: one test for each rule.
+
+mod answers;
+mod cluster;
+mod fetch;
+mod kit;
+mod produce;
+mod transactions;
