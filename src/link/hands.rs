@@ -43,6 +43,8 @@ struct Pending {
     due: Instant,
     tries: u32,
     error: Option<Error>,
+    /// Only the operator can help.
+    refused: bool,
     /// Settings that the target's Kafka does not know.
     without: BTreeSet<String>,
 }
@@ -260,6 +262,11 @@ impl Hands {
         self.asked.retain(|topic, _| wanted.contains(topic));
     }
 
+    /// Whether a topic that was asked for may still come by itself.
+    pub(super) fn expects(&self) -> bool {
+        self.asked.values().any(|pending| !pending.refused)
+    }
+
     /// What the target refused, by source topic.
     pub(super) fn refusals(&self) -> impl Iterator<Item = (&Arc<str>, &Error)> {
         self.asked.iter().filter_map(|(topic, pending)| Some((topic, pending.error.as_ref()?)))
@@ -291,11 +298,11 @@ impl Hands {
         let Answer { topic: target, code, detail } = answer;
         match topics::refusal(&self.link, asked, target, partitions, brokers, *code, detail) {
             Refusal::LookAgain => {
-                self.again(topic);
-                // Twice there, and never seen: it is hidden from us.
-                if asked == Asked::Create && self.pending(topic).tries > 2 {
-                    let error = reasons::hidden(&self.link, target);
-                    self.pending(topic).error = Some(error);
+                // There again and again, and never seen: it is hidden from us.
+                if asked == Asked::Create && self.pending(topic).tries >= 2 {
+                    self.later(topic, reasons::hidden(&self.link, target));
+                } else {
+                    self.again(topic);
                 }
             }
             Refusal::Soon(error) => self.soon(topic, &error),
@@ -320,6 +327,7 @@ impl Hands {
             due: now,
             tries: 0,
             error: None,
+            refused: false,
             without: BTreeSet::new(),
         })
     }
@@ -335,6 +343,7 @@ impl Hands {
         pending.due = due;
         pending.tries = pending.tries.saturating_add(1);
         pending.error = error;
+        pending.refused = false;
     }
 
     /// It may pass by itself.
@@ -348,6 +357,7 @@ impl Hands {
     /// Only the operator can help; asked again every now and then.
     fn later(&mut self, topic: &Arc<str>, error: Error) {
         self.postpone(topic, limits::REFUSED_TOPIC_RETRY, Some(error));
+        self.pending(topic).refused = true;
     }
 
     /// It should show in the metadata soon.

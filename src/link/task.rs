@@ -141,7 +141,9 @@ impl<M: Mirrors> Task<M> {
                 let source = View::from(&*self.clusters.source.map());
                 let target = View::from(&*self.clusters.target.map());
                 let plan = planner.look(&source, &target, now);
-                if self.carry_out(plan, &mut planner).await {
+                self.carry_out(plan, &mut planner).await;
+                // Whoever waits for the first look must not take a topic that is being made for one that has no mirror.
+                if !self.hands.expects() {
                     self.entry.discovered.store(true, Relaxed);
                 }
                 let due = self.hands.due();
@@ -155,8 +157,7 @@ impl<M: Mirrors> Task<M> {
     }
 
     /// In the plan's order: what must end first, what runs next, and the target's controller last, since it may be slow.
-    /// Says whether every selected topic has its mirrors now, or a reason why not.
-    async fn carry_out(&mut self, plan: Plan, planner: &mut Planner) -> bool {
+    async fn carry_out(&mut self, plan: Plan, planner: &mut Planner) {
         for warning in &plan.warnings {
             warn!(link = %self.link.name, "{warning}");
         }
@@ -183,13 +184,10 @@ impl<M: Mirrors> Task<M> {
         }
         self.hands.grow(&plan.grow).await;
         let grown = plan.grow.iter().map(|g| &g.topic);
-        let mut asked = plan.create.iter().map(|c| &c.topic).chain(grown);
-        self.hands.forget_all_but(asked.clone());
+        self.hands.forget_all_but(plan.create.iter().map(|c| &c.topic).chain(grown));
         let mut blocked = plan.blocked;
         blocked.extend(self.hands.refusals().map(|(topic, error)| (topic.clone(), error.clone())));
-        let settled = asked.all(|topic| blocked.contains_key(topic));
         self.tell_blocked(blocked);
-        settled
     }
 
     fn id(&self, topic: &Arc<str>, partition: i32) -> MirrorId {

@@ -44,15 +44,7 @@ impl Running {
     fn start(yaml: &str) -> Self {
         let around = Surroundings { directory: Path::new("."), variable: &|_| None };
         let link = parse(yaml, "strait.yaml", &around).unwrap().config.links.remove(0);
-        let entry = Arc::new(LinkEntry {
-            name: link.name.as_str().into(),
-            source: link.from.name.clone(),
-            target: link.to.name.clone(),
-            target_tls: false,
-            error: Mutex::default(),
-            blocked_topics: Mutex::default(),
-            discovered: false.into(),
-        });
+        let entry = Arc::new(LinkEntry::new(&link.name, &link.from.name, &link.to.name, false));
         let (mirrors, end) = (Recorder::default(), Arc::new(Notify::new()));
         let inside = (mirrors.clone(), entry.clone(), end.clone());
         let thread = std::thread::spawn(move || {
