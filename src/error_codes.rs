@@ -142,7 +142,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         code: 23,
         title: "the SASL mechanism is not enabled on the listener",
         text: "UNSUPPORTED_SASL_MECHANISM or ILLEGAL_SASL_STATE: the listener offers others (the message lists them), or has no \
-               SASL at all.\n\
+               SASL at all. Or the reverse: `sasl:` is not set, and the broker closes at the first request that needs it.\n\
                Fix: set `sasl.mechanism` to one of them, dial the SASL listener's port, or enable it \
                (`sasl.enabled.mechanisms`).",
     },

@@ -206,6 +206,13 @@ impl Peer {
         }
     }
 
+    /// The peer answered ApiVersions, which needs no authentication, and closed at what came next.
+    pub(super) fn wants_sasl(&self) -> Error {
+        self.error(MECHANISM, "closed the connection at the first request after ApiVersions")
+            .fix(format!("most often a listener that wants SASL: set `sasl:` for {}", self.cluster))
+            .reconnect()
+    }
+
     pub(super) fn ended_within(&self, stage: Stage, filled: usize, size: usize) -> Error {
         let text =
             format!("closed the connection after {filled} of {size} bytes, in {}", stage.name());
@@ -336,8 +343,8 @@ impl Peer {
                 .error(WRONG_HOST, format!("its certificate is not for {:?}", self.address.host))
                 .fix("dial a name that the certificate has, or set `tls.server_name`"),
             CertificateError::NotValidForNameContext { expected, presented } => {
-                let names: Vec<&str> =
-                    presented.iter().take(10).map(|name| &name[..name.len().min(200)]).collect();
+                let names: Vec<String> =
+                    presented.iter().take(10).map(|name| certificate_name(name)).collect();
                 let names = if names.is_empty() {
                     "no subject alternative name (a common name alone does not count)".to_owned()
                 } else {
@@ -358,6 +365,13 @@ impl Peer {
                 .fix("the broker needs an end-entity certificate with a subject alternative name"),
         }
     }
+}
+
+/// `DnsName("kafka-1")` as rustls has it, as `kafka-1`; short and printable.
+fn certificate_name(presented: &str) -> String {
+    let inner = presented.split_once('(').map_or(presented, |(_, inner)| inner);
+    let name = inner.trim_end_matches(')').trim_matches('"');
+    name.chars().filter(|c| !c.is_control()).take(255).collect()
 }
 
 impl Error {

@@ -180,8 +180,8 @@ pub(super) struct Driver {
     ahead_start: usize,
     ahead_end: usize,
     frame: Option<Partial>,
-    /// The peer has answered at least once.
-    answered: bool,
+    /// How often the peer has answered.
+    answers: u64,
     unflushed: bool,
     alarm: Option<Pin<Box<Sleep>>>,
 }
@@ -203,7 +203,7 @@ impl Driver {
             ahead_start: 0,
             ahead_end: 0,
             frame: None,
-            answered: false,
+            answers: 0,
             unflushed: false,
             alarm: None,
         }
@@ -267,20 +267,24 @@ impl Driver {
         let read = ready!(Pin::new(&mut self.transport).poll_read(cx, &mut buffer));
         let len = buffer.filled().len();
         Poll::Ready(match read {
-            Ok(()) if len == 0 => {
-                let stage = match self.shared.stage.get() {
-                    // The answer is there; whoever waits for it has only not run yet.
-                    Stage::ApiVersions if self.answered => Stage::Ready,
-                    stage => stage,
-                };
-                Err(self.shared.peer.ended(stage, &self.ahead[..self.ahead_end]))
-            }
+            Ok(()) if len == 0 => Err(self.ended()),
             Ok(()) => {
                 self.ahead_end += len;
                 Ok(())
             }
             Err(error) => Err(self.lost(&error)),
         })
+    }
+
+    /// The peer closed between two frames.
+    fn ended(&self) -> Error {
+        let peer = &self.shared.peer;
+        match self.shared.stage.get() {
+            // Its answer is there; whoever waits for it has only not run yet.
+            Stage::ApiVersions if self.answers > 0 => peer.ended(Stage::Ready, &[]),
+            Stage::Ready if self.answers == 1 && self.shared.in_flight() > 0 => peer.wants_sasl(),
+            stage => peer.ended(stage, &self.ahead[..self.ahead_end]),
+        }
     }
 
     /// Starts a frame from its size, which is checked against what the request it answers may be answered with.
@@ -355,7 +359,7 @@ impl Driver {
         if let Some(request) = state.pending.pop_front() {
             // Nobody may be waiting any more.
             let _ = request.reply.send(Ok(body));
-            self.answered = true;
+            self.answers += 1;
         }
         if !had_room && state.has_room() {
             self.shared.room.notify_waiters();

@@ -272,6 +272,15 @@ fn a_header_that_floods_with_tags_is_refused() {
 #[test]
 fn a_peer_that_closes_fails_what_is_pending_and_says_how_far_it_got() {
     on_a_lane(async {
+        // A listener with SASL answers ApiVersions and nothing else.
+        let connection = greeted(|mut stream| async move {
+            read_request(&mut stream).await.unwrap();
+        })
+        .await;
+        let error = closed(heartbeat(&connection, SOON).await.unwrap_err());
+        assert_eq!(error.code, Code(23), "{error}");
+        assert!(error.fix.contains("set `sasl:` for west"), "{error}");
+
         let connection = greeted(|mut stream| async move {
             let request = read_request(&mut stream).await.unwrap();
             let whole = answer(&request, &[1; 100]);

@@ -155,7 +155,10 @@ impl Exchange<'_> {
             text.push_str(": ");
             text.extend(shown(words, secret));
         }
-        let fix = "check user and secret, and that the user has a credential for this mechanism";
+        let fix = match self.mechanism {
+            "OAUTHBEARER" => "the broker's validator checks signature, issuer, audience and expiry",
+            _ => "check user and password, and that the user has a credential for this mechanism",
+        };
         self.shared.peer.error(CREDENTIALS, text).fix(fix)
     }
 

@@ -126,8 +126,7 @@ fn a_certificate_for_another_name_is_refused_with_the_names_it_has() {
         let other = trust.authority.issue(&["kafka-2.example", "*.west.example"], |_| {});
         let error = fails(18, trust.tls(), other.acceptor(BOTH, None)).await;
         assert!(error.message.contains(HOST), "{error}");
-        assert!(error.message.contains("kafka-2.example"), "{error}");
-        assert!(error.message.contains("*.west.example"), "{error}");
+        assert!(error.message.ends_with("only for kafka-2.example, *.west.example"), "{error}");
 
         let name_only = trust.authority.issue(&[], |params| {
             params.distinguished_name.push(rcgen::DnType::CommonName, HOST);
@@ -260,10 +259,14 @@ fn an_end_without_close_notify_is_a_lost_connection() {
         let cuts = |stream| async move {
             let mut stream = acceptor.accept(stream).await.unwrap();
             greet(&mut stream).await;
+            let first = read_request(&mut stream).await.unwrap();
+            stream.write_all(&answer(&first, b"")).await.unwrap();
+            stream.flush().await.unwrap();
             read_request(&mut stream).await.unwrap();
         };
         let connection = open_against(&security, cuts).await.unwrap();
         let deadline = Duration::from_secs(5);
+        connection.send(ApiKey::Heartbeat, 4, vec![], deadline).unwrap().await.unwrap();
         let pending = connection.send(ApiKey::Heartbeat, 4, vec![], deadline).unwrap();
         let error = connection.error_of(&pending.await.unwrap_err());
         assert_eq!((error.code, error.action), (Code(27), Action::Reconnect), "{error}");
