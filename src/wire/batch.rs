@@ -306,6 +306,12 @@ impl Batches {
         self.left.len()
     }
 
+    /// What is not walked yet, for `old_message_set.rs`, which moves it and says where it ends.
+    pub(super) fn rest(&mut self) -> (&mut Bytes, &mut i64) {
+        self.failed = false;
+        (&mut self.left, &mut self.next)
+    }
+
     fn step(&mut self) -> Result<Option<(BatchHeader, Bytes)>, BatchError> {
         let Some(&magic) = self.left.get(MAGIC_END - 1) else { return Ok(None) };
         check_magic(magic as i8)?;

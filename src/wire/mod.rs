@@ -29,6 +29,7 @@ pub mod metadata;
 pub mod offset_commit;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
+pub mod old_message_set;
 pub mod primitives;
 pub mod produce;
 pub mod recode;

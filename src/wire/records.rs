@@ -293,6 +293,8 @@ pub struct BatchBuilder {
     /// Room for the header, then the records as they are before the codec.
     out: Vec<u8>,
     count: i32,
+    /// The next record's offset delta: the count, but where a log's gaps are kept.
+    next_delta: i32,
     base_timestamp: i64,
     max_timestamp: i64,
 }
@@ -301,7 +303,7 @@ impl BatchBuilder {
     /// An empty batch.
     pub fn new(codec: Codec) -> Self {
         let out = vec![0; HEADER_BYTES];
-        Self { codec, out, count: 0, base_timestamp: -1, max_timestamp: -1 }
+        Self { codec, out, count: 0, next_delta: 0, base_timestamp: -1, max_timestamp: -1 }
     }
 
     /// Records so far.
@@ -339,7 +341,7 @@ impl BatchBuilder {
             (self.base_timestamp, self.max_timestamp) = (timestamp, timestamp);
         }
         let timestamp_delta = timestamp.wrapping_sub(self.base_timestamp);
-        let offset_delta = i64::from(self.count);
+        let offset_delta = i64::from(self.next_delta);
         let len = 1 + varint_len(timestamp_delta) + varint_len(offset_delta) + body.len();
         put_varint(&mut self.out, len as i64);
         self.out.push(attributes);
@@ -347,7 +349,13 @@ impl BatchBuilder {
         put_varint(&mut self.out, offset_delta);
         self.out.extend_from_slice(body);
         self.count += 1;
+        self.next_delta += 1;
         self.max_timestamp = self.max_timestamp.max(timestamp);
+    }
+
+    /// Leaves a gap in the offsets, as a log has them; what is to be sent must have none.
+    pub(super) fn skip_to(&mut self, offset_delta: i32) {
+        self.next_delta = self.next_delta.max(offset_delta);
     }
 
     /// The batch, with its CRC.
@@ -368,7 +376,7 @@ impl BatchBuilder {
             magic: 2,
             crc: 0,
             attributes: self.codec as u16,
-            last_offset_delta: (self.count - 1).max(0),
+            last_offset_delta: (self.next_delta - 1).max(0),
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
             producer_id: -1,
