@@ -273,8 +273,8 @@ fn lanes(exposition: &mut Exposition, board: &Board) {
             *errors.entry((link.clone(), side, api, name.clone())).or_default() += count;
         }
         *throttle_ms.entry(link.clone()).or_default() += lane.throttle_ms.load(Relaxed);
-        *bytes.entry(link.clone()).or_insert(0) += lane.frame_bytes.load(Relaxed);
-        *limit.entry(link.clone()).or_insert(0) += lane.frame_bytes_limit.load(Relaxed);
+        *bytes.entry(link.clone()).or_insert(0) += lane.buffered_bytes.load(Relaxed);
+        *limit.entry(link.clone()).or_insert(0) += lane.buffered_bytes_limit.load(Relaxed);
         let relay = lane.relay_us.lock().unwrap_or_else(PoisonError::into_inner);
         let (counts, total, sum) = latencies.entry(link).or_default();
         for value in relay.iter_recorded() {

@@ -194,7 +194,7 @@ impl LinkStatus {
         }
         let mut relay = new_latency_histogram();
         for lane in board.lanes().iter().filter(|lane| lane.link == link.name) {
-            status.buffer_bytes += lane.frame_bytes.load(Relaxed);
+            status.buffer_bytes += lane.buffered_bytes.load(Relaxed);
             // Both have the same bounds, so that nothing can fail to fit.
             let _ = relay.add(&*lane.relay_us.lock().unwrap_or_else(PoisonError::into_inner));
         }

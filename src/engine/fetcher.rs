@@ -298,10 +298,10 @@ fn refuse(share: &Rc<Share>, cell: &Rc<MirrorCell>, refusal: Refusal) {
 fn pause(share: &Rc<Share>, cell: &Rc<MirrorCell>, wait: Duration) {
     cell.fetch_not_before.set(Some(share.env.now() + wait));
     share.touch_fetch(cell);
-    let (share, cell) = (share.clone(), cell.clone());
-    tokio::task::spawn_local(async move {
+    let (own, cell) = (share.clone(), cell.clone());
+    share.spawn(async move {
         tokio::time::sleep(wait).await;
-        share.touch_fetch(&cell);
+        own.touch_fetch(&cell);
     });
 }
 

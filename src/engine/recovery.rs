@@ -37,8 +37,9 @@ pub async fn run(share: Rc<Share>) {
         }
         let (due, next) = due(&share);
         for (broker, cells) in due {
-            let share = share.clone();
-            tokio::task::spawn_local(async move {
+            let own = share.clone();
+            share.spawn(async move {
+                let share = own;
                 recover(&share, broker, &cells).await;
                 cells.iter().for_each(|cell| cell.recovering.set(false));
                 share.recovery_wake.notify_one();
@@ -150,8 +151,7 @@ fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
         Remedy::Park => park_refused(cell, error),
         Remedy::Authorize => {
             let error = trouble::not_authorized(share, Side::Target, cell, "Write");
-            cell.retry_after(&share.env, AUTHORIZE_WAIT, error);
-            share.recovery_wake.notify_one();
+            again_after(share, cell, AUTHORIZE_WAIT, error);
         }
         Remedy::Restart => {
             if cell.attempts.get() >= RESTARTS_MAX {
@@ -222,22 +222,23 @@ fn stumble(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
 fn again(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
     let attempt = cell.attempts.get();
     cell.attempts.set(attempt.saturating_add(1));
-    let wait = share.env.backoff(BACKOFF.0, BACKOFF.1, attempt);
-    let is_ready = cell.mirror.borrow().as_ref().is_some_and(|m| !m.needs_resync());
-    if is_ready {
-        // The window is open again at one; only the sending waits.
-        let (share, cell) = (share.clone(), cell.clone());
-        cell.retry_after(&share.env, wait, error);
-        tokio::task::spawn_local(async move {
-            tokio::time::sleep(wait).await;
-            if matches!(cell.halt.get(), Halt::Until(_)) {
-                resume(&share, &cell);
-            }
-        });
-    } else {
-        cell.retry_after(&share.env, wait, error);
+    again_after(share, cell, share.env.backoff(BACKOFF.0, BACKOFF.1, attempt), error);
+}
+
+fn again_after(share: &Rc<Share>, cell: &Rc<MirrorCell>, wait: Duration, error: Error) {
+    cell.retry_after(&share.env, wait, error);
+    if cell.needs_recovery() {
         share.recovery_wake.notify_one();
+        return;
     }
+    // The window is open again at one; only the sending waits.
+    let (own, cell) = (share.clone(), cell.clone());
+    share.spawn(async move {
+        tokio::time::sleep(wait).await;
+        if matches!(cell.halt.get(), Halt::Until(_)) {
+            resume(&own, &cell);
+        }
+    });
 }
 
 /// Nothing is in the way any more.

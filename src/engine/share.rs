@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
@@ -13,14 +14,15 @@ use super::cell::{Halt, Leader, MirrorCell};
 use super::mirror::{Mirror, Settled};
 use super::session::SourcePartition;
 use super::spec::{MirrorId, MirrorSpec};
-use super::stats::{LaneStats, MirrorStats};
+use super::stats::{Board, LaneStats, MirrorStats};
 use super::{committer, fetcher, recovery, sender};
 use crate::cluster::ClusterHandle;
 use crate::config::resolved::Link;
 use crate::connection::Connection;
 use crate::env::Env;
-use crate::error::{Error, Side};
+use crate::error::{Action, Code, Error, Side};
 use crate::limits;
+use futures_util::FutureExt;
 use tokio::sync::Notify;
 
 /// What a link is to every lane.
@@ -70,6 +72,7 @@ pub struct Share {
     pub(super) link: LinkContext,
     /// The source group: `strait.<link>`.
     pub(super) group: String,
+    board: Arc<Board>,
     pub(super) stats: Arc<LaneStats>,
     pub(super) budget: Rc<Budget>,
     mirrors: RefCell<BTreeMap<MirrorId, Rc<MirrorCell>>>,
@@ -84,6 +87,8 @@ pub struct Share {
     questions: RefCell<HashMap<(bool, i32), Connection>>,
     /// Mirrors whose fetching waits for room.
     held: Cell<usize>,
+    /// Bytes queued and in flight of all mirrors.
+    buffered_bytes: Cell<usize>,
     draining: Cell<bool>,
     stopped: Cell<bool>,
 }
@@ -93,13 +98,16 @@ impl Share {
     pub fn start(
         env: Env,
         link: LinkContext,
+        board: Arc<Board>,
         stats: Arc<LaneStats>,
         budget: Rc<Budget>,
     ) -> Rc<Self> {
+        stats.buffered_bytes_limit.store(budget.limit_bytes() as u64, Relaxed);
         let share = Rc::new(Self {
             env,
             group: format!("strait.{}", link.config.name),
             link,
+            board,
             stats,
             budget,
             mirrors: RefCell::default(),
@@ -111,13 +119,26 @@ impl Share {
             coordinator: RefCell::default(),
             questions: RefCell::default(),
             held: Cell::new(0),
+            buffered_bytes: Cell::new(0),
             draining: Cell::new(false),
             stopped: Cell::new(false),
         });
-        tokio::task::spawn_local(route(share.clone()));
-        tokio::task::spawn_local(recovery::run(share.clone()));
-        tokio::task::spawn_local(committer::run(share.clone()));
+        share.spawn(route(share.clone()));
+        share.spawn(recovery::run(share.clone()));
+        share.spawn(committer::run(share.clone()));
         share
+    }
+
+    /// Runs a task of this share on the lane. A panic in one would leave its mirrors silent while everything looks well:
+    /// it ends the engine instead.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let (board, link) = (self.board.clone(), self.link.config.name.clone());
+        tokio::task::spawn_local(async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                let message = format!("a task of link {link} panicked; this is a bug in Strait");
+                board.fail(Error::new(Code(72), Side::Local, Action::Stop, message));
+            }
+        });
     }
 
     /// Begins to copy a topic-partition.
@@ -237,7 +258,7 @@ impl Share {
         let mut senders = self.senders.borrow_mut();
         let queue = senders.entry((broker, index)).or_insert_with(|| {
             let queue = Rc::new(SendQueue::default());
-            tokio::task::spawn_local(sender::run(self.clone(), broker, queue.clone()));
+            self.spawn(sender::run(self.clone(), broker, queue.clone()));
             queue
         });
         Some(queue.clone())
@@ -281,7 +302,7 @@ impl Share {
         let mut fetchers = self.fetchers.borrow_mut();
         let queue = fetchers.entry(broker).or_insert_with(|| {
             let queue = Rc::new(FetchQueue::default());
-            tokio::task::spawn_local(fetcher::run(self.clone(), broker, queue.clone()));
+            self.spawn(fetcher::run(self.clone(), broker, queue.clone()));
             queue
         });
         queue.dirty.borrow_mut().push(cell.clone());
@@ -310,6 +331,9 @@ impl Share {
     ) {
         if let Some(queue) = self.send_queue(broker, cell) {
             queue.buffered_bytes.set((queue.buffered_bytes.get() + after).saturating_sub(before));
+            let all = (self.buffered_bytes.get() + after).saturating_sub(before);
+            self.buffered_bytes.set(all);
+            self.stats.buffered_bytes.store(all as u64, Relaxed);
         }
     }
 
@@ -329,7 +353,6 @@ impl Share {
             cell.clear_trouble();
         }
         cell.note_progress(now);
-        self.stats.frame_bytes.store(self.budget.used_bytes() as u64, Relaxed);
         self.budget.freed();
         self.touch_send(cell);
         if cell.held.get() {

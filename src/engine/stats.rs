@@ -185,10 +185,10 @@ pub struct LaneStats {
     pub relay_us: Mutex<Histogram<u64>>,
     /// Answers with an error, by side, api and Kafka's error name.
     pub request_errors: Mutex<BTreeMap<(&'static str, &'static str, String), u64>>,
-    /// Bytes of frames that are alive.
-    pub frame_bytes: AtomicU64,
-    /// Their bound.
-    pub frame_bytes_limit: AtomicU64,
+    /// Bytes queued and in flight.
+    pub buffered_bytes: AtomicU64,
+    /// What the lane may hold, for all its links together.
+    pub buffered_bytes_limit: AtomicU64,
     /// Sum of the brokers' `throttle_time_ms`.
     pub throttle_ms: AtomicU64,
     /// Why offsets cannot be committed; none while they can.
@@ -203,8 +203,8 @@ impl LaneStats {
             lane,
             relay_us: Mutex::new(new_latency_histogram()),
             request_errors: Mutex::default(),
-            frame_bytes: AtomicU64::new(0),
-            frame_bytes_limit: AtomicU64::new(0),
+            buffered_bytes: AtomicU64::new(0),
+            buffered_bytes_limit: AtomicU64::new(0),
             throttle_ms: AtomicU64::new(0),
             group_error: Mutex::new(None),
         }

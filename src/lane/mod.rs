@@ -151,7 +151,7 @@ impl Mirrors for LinkMirrors {
 }
 
 /// A lane's thread.
-fn run(index: usize, env: Env, budget_bytes: usize, mailbox: Mailbox, board: &Board) {
+fn run(index: usize, env: Env, budget_bytes: usize, mailbox: Mailbox, board: &Arc<Board>) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
     let runtime = match runtime {
@@ -167,13 +167,13 @@ fn run(index: usize, env: Env, budget_bytes: usize, mailbox: Mailbox, board: &Bo
     runtime.shutdown_timeout(limits::LANE_SHUTDOWN);
 }
 
-async fn serve(env: Env, budget: Rc<Budget>, mailbox: Mailbox, board: &Board) {
+async fn serve(env: Env, budget: Rc<Budget>, mailbox: Mailbox, board: &Arc<Board>) {
     let mut shares: BTreeMap<Arc<str>, Rc<Share>> = BTreeMap::new();
     loop {
         match mailbox.next().await {
             Command::Join(link, stats) => {
                 let name = stats.link.clone();
-                let share = Share::start(env.clone(), link, stats, budget.clone());
+                let share = Share::start(env.clone(), link, board.clone(), stats, budget.clone());
                 shares.insert(name, share);
             }
             Command::Add(spec, stats) => match shares.get(&spec.id.link) {
