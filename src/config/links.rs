@@ -10,6 +10,7 @@ use super::resolved::{Cluster, Isolation, Link, Naming, Start, Timestamps, Topic
 use super::values::parse_time;
 use super::written::{Fields, Reading, Text, nearest};
 use super::yaml::{At, Entry, Node, Value};
+use crate::limits;
 use crate::link::naming;
 use crate::link::selection::{self, Verdict};
 
@@ -126,7 +127,7 @@ fn link(
         timestamps: timestamps.unwrap_or(Timestamps::AsRead),
         replication_factor: replication_factor.and_then(|n| i16::try_from(n).ok()),
         connections_per_broker: usize::try_from(connections).unwrap_or(1),
-        window_bytes_max: window.unwrap_or((64 << 20).min(memory_bytes)),
+        window_bytes_max: window.unwrap_or(limits::WINDOW_BYTES_DEFAULT.min(memory_bytes)),
     })
 }
 
