@@ -58,6 +58,8 @@ pub const SCRAM_SALT_BYTES_MAX: usize = 64;
 pub const TOKEN_BYTES_MAX: usize = 64 << 10;
 /// A token endpoint's whole answer.
 pub const TOKEN_ANSWER_BYTES_MAX: usize = 128 << 10;
+/// How long before its SASL session ends a connection is not taken for new work.
+pub const SESSION_END_MARGIN: Duration = Duration::from_secs(10);
 /// A token endpoint's answer, within [`CONNECT_TIMEOUT`].
 pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a token is kept when the endpoint does not say how long it lives, and at most.

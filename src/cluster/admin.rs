@@ -249,14 +249,14 @@ impl Connections {
     /// The connection to a broker, opened if there is none.
     pub async fn to(&self, env: &Env, broker: i32) -> Result<Connection, Error> {
         let kept = self.open.borrow().get(&broker).cloned();
-        if let Some(connection) = kept.filter(|connection| !connection.is_closed()) {
+        if let Some(connection) = kept.filter(|connection| !connection.is_ending()) {
             return Ok(connection);
         }
         let connection = self.cluster.connect(env, broker).await?;
         // A broker that is gone must not keep its entry for ever.
         let map = self.cluster.map();
         let mut open = self.open.borrow_mut();
-        open.retain(|id, connection| map.brokers.contains_key(id) && !connection.is_closed());
+        open.retain(|id, connection| map.brokers.contains_key(id) && !connection.is_ending());
         if map.brokers.contains_key(&broker) {
             open.insert(broker, connection.clone());
         }

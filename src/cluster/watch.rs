@@ -97,7 +97,7 @@ impl Watcher {
     }
 
     async fn ask(&mut self, known: &Known) -> Result<(ClusterMap, Duration), Error> {
-        let connection = match self.connection.take().filter(|connection| !connection.is_closed()) {
+        let connection = match self.connection.take().filter(|connection| !connection.is_ending()) {
             Some(connection) => connection,
             None => self.shared.connect_any(&self.env, &known.map).await?,
         };

@@ -208,6 +208,13 @@ impl Connection {
         self.0.session_end
     }
 
+    /// Whether it is closed, or its SASL session ends within [`SESSION_END_MARGIN`](limits::SESSION_END_MARGIN): not to
+    /// be taken for new work.
+    pub fn is_ending(&self) -> bool {
+        let soon = Instant::now() + limits::SESSION_END_MARGIN;
+        self.is_closed() || self.session_end().is_some_and(|end| end < soon)
+    }
+
     /// Requests without an answer.
     pub fn in_flight(&self) -> usize {
         self.0.shared.in_flight()

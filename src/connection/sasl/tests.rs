@@ -149,6 +149,9 @@ fn scram_both_ways_with_both_hashes() {
             let connection = scram(hash, Lies::default()).await.unwrap();
             let left = connection.session_end().unwrap() - Instant::now();
             assert_eq!(left.as_secs(), 60);
+            assert!(!connection.is_ending());
+            tokio::time::advance(Duration::from_secs(51)).await;
+            assert!(connection.is_ending() && !connection.is_closed());
         }
     });
 }
