@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use crate::config::resolved::Address;
+use crate::connection::is_link_local;
 use crate::error::Code;
 use crate::limits;
 
@@ -22,11 +23,7 @@ pub(super) fn address(host: &str, port: i32) -> Option<Address> {
 /// bootstraps from this machine.
 pub(super) fn dialable(address: &Address, bootstrap: &[Address]) -> Result<(), &'static str> {
     if let Ok(ip) = address.host.parse::<IpAddr>() {
-        let link_local = match ip.to_canonical() {
-            IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
-            IpAddr::V6(v6) => v6.is_unicast_link_local(),
-        };
-        if link_local || ip.is_unspecified() || ip.is_multicast() {
+        if is_link_local(ip) || ip.is_unspecified() || ip.is_multicast() {
             return Err("which no broker can be reached at");
         }
     }

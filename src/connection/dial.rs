@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use tokio::time::timeout;
@@ -61,6 +62,13 @@ async fn connect(
 async fn dial(env: &Env, peer: &Peer, stage: &Cell<Stage>) -> Result<Box<dyn Stream>, Error> {
     let resolved = env.world().resolve(&peer.address.host, peer.address.port).await;
     let mut addresses = resolved.map_err(|error| peer.unresolved(Some(&error)))?;
+    if peer.broker.is_some() {
+        // A name in metadata is a peer's word, and may resolve to what the name itself hides.
+        addresses.retain(|address| !is_link_local(address.ip()));
+        if addresses.is_empty() {
+            return Err(peer.unresolved(Some(&io::Error::other("no address to be dialled"))));
+        }
+    }
     addresses.truncate(limits::ADDRESSES_PER_NAME_MAX);
     stage.set(Stage::Tcp);
     let count = addresses.len();
@@ -83,4 +91,13 @@ async fn dial(env: &Env, peer: &Peer, stage: &Cell<Stage>) -> Result<Box<dyn Str
         Some(error) => peer.unreachable(count, &error),
         None => peer.unresolved(None),
     })
+}
+
+/// Addresses that are of this network segment only. No broker is advertised there, but the metadata services of clouds
+/// answer there.
+pub(crate) fn is_link_local(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
 }

@@ -35,6 +35,7 @@ use crate::limits;
 use crate::wire::api_versions::ApiVersionsResponse;
 use crate::wire::{ApiKey, Request, WireError, frame};
 
+pub(crate) use dial::is_link_local;
 pub use pool::FramePool;
 pub use tls::Security;
 

@@ -417,6 +417,14 @@ fn names_and_ports_that_lead_nowhere_are_named() {
         assert!(error.message.contains("broker 7 advertises kafka-1.example:9093"), "{error}");
         assert!(error.fix.contains("advertised.listeners"), "{error}");
 
+        // A name in metadata that turns out to be a cloud's metadata service is not dialled.
+        let (mut script, mut accepted) = Script::new();
+        script.addresses = Some(vec![([169, 254, 169, 254], 80).into()]);
+        let env = Env::of(Arc::new(script));
+        let open = Connection::open_advertised(&env, &at, 7, &security, Side::Source).await;
+        assert_eq!(open.unwrap_err().code, Code(11));
+        assert!(accepted.try_recv().is_err());
+
         let (mut script, _accepted) = Script::new();
         script.peers = None;
         let env = Env::of(Arc::new(script));
