@@ -22,10 +22,10 @@ pub(super) fn address(host: &str, port: i32) -> Option<Address> {
 /// Whether an advertised address may be dialled: link-local ones never; this machine's own only where the operator
 /// bootstraps from this machine.
 pub(super) fn dialable(address: &Address, bootstrap: &[Address]) -> Result<(), &'static str> {
-    if let Ok(ip) = address.host.parse::<IpAddr>() {
-        if is_link_local(ip) || ip.is_unspecified() || ip.is_multicast() {
-            return Err("which no broker can be reached at");
-        }
+    if let Ok(ip) = address.host.parse::<IpAddr>()
+        && (is_link_local(ip) || ip.is_unspecified() || ip.is_multicast())
+    {
+        return Err("which no broker can be reached at");
     }
     if is_loopback(&address.host) && !bootstrap.iter().any(|b| is_loopback(&b.host)) {
         return Err("which is this machine itself, not the broker's");

@@ -45,6 +45,7 @@ async fn connect(
     // From here on a failure, or the deadline, drops the handle and so ends the task.
     let mut handle = Handle {
         shared: shared.clone(),
+        tls_version: transport.tls_version(),
         offered: ApiVersionsResponse::default(),
         session_end: None,
     };

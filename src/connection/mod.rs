@@ -84,6 +84,7 @@ pub struct Connection(Rc<Handle>);
 
 struct Handle {
     shared: Rc<driver::Shared>,
+    tls_version: Option<&'static str>,
     offered: ApiVersionsResponse,
     session_end: Option<Instant>,
 }
@@ -201,6 +202,11 @@ impl Connection {
             }
             room.await;
         }
+    }
+
+    /// `TLSv1.2` or `TLSv1.3`; none is plaintext.
+    pub fn tls_version(&self) -> Option<&'static str> {
+        self.0.tls_version
     }
 
     /// When the broker ends the SASL session, and with it the connection (KIP-368); none if it sets no end. Whoever

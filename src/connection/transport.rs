@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustls::ProtocolVersion;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
@@ -13,6 +14,19 @@ use crate::env::Stream;
 pub(super) enum Transport {
     Plain(Box<dyn Stream>),
     Tls(Box<TlsStream<Box<dyn Stream>>>),
+}
+
+impl Transport {
+    /// As OpenSSL writes it.
+    pub(super) fn tls_version(&self) -> Option<&'static str> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => match stream.get_ref().1.protocol_version() {
+                Some(ProtocolVersion::TLSv1_2) => Some("TLSv1.2"),
+                _ => Some("TLSv1.3"),
+            },
+        }
+    }
 }
 
 /// Copies of up to this stay out of `rep movsb`, which on common CPUs with common C libraries falls to a tenth of the

@@ -89,9 +89,12 @@ async fn echoes(connection: &Connection) {
 fn both_versions_carry_requests_both_ways() {
     on_a_lane(async {
         let trust = Trust::new();
-        for versions in [BOTH, &[&TLS12], &[&TLS13]] {
+        let cases = [(BOTH, "TLSv1.3"), (&[&TLS12], "TLSv1.2"), (&[&TLS13], "TLSv1.3")];
+        for (versions, agreed) in cases {
             let acceptor = trust.broker().acceptor(versions, None);
-            echoes(&open(trust.tls(), acceptor).await.unwrap()).await;
+            let connection = open(trust.tls(), acceptor).await.unwrap();
+            assert_eq!(connection.tls_version(), Some(agreed));
+            echoes(&connection).await;
         }
     });
 }
