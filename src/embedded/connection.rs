@@ -63,6 +63,8 @@ pub(super) struct Call<'a> {
     pub(super) api: ApiKey,
     pub(super) version: i16,
     pub(super) client_id: String,
+    /// What the answer says the client was slowed down by (Produce and Fetch).
+    pub(super) throttle_ms: i32,
 }
 
 impl Call<'_> {
@@ -116,7 +118,7 @@ where
 {
     let mut buffer = BytesMut::new();
     while let Some(mut frame) = read_frame(&mut stream, &mut buffer).await? {
-        let (call, correlation_id) = open(peer, &mut frame)?;
+        let (mut call, correlation_id) = open(peer, &mut frame)?;
         if let Some(login) = &login
             && !login.admits(call.api)
         {
@@ -131,6 +133,9 @@ where
         };
         match fault {
             Some(Fault::Delay(wait)) => tokio::time::sleep(wait).await,
+            Some(Fault::Throttle(time)) => {
+                call.throttle_ms = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+            }
             Some(Fault::CloseBefore) => return Err(Close("an ordered fault")),
             _ => {}
         }
@@ -154,6 +159,10 @@ where
                 stream.write_buf(&mut frame).await?;
             }
             stream.flush().await?;
+        }
+        // As the real one, it does not listen to a client that is over its quota.
+        if call.throttle_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(call.throttle_ms.unsigned_abs().into())).await;
         }
         if let Some(login) = &login
             && login.failed()
@@ -206,7 +215,10 @@ fn open<'a>(peer: &'a Peer, frame: &mut Bytes) -> Result<(Call<'a>, i32), Close>
     if !served && api == ApiKey::ApiVersions {
         let correlation_id = i32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
         frame.clear();
-        return Ok((Call { peer, api, version, client_id: String::new() }, correlation_id));
+        return Ok((
+            Call { peer, api, version, client_id: String::new(), throttle_ms: 0 },
+            correlation_id,
+        ));
     }
     if !served {
         return Err(Close("a version that is not served"));
@@ -214,5 +226,5 @@ fn open<'a>(peer: &'a Peer, frame: &mut Bytes) -> Result<(Call<'a>, i32), Close>
     let header = RequestHeader::decode(frame, api.request_header_version(version))
         .map_err(|_| Close("a header that cannot be read"))?;
     let client_id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
-    Ok((Call { peer, api, version, client_id }, header.correlation_id))
+    Ok((Call { peer, api, version, client_id, throttle_ms: 0 }, header.correlation_id))
 }

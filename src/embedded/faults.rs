@@ -19,6 +19,9 @@ pub enum Fault {
     Delay(Duration),
     /// The request is done and its answer waits.
     DelayAnswer(Duration),
+    /// The client is over its quota: Produce is done, Fetch is answered empty; both say so, and the connection is
+    /// not read for that long.
+    Throttle(Duration),
     /// The connection closes with nothing done.
     CloseBefore,
     /// The request is done and the connection closes instead of answering.

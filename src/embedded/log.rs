@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::batch::{CONTROL, DELETE_HORIZON, Head, Stored, TRANSACTIONAL};
+use super::batch::{CONTROL, DELETE_HORIZON, Head, LOG_APPEND_TIME, Stored, TRANSACTIONAL};
 use super::producer_state::Producers;
 use super::records;
 
@@ -191,7 +191,7 @@ impl Log {
         let mut found = None;
         let walked = records::walk(&block, head.count, |_, record| {
             let own = head.base_timestamp.wrapping_add(record.timestamp_delta);
-            let fixed = head.has(super::batch::LOG_APPEND_TIME);
+            let fixed = head.has(LOG_APPEND_TIME);
             let at = if fixed { head.max_timestamp } else { own };
             let offset = head.base_offset + i64::from(record.offset_delta);
             if found.is_none() && offset >= self.start && wanted(at) {
@@ -296,27 +296,37 @@ fn clean(
     if kept == head.count && horizon.is_none() {
         return Some(batch.clone());
     }
-    let base = horizon.unwrap_or(head.base_timestamp);
-    let shift = head.base_timestamp.wrapping_sub(base);
-    let (mut block, mut max) = (Vec::new(), -1);
+    if kept == 0 {
+        return Some(shell(head));
+    }
+    let old_base = head.base_timestamp;
+    let (mut block, mut base, mut max) = (Vec::new(), horizon, -1);
     for_each(batch, |record, offset| {
         if newest.get(record.key.unwrap_or_default()) == Some(&offset) {
-            let delta = record.timestamp_delta.wrapping_add(shift);
+            let at = old_base.wrapping_add(record.timestamp_delta);
+            let delta = at.wrapping_sub(*base.get_or_insert(at));
             records::put(&mut block, &record, delta);
-            max = max.max(base.wrapping_add(delta));
+            max = max.max(at);
         }
     });
-    let payload = match kept {
-        0 => Bytes::new(),
-        _ => records::compress(head.codec(), &block).ok()?,
-    };
+    let payload = records::compress(head.codec(), &block).ok()?;
     if horizon.is_some() {
         head.attributes |= DELETE_HORIZON;
     }
-    head.base_timestamp = base;
+    head.base_timestamp = base.unwrap_or(old_base);
     head.max_timestamp = max;
     head.count = kept;
     head.batch_length = 49 + i32::try_from(payload.len()).ok()?;
     head.seal(&payload);
     Some(Stored::new(head, payload))
+}
+
+/// A batch that lost all its records but marks a producer's last sequence (`DefaultRecordBatch.writeEmptyHeader`).
+fn shell(mut head: Head) -> Stored {
+    head.attributes &= LOG_APPEND_TIME | TRANSACTIONAL;
+    head.base_timestamp = -1;
+    head.count = 0;
+    head.batch_length = 49;
+    head.seal(&[]);
+    Stored::new(head, Bytes::new())
 }

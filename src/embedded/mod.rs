@@ -4,7 +4,7 @@
 //! Owns: what a broker answers. A cluster is 1..n brokers over one state, so replication is instantaneous unless a
 //! test freezes it. Files are named for the APIs ([`api`]); the rules of an append are in `validate` and
 //! `producer_state`, the log in `log`. Never: disk, inter-broker protocol, ACLs, quotas, KIP-848 groups, share
-//! groups, transactions with KIP-890 part 2; re-encoding (`compression.type` other than `producer` is refused).
+//! groups, transactions with KIP-890 part 2.
 //!
 //! For trusted peers on loopback only: requests are decoded by `kafka-protocol`, whose decoders reserve what an array
 //! claims to hold. Frames are bounded before they are read; lengths inside them are not.

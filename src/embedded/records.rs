@@ -27,8 +27,8 @@ pub(super) struct Record<'a> {
     pub(super) key: Option<&'a [u8]>,
     pub(super) value: Option<&'a [u8]>,
     /// Attributes, then everything behind the offset delta: what a rewrite leaves alone.
-    attributes: u8,
-    rest: &'a [u8],
+    pub(super) attributes: u8,
+    pub(super) rest: &'a [u8],
 }
 
 const SNAPPY_MAGIC: &[u8] = b"\x82SNAPPY\0";

@@ -1,6 +1,6 @@
 //! Fetch sessions (KIP-227; `FetchManager`, `FetchContext`): a reader names its partitions once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
@@ -25,10 +25,13 @@ pub(super) struct Wanted {
     pub(super) said_log_start: i64,
 }
 
+/// A partition within a session: by id where the reader names ids, else by name.
+type Key = (String, Uuid, i32);
+
 impl Wanted {
-    fn is(&self, other: &Self) -> bool {
-        let same = if self.id.is_nil() { self.topic == other.topic } else { self.id == other.id };
-        same && self.partition == other.partition
+    fn key(&self) -> Key {
+        let name = if self.id.is_nil() { self.topic.clone() } else { String::new() };
+        (name, self.id, self.partition)
     }
 }
 
@@ -36,9 +39,38 @@ struct Session {
     /// The epoch that the next request must carry.
     epoch: i32,
     by_id: bool,
-    /// In the order that they are served.
-    partitions: Vec<Wanted>,
+    /// By their place in the order that they are served in.
+    partitions: BTreeMap<u64, Wanted>,
+    places: HashMap<Key, u64>,
+    next_place: u64,
     used_ms: i64,
+}
+
+impl Session {
+    /// Takes a partition in at the end, or changes what is wanted of it where it stands.
+    fn put(&mut self, wanted: Wanted) {
+        let place = *self.places.entry(wanted.key()).or_insert_with(|| {
+            self.next_place += 1;
+            self.next_place
+        });
+        let known = self.partitions.get(&place);
+        let said = known.map_or((-1, -1), |k| (k.said_high_watermark, k.said_log_start));
+        let (said_high_watermark, said_log_start) = said;
+        self.partitions.insert(place, Wanted { said_high_watermark, said_log_start, ..wanted });
+    }
+
+    /// Notes what the reader was told.
+    fn say(&mut self, told: &Wanted) {
+        let place = self.places.get(&told.key());
+        if let Some(known) = place.and_then(|place| self.partitions.get_mut(place)) {
+            known.said_high_watermark = told.said_high_watermark;
+            known.said_log_start = told.said_log_start;
+        }
+    }
+
+    fn take(&mut self, key: &Key) -> Option<Wanted> {
+        self.partitions.remove(&self.places.remove(key)?)
+    }
 }
 
 /// A broker's sessions.
@@ -108,20 +140,16 @@ impl Sessions {
         session.epoch = next_epoch(session.epoch);
         session.used_ms = now_ms;
         for wanted in claim.partitions {
-            match session.partitions.iter_mut().find(|known| known.is(&wanted)) {
-                Some(known) => {
-                    let (said, start) = (known.said_high_watermark, known.said_log_start);
-                    *known = Wanted { said_high_watermark: said, said_log_start: start, ..wanted };
-                }
-                None => session.partitions.push(wanted),
-            }
+            session.put(wanted);
         }
-        session.partitions.retain(|known| !claim.forgotten.iter().any(|f| known.is(f)));
+        for forgotten in &claim.forgotten {
+            session.take(&forgotten.key());
+        }
         if session.partitions.is_empty() {
             self.sessions.remove(&claim.id);
             return Ok((Mode::Alone, Vec::new()));
         }
-        Ok((Mode::Continue(claim.id), session.partitions.clone()))
+        Ok((Mode::Continue(claim.id), session.partitions.values().cloned().collect()))
     }
 
     /// Begins a session under `id`; 0 when there is no room.
@@ -136,7 +164,18 @@ impl Sessions {
                 _ => return 0,
             };
         }
-        let session = Session { epoch: 1, by_id, partitions: all.to_vec(), used_ms: now_ms };
+        let mut session = Session {
+            epoch: 1,
+            by_id,
+            partitions: BTreeMap::new(),
+            places: HashMap::new(),
+            next_place: 0,
+            used_ms: now_ms,
+        };
+        for wanted in all {
+            session.put(wanted.clone());
+            session.say(wanted);
+        }
         self.sessions.insert(id, session);
         id
     }
@@ -144,12 +183,10 @@ impl Sessions {
     /// Notes what a reader was told of a partition. One that got data goes to the end of the order.
     pub(super) fn said(&mut self, id: i32, wanted: &Wanted, got_data: bool) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let Some(at) = session.partitions.iter().position(|known| known.is(wanted)) else { return };
-        session.partitions[at].said_high_watermark = wanted.said_high_watermark;
-        session.partitions[at].said_log_start = wanted.said_log_start;
-        if got_data {
-            let served = session.partitions.remove(at);
-            session.partitions.push(served);
+        session.say(wanted);
+        if got_data && let Some(served) = session.take(&wanted.key()) {
+            session.put(served);
+            session.say(wanted);
         }
     }
 }

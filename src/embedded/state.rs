@@ -83,6 +83,13 @@ impl State {
         self.brokers.iter().any(|broker| broker.id == id && broker.up && broker.life == life)
     }
 
+    /// Where clients of a listener find a broker.
+    pub(super) fn endpoint(&self, id: i32, listener: usize) -> Option<(String, i32)> {
+        let broker = self.brokers.iter().find(|broker| broker.id == id && broker.up)?;
+        let port = broker.addresses.get(listener)?.port();
+        Some((self.options.host.clone(), port.into()))
+    }
+
     /// Brokers that are up.
     pub(super) fn live(&self) -> Vec<i32> {
         self.brokers.iter().filter(|broker| broker.up).map(|broker| broker.id).collect()

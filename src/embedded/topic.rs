@@ -19,7 +19,12 @@ pub(super) struct Settings {
     pub(super) timestamp_before_max_ms: i64,
     pub(super) timestamp_after_max_ms: i64,
     pub(super) min_isr: usize,
+    /// The codec of every stored batch; None keeps the producer's.
+    pub(super) codec: Option<i16>,
 }
+
+/// The codecs by number, as `compression.type` names them.
+const CODECS: [&str; 5] = ["uncompressed", "gzip", "snappy", "lz4", "zstd"];
 
 /// How a setting's value is checked, with its number in DescribeConfigs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +93,7 @@ pub(super) fn default_of(setting: &Setting, generation: Generation) -> &'static 
     }
 }
 
-/// Refuses an unknown name, a value of the wrong type, and the one thing this broker cannot do: re-encode.
+/// Refuses an unknown name and a value of the wrong type.
 pub(super) fn check_setting(name: &str, value: &str) -> Result<(), String> {
     let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
         return Err(format!("Unknown topic config name: {name}"));
@@ -103,11 +108,7 @@ pub(super) fn check_setting(name: &str, value: &str) -> Result<(), String> {
     let legal = match name {
         "cleanup.policy" => value.split(',').all(|p| matches!(p.trim(), "compact" | "delete")),
         "message.timestamp.type" => matches!(value, "CreateTime" | "LogAppendTime"),
-        "compression.type" if value != "producer" => {
-            return Err("the embedded broker keeps the producer's codec: only compression.type=\
-                        producer"
-                .into());
-        }
+        "compression.type" => value == "producer" || CODECS.contains(&value),
         _ => true,
     };
     match parses && legal {
@@ -235,6 +236,7 @@ pub(super) fn settings(
         timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
         timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
         min_isr: usize::try_from(number("min.insync.replicas")).unwrap_or(1),
+        codec: (0..).zip(CODECS).find(|(_, name)| *name == text("compression.type")).map(|c| c.0),
     }
 }
 

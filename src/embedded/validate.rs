@@ -6,7 +6,9 @@
 
 use bytes::Bytes;
 
-use super::batch::{self, CONTROL, HEADER_BYTES, Head, KNOWN, LENGTH_END, LOG_APPEND_TIME};
+use super::batch::{
+    self, CONTROL, HEADER_BYTES, Head, KNOWN, LENGTH_END, LOG_APPEND_TIME, TRANSACTIONAL,
+};
 use super::records::{self, Damage};
 use super::topic::Settings;
 use crate::wire::error_code::ErrorCode;
@@ -80,7 +82,7 @@ pub(super) fn single_batch(records: &Bytes, version: i16) -> Result<Bytes, Refus
     Ok(first)
 }
 
-/// Rules L1 to L15 for one batch.
+/// Rules L1 to L16 for one batch.
 pub(super) fn admit(batch: &Bytes, topic: &Settings, now_ms: i64) -> Result<Admitted, Refusal> {
     let corrupt = || Refusal::of(ErrorCode::CORRUPT_MESSAGE);
     if batch[..8] != [0; 8] {
@@ -97,9 +99,27 @@ pub(super) fn admit(batch: &Bytes, topic: &Settings, now_ms: i64) -> Result<Admi
         return Err(Refusal::of(ErrorCode::UNKNOWN_SERVER_ERROR));
     }
     check_header(&head)?;
-    let payload = batch.slice(HEADER_BYTES..);
-    let max_timestamp = check_records(&head, &payload, topic, now_ms)?;
+    let mut payload = batch.slice(HEADER_BYTES..);
+    let block = records::decompress(&head, &payload)
+        .map_err(|_| Refusal::of(ErrorCode::UNKNOWN_SERVER_ERROR))?;
+    let max_timestamp = check_records(&head, &block, topic, now_ms)?;
+    if let Some(codec) = topic.codec.filter(|codec| *codec != head.codec()) {
+        payload = recode(&mut head, &block, codec).map_err(|_| corrupt())?;
+        if payload.len() + HEADER_BYTES > topic.max_message_bytes {
+            return Err(Refusal::of(ErrorCode::MESSAGE_TOO_LARGE));
+        }
+    }
+    Ok(stamped(head, payload, topic, max_timestamp, now_ms))
+}
 
+/// The header as the topic's kind of timestamps wants it; sealed anew only where it changes.
+fn stamped(
+    mut head: Head,
+    payload: Bytes,
+    topic: &Settings,
+    max_timestamp: i64,
+    now_ms: i64,
+) -> Admitted {
     let (time_bit, max_timestamp) = match topic.log_append_time {
         true => (LOG_APPEND_TIME, now_ms),
         false => (0, max_timestamp),
@@ -109,7 +129,28 @@ pub(super) fn admit(batch: &Bytes, topic: &Settings, now_ms: i64) -> Result<Admi
         head.max_timestamp = max_timestamp;
         head.seal(&payload);
     }
-    Ok(Admitted { head, payload, append_time: topic.log_append_time.then_some(now_ms) })
+    Admitted { head, payload, append_time: topic.log_append_time.then_some(now_ms) }
+}
+
+/// The same records under another codec, renumbered, each with the time that it had; all that is not known is lost.
+fn recode(head: &mut Head, block: &[u8], codec: i16) -> Result<Bytes, Damage> {
+    let stamped = head.has(LOG_APPEND_TIME);
+    let (old_base, max) = (head.base_timestamp, head.max_timestamp);
+    let mut base = None;
+    let mut out = Vec::with_capacity(block.len());
+    records::walk(block, head.count, |index, record| {
+        let own = old_base.wrapping_add(record.timestamp_delta);
+        let at = if stamped { max } else { own };
+        let delta = at.wrapping_sub(*base.get_or_insert(at));
+        records::put(&mut out, &records::Record { offset_delta: index, ..record }, delta);
+        Ok(())
+    })?;
+    let payload = records::compress(codec, &out).map_err(|_| Damage::Decompress)?;
+    head.base_timestamp = base.unwrap_or(old_base);
+    head.attributes = (head.attributes & TRANSACTIONAL) | codec;
+    head.batch_length = 49 + i32::try_from(payload.len()).map_err(|_| Damage::Record)?;
+    head.seal(&payload);
+    Ok(payload)
 }
 
 /// `LogValidator.validateBatch`: L5 to L8.
@@ -133,19 +174,12 @@ fn check_header(head: &Head) -> Result<(), Refusal> {
 }
 
 /// The walk over all records, L9 to L15; returns the greatest timestamp.
-fn check_records(
-    head: &Head,
-    payload: &Bytes,
-    topic: &Settings,
-    now_ms: i64,
-) -> Result<i64, Refusal> {
-    let server_error = || Refusal::of(ErrorCode::UNKNOWN_SERVER_ERROR);
-    let block = records::decompress(head, payload).map_err(|_| server_error())?;
-    let compressed = head.codec() != 0;
+fn check_records(head: &Head, block: &[u8], topic: &Settings, now_ms: i64) -> Result<i64, Refusal> {
+    let compressed = head.codec() != 0 && topic.codec.is_none_or(|codec| codec == head.codec());
     let stamped = head.has(LOG_APPEND_TIME);
     let (mut max, mut in_place, mut bad) = (-1, true, Vec::new());
     let mut out_of_range = false;
-    let walked = records::walk(&block, head.count, |index, record| {
+    let walked = records::walk(block, head.count, |index, record| {
         let own = head.base_timestamp.wrapping_add(record.timestamp_delta);
         let at = if stamped { head.max_timestamp } else { own };
         if topic.compacted && record.key.is_none() {
@@ -169,13 +203,7 @@ fn check_records(
         max = max.max(at);
         Ok(())
     });
-    match walked {
-        Ok(()) => {}
-        Err(Damage::Record) => {
-            return Err(Refusal::invalid("the records are not what the batch declares"));
-        }
-        Err(Damage::Codec | Damage::Decompress) => return Err(server_error()),
-    }
+    walked.map_err(|_| Refusal::invalid("the records are not what the batch declares"))?;
     if !bad.is_empty() {
         let code = match out_of_range {
             true => ErrorCode::INVALID_TIMESTAMP,
@@ -186,7 +214,7 @@ fn check_records(
     }
     // The real broker falls back to a rebuild that cannot read what the walk skipped, and fails.
     if compressed && !in_place {
-        return Err(server_error());
+        return Err(Refusal::of(ErrorCode::UNKNOWN_SERVER_ERROR));
     }
     Ok(max)
 }

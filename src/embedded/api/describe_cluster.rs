@@ -18,13 +18,10 @@ pub(super) fn handle(call: &Call<'_>, request: DescribeClusterRequest) -> Descri
         return DescribeClusterResponse::default()
             .with_error_code(ErrorCode::MISMATCHED_ENDPOINT_TYPE.0);
     }
-    let brokers = state.brokers.iter().filter(|broker| broker.up).filter_map(|broker| {
-        let at = broker.addresses.get(call.peer.listener)?;
-        let described = DescribeClusterBroker::default()
-            .with_broker_id(BrokerId(broker.id))
-            .with_host(text(at.ip().to_string()))
-            .with_port(at.port().into());
-        Some(described)
+    let brokers = state.live().into_iter().filter_map(|id| {
+        let (host, port) = state.endpoint(id, call.peer.listener)?;
+        let broker = DescribeClusterBroker::default().with_broker_id(BrokerId(id));
+        Some(broker.with_host(text(host)).with_port(port))
     });
     DescribeClusterResponse::default()
         .with_cluster_id(text(state.cluster_id.clone()))

@@ -18,24 +18,24 @@ use crate::wire::error_code::ErrorCode;
 const RESPONSE_BYTES_MAX: usize = 55 << 20;
 
 /// What one partition is answered.
-pub(super) struct Part {
-    pub(super) wanted: Wanted,
-    pub(super) error: ErrorCode,
-    pub(super) high_watermark: i64,
-    pub(super) last_stable: i64,
-    pub(super) log_start: i64,
+struct Part<'a> {
+    wanted: &'a Wanted,
+    error: ErrorCode,
+    high_watermark: i64,
+    last_stable: i64,
+    log_start: i64,
     /// The epoch and end that the reader must go back to.
-    pub(super) diverging: Option<(i32, i64)>,
+    diverging: Option<(i32, i64)>,
     /// Leader and epoch, where the reader has the wrong one.
-    pub(super) leader: Option<(i32, i32)>,
+    leader: Option<(i32, i32)>,
     /// None for readers of uncommitted data.
-    pub(super) aborted: Option<Vec<Aborted>>,
-    pub(super) pieces: Vec<Bytes>,
-    pub(super) bytes: usize,
+    aborted: Option<Vec<Aborted>>,
+    pieces: Vec<Bytes>,
+    bytes: usize,
 }
 
-impl Part {
-    pub(super) fn failed(wanted: Wanted, error: ErrorCode) -> Self {
+impl<'a> Part<'a> {
+    fn failed(wanted: &'a Wanted, error: ErrorCode) -> Self {
         Self {
             wanted,
             error,
@@ -67,10 +67,12 @@ pub(super) async fn handle(call: &Call<'_>, request: FetchRequest) -> Result<Out
     let (mode, wanted) = match claimed {
         Ok(claimed) => claimed,
         Err(code) => {
-            return Ok(Outcome::Answer(encode(call.version, code, 0, &[], &[])));
+            return Ok(Outcome::Answer(encode(call, code, 0, &[], &[])));
         }
     };
     let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(RESPONSE_BYTES_MAX);
+    // A reader over its quota gets an empty answer at once, and is told how long it was made to wait.
+    let wanted = if call.throttle_ms > 0 { Vec::new() } else { wanted };
     let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max);
     let wait = Duration::from_millis(request.max_wait_ms.max(0).unsigned_abs().into());
     let deadline = shared.env.now() + wait;
@@ -81,7 +83,7 @@ pub(super) async fn handle(call: &Call<'_>, request: FetchRequest) -> Result<Out
     let ready = shared.wait_for(deadline, |state| {
         let parts = read(state, call, &wanted, &view);
         let bytes: usize = parts.iter().map(|part| part.bytes).sum();
-        let urgent = |p: &Part| p.error != ErrorCode::NONE || p.diverging.is_some();
+        let urgent = |p: &Part<'_>| p.error != ErrorCode::NONE || p.diverging.is_some();
         let enough = bytes >= bytes_min || wanted.is_empty() || parts.iter().any(urgent);
         if enough || wait.is_zero() {
             return Some(parts);
@@ -93,9 +95,9 @@ pub(super) async fn handle(call: &Call<'_>, request: FetchRequest) -> Result<Out
 
     let mut state = shared.lock();
     let (session, parts) = remember(&mut state, call, mode, parts, now_ms);
-    let nodes = nodes(&mut state, call, &parts);
+    let nodes = nodes(&state, call, &parts);
     drop(state);
-    Ok(Outcome::Answer(encode(call.version, ErrorCode::NONE, session, &parts, &nodes)))
+    Ok(Outcome::Answer(encode(call, ErrorCode::NONE, session, &parts, &nodes)))
 }
 
 /// What the request says, with topic names looked up.
@@ -145,7 +147,12 @@ struct View {
     bytes_max: usize,
 }
 
-fn read(state: &mut State, call: &Call<'_>, wanted: &[Wanted], view: &View) -> Vec<Part> {
+fn read<'a>(
+    state: &mut State,
+    call: &Call<'_>,
+    wanted: &'a [Wanted],
+    view: &View,
+) -> Vec<Part<'a>> {
     let mut left = view.bytes_max;
     let mut whole = true;
     let mut parts = Vec::with_capacity(wanted.len());
@@ -158,15 +165,15 @@ fn read(state: &mut State, call: &Call<'_>, wanted: &[Wanted], view: &View) -> V
     parts
 }
 
-fn read_one(
+fn read_one<'a>(
     state: &mut State,
     call: &Call<'_>,
-    wanted: &Wanted,
+    wanted: &'a Wanted,
     view: &View,
     left: usize,
     whole: bool,
-) -> Part {
-    let failed = |code| Part::failed(wanted.clone(), code);
+) -> Part<'a> {
+    let failed = |code| Part::failed(wanted, code);
     let (broker, name) = (call.peer.broker, wanted.topic.as_str());
     let fault = state.faults.of_partition(call.api, broker, name, wanted.partition);
     if let Some(Fault::Refuse(code) | Fault::AnswerWith(code)) = fault {
@@ -197,19 +204,19 @@ fn read_one(
 }
 
 /// `Partition.readRecords` and `UnifiedLog.read`.
-fn slice(
+fn slice<'a>(
     partition: &Partition,
-    wanted: &Wanted,
+    wanted: &'a Wanted,
     view: &View,
     left: usize,
     whole: bool,
-) -> Result<Part, ErrorCode> {
+) -> Result<Part<'a>, ErrorCode> {
     let log = &partition.log;
     let mut part = Part {
         high_watermark: log.high_watermark,
         last_stable: log.last_stable(),
         log_start: log.start,
-        ..Part::failed(wanted.clone(), ErrorCode::NONE)
+        ..Part::failed(wanted, ErrorCode::NONE)
     };
     if wanted.last_fetched_epoch >= 0 {
         let (epoch, end) = log.end_of_epoch(wanted.last_fetched_epoch);
@@ -245,13 +252,13 @@ fn slice(
 }
 
 /// Updates the session; in one that goes on, only what is news is answered.
-fn remember(
+fn remember<'a>(
     state: &mut State,
     call: &Call<'_>,
     mode: Mode,
-    mut parts: Vec<Part>,
+    mut parts: Vec<Part<'a>>,
     now_ms: i64,
-) -> (i32, Vec<Part>) {
+) -> (i32, Vec<Part<'a>>) {
     let fresh = i32::try_from(call.peer.shared.env.random_u64() >> 34).unwrap_or(1).max(1);
     let Some(broker) = state.broker(call.peer.broker) else { return (0, parts) };
     match mode {
@@ -278,7 +285,7 @@ fn remember(
     }
 }
 
-fn told(part: &Part) -> Wanted {
+fn told(part: &Part<'_>) -> Wanted {
     Wanted {
         said_high_watermark: part.high_watermark,
         said_log_start: part.log_start,
@@ -287,35 +294,36 @@ fn told(part: &Part) -> Wanted {
 }
 
 /// KIP-951: where the leaders are that the parts point to.
-fn nodes(state: &mut State, call: &Call<'_>, parts: &[Part]) -> Vec<(i32, String, i32)> {
+fn nodes(state: &State, call: &Call<'_>, parts: &[Part<'_>]) -> Vec<(i32, String, i32)> {
     let mut nodes: Vec<(i32, String, i32)> = Vec::new();
     for (leader, _) in parts.iter().filter_map(|part| part.leader) {
-        let address = state.broker(leader).and_then(|b| b.addresses.get(call.peer.listener));
-        if let Some(at) = address
-            && nodes.iter().all(|(known, ..)| *known != leader)
+        if nodes.iter().all(|(known, ..)| *known != leader)
+            && let Some((host, port)) = state.endpoint(leader, call.peer.listener)
         {
-            nodes.push((leader, at.ip().to_string(), at.port().into()));
+            nodes.push((leader, host, port));
         }
     }
     nodes
 }
 
 /// The answer, written by hand: records go by reference.
-pub(super) fn encode(
-    version: i16,
+fn encode(
+    call: &Call<'_>,
     error: ErrorCode,
     session: i32,
-    parts: &[Part],
+    parts: &[Part<'_>],
     nodes: &[(i32, String, i32)],
 ) -> Body {
+    let version = call.version;
     let flexible = version >= 12;
     let mut out = Body::default();
-    out.i32(0);
+    out.i32(call.throttle_ms);
     if version >= 7 {
         out.i16(error.0);
         out.i32(session);
     }
-    let same = |a: &Part, b: &Part| a.wanted.topic == b.wanted.topic && a.wanted.id == b.wanted.id;
+    let same =
+        |a: &Part<'_>, b: &Part<'_>| a.wanted.topic == b.wanted.topic && a.wanted.id == b.wanted.id;
     let topics = parts.chunk_by(same);
     out.array(topics.clone().count(), flexible);
     for topic in topics {
@@ -337,7 +345,7 @@ pub(super) fn encode(
     out
 }
 
-fn encode_part(out: &mut Body, version: i16, part: &Part) {
+fn encode_part(out: &mut Body, version: i16, part: &Part<'_>) {
     let flexible = version >= 12;
     out.i32(part.wanted.partition);
     out.i16(part.error.0);

@@ -50,8 +50,7 @@ fn find(
         return Err(ErrorCode::INVALID_REQUEST);
     }
     let id = state.coordinator(key).ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
-    let broker = state.broker(id).ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
-    let at = broker.addresses.get(call.peer.listener);
-    let at = at.ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
-    Ok((id, at.ip().to_string(), at.port().into()))
+    let at = state.endpoint(id, call.peer.listener);
+    let (host, port) = at.ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
+    Ok((id, host, port))
 }

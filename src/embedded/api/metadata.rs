@@ -42,14 +42,10 @@ pub(super) fn handle(call: &Call<'_>, request: MetadataRequest) -> MetadataRespo
         }
     };
     let listener = call.peer.listener;
-    let brokers = state.brokers.iter().filter(|broker| broker.up).filter_map(|broker| {
-        let at = broker.addresses.get(listener)?;
-        Some(
-            MetadataResponseBroker::default()
-                .with_node_id(BrokerId(broker.id))
-                .with_host(text(at.ip().to_string()))
-                .with_port(at.port().into()),
-        )
+    let brokers = state.live().into_iter().filter_map(|id| {
+        let (host, port) = state.endpoint(id, listener)?;
+        let broker = MetadataResponseBroker::default().with_node_id(BrokerId(id));
+        Some(broker.with_host(text(host)).with_port(port))
     });
     MetadataResponse::default()
         .with_brokers(brokers.collect())

@@ -1,5 +1,8 @@
 //! Produce (key 0): `KafkaApis.handleProduceRequest`, `ReplicaManager.appendRecords`, `DelayedProduce`.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +25,7 @@ use crate::wire::error_code::ErrorCode;
 
 /// One partition of the request and what became of it.
 struct Part {
-    topic: String,
+    topic: Rc<str>,
     id: Uuid,
     index: i32,
     records: Bytes,
@@ -85,24 +88,27 @@ pub(super) async fn handle(call: &Call<'_>, request: ProduceRequest) -> Result<O
 /// The request's partitions; of one that is named twice only the last entry counts (P4).
 fn parts(state: &State, call: &Call<'_>, request: &ProduceRequest) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
+    let mut places = HashMap::new();
     for topic in &request.topic_data {
-        let name = match call.version >= 13 {
-            true => state.names.get(&topic.topic_id).cloned().unwrap_or_default(),
-            false => topic.name.to_string(),
+        let name: Rc<str> = match call.version >= 13 {
+            true => state.names.get(&topic.topic_id).map_or("", String::as_str).into(),
+            false => topic.name.as_str().into(),
         };
         for data in &topic.partition_data {
             let part = Part {
-                topic: name.clone(),
+                topic: Rc::clone(&name),
                 id: topic.topic_id,
                 index: data.index,
                 records: data.records.clone().unwrap_or_default(),
                 result: Err(Refusal::of(ErrorCode::UNKNOWN_SERVER_ERROR)),
                 said: None,
             };
-            let same = |p: &Part| p.topic == part.topic && p.id == part.id && p.index == part.index;
-            match parts.iter_mut().find(|known| same(known)) {
-                Some(known) => *known = part,
-                None => parts.push(part),
+            match places.entry((Rc::clone(&name), part.id, part.index)) {
+                Entry::Occupied(place) => parts[*place.get()] = part,
+                Entry::Vacant(place) => {
+                    place.insert(parts.len());
+                    parts.push(part);
+                }
             }
         }
     }
@@ -140,7 +146,7 @@ fn produce(
         Some(Fault::AnswerWith(code)) => part.said = Some(code),
         _ => {}
     }
-    if !state.topics.contains_key(&part.topic) {
+    if !state.topics.contains_key(&*part.topic) {
         return Err(Refusal::of(match call.version >= 13 {
             true => ErrorCode::UNKNOWN_TOPIC_ID,
             false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
@@ -176,7 +182,7 @@ fn append(
     acks: i16,
 ) -> Result<Success, Refusal> {
     let broker = call.peer.broker;
-    let settings = state.topics.get(&part.topic).map(|topic| topic.settings.clone());
+    let settings = state.topics.get(&*part.topic).map(|topic| topic.settings.clone());
     let unknown = || Refusal::of(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     let settings = settings.ok_or_else(unknown)?;
     let partition = state.led(broker, &part.topic, part.index).map_err(Refusal::of)?;
@@ -202,7 +208,7 @@ fn append(
                 true => ErrorCode::TRANSACTION_ABORTABLE,
                 false => ErrorCode::INVALID_TXN_STATE,
             };
-            let key = (part.topic.clone(), part.index);
+            let key = (part.topic.to_string(), part.index);
             state.transactions.verify(producer, &key, answer).map_err(Refusal::of)?;
         }
     }
@@ -222,7 +228,10 @@ fn settle(state: &mut State, broker: i32, parts: &mut [Part]) -> bool {
     let mut all = true;
     for part in parts {
         let Ok(success) = &mut part.result else { continue };
-        let min_isr = state.topics.get(&part.topic).map_or(0, |topic| topic.settings.min_isr);
+        if success.done {
+            continue;
+        }
+        let min_isr = state.topics.get(&*part.topic).map_or(0, |topic| topic.settings.min_isr);
         match state.led(broker, &part.topic, part.index) {
             Err(code) => part.result = Err(Refusal::of(code)),
             Ok(partition) if partition.log.high_watermark < success.needed => all = false,
@@ -236,7 +245,7 @@ fn settle(state: &mut State, broker: i32, parts: &mut [Part]) -> bool {
 }
 
 fn answer(state: &mut State, call: &Call<'_>, parts: Vec<Part>) -> ProduceResponse {
-    let mut response = ProduceResponse::default();
+    let mut response = ProduceResponse::default().with_throttle_time_ms(call.throttle_ms);
     for part in parts {
         let mut data = PartitionProduceResponse::default().with_index(part.index);
         match &part.result {
@@ -252,13 +261,13 @@ fn answer(state: &mut State, call: &Call<'_>, parts: Vec<Part>) -> ProduceRespon
             point_to_leader(state, call, &part, &mut data, &mut response.node_endpoints);
         }
         let same = |t: &&mut TopicProduceResponse| {
-            if call.version >= 13 { t.topic_id == part.id } else { t.name.as_str() == part.topic }
+            if call.version >= 13 { t.topic_id == part.id } else { t.name.as_str() == &*part.topic }
         };
-        match response.responses.iter_mut().find(same) {
+        match response.responses.iter_mut().rev().find(same) {
             Some(topic) => topic.partition_responses.push(data),
             None => response.responses.push(
                 TopicProduceResponse::default()
-                    .with_name(TopicName(text(part.topic)))
+                    .with_name(TopicName(text(&*part.topic)))
                     .with_topic_id(part.id)
                     .with_partition_responses(vec![data]),
             ),
@@ -293,14 +302,12 @@ fn point_to_leader(
     let (leader, epoch) = (partition.leader, partition.leader_epoch);
     data.current_leader =
         LeaderIdAndEpoch::default().with_leader_id(BrokerId(leader)).with_leader_epoch(epoch);
-    let Some(at) = state.broker(leader).and_then(|b| b.addresses.get(call.peer.listener)) else {
-        return;
-    };
+    let Some((host, port)) = state.endpoint(leader, call.peer.listener) else { return };
     if endpoints.iter().all(|known| known.node_id.0 != leader) {
         let endpoint = NodeEndpoint::default()
             .with_node_id(BrokerId(leader))
-            .with_host(text(at.ip().to_string()))
-            .with_port(at.port().into());
+            .with_host(text(host))
+            .with_port(port);
         endpoints.push(endpoint);
     }
 }

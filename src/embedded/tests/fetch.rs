@@ -260,6 +260,20 @@ async fn ordered_faults_of_partition_and_session() {
 }
 
 #[tokio::test]
+async fn a_throttled_answer_is_empty_and_says_so() {
+    let cluster = cluster(Options::default(), &[]);
+    let mut client = Client::to(&cluster).await;
+    client.produce_one(batch(1)).await;
+    let time = Duration::from_millis(70);
+    cluster.fault(Order::next(ApiKey::Fetch, Fault::Throttle(time)));
+    let clock = tokio::time::Instant::now();
+    let answer = client.call(12, &fetch(&[(0, 0)])).await;
+    assert_eq!((answer.throttle_time_ms, answer.responses.len()), (70, 0));
+    assert_eq!(len(&one(&mut client, &fetch(&[(0, 0)])).await), batch(1).len());
+    assert!(clock.elapsed() >= time, "the connection was not read meanwhile");
+}
+
+#[tokio::test]
 async fn list_offsets_by_every_kind() {
     let cluster = cluster(Options::default(), &[]);
     let mut client = Client::to(&cluster).await;

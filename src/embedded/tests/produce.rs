@@ -315,6 +315,29 @@ async fn l14_l15_log_append_time() {
 }
 
 #[tokio::test]
+async fn l16_a_topic_with_a_codec_of_its_own_encodes_again() {
+    for (name, codec) in [("uncompressed", 0), ("gzip", 1), ("snappy", 2), ("lz4", 3), ("zstd", 4)]
+    {
+        let cluster = cluster(Options::default(), &[("compression.type", name)]);
+        for source in 0..5 {
+            let craft = Craft::records(50).with(|head| head.attributes = source);
+            let (sent, block) = (craft.clone().build(), craft.block.clone());
+            assert_eq!(code_of(&cluster, craft).await, E::NONE, "{source} to {name}");
+            let stored = cluster.dump("t", 0).unwrap().batches.pop().unwrap();
+            let head = super::super::batch::Head::read(&stored).unwrap();
+            assert_eq!(head.codec(), codec);
+            assert!(super::super::batch::crc_holds(&stored, &head));
+            let payload = stored.slice(61..);
+            assert_eq!(super::super::records::decompress(&head, &payload).unwrap(), block);
+            assert_eq!(stored[61..] == sent[61..], source == codec, "{source} to {name}");
+        }
+        let code = code_of(&cluster, strided().with(|head| head.attributes = 1)).await;
+        let refused = if codec == 1 { E::UNKNOWN_SERVER_ERROR } else { E::NONE };
+        assert_eq!(code, refused, "a rebuild renumbers");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_checked_is_stored_as_sent() {
     let cluster = plain();
     let odd = 0x80 | DELETE_HORIZON;
