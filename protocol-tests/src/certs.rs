@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 
 /// A certificate authority; its files go with it.
@@ -26,6 +30,21 @@ pub struct Leaf {
     pub key: PathBuf,
     /// Key, certificate and authority in one file, as Kafka's `ssl.keystore.location` wants it.
     pub bundle: PathBuf,
+}
+
+impl Leaf {
+    /// A server of ours with this certificate, TLS 1.2 and 1.3, no client certificates.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        let chain = CertificateDer::pem_file_iter(&self.cert).unwrap().map(Result::unwrap);
+        let key = PrivateKeyDer::from_pem_file(&self.key).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain.collect(), key);
+        Arc::new(config.unwrap())
+    }
 }
 
 impl Authority {

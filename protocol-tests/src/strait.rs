@@ -16,10 +16,13 @@ use crate::ports;
 use crate::process::{Guarded, Usage, tail, usage};
 use crate::wait::wait_for;
 
-/// The binary beside the test executable.
+/// The binary beside the test executable, or the one that `STRAIT_BINARY` names.
 ///
 /// Panics if there is none or if it is older than the sources: cargo does not build another package's binary for a test.
 pub fn binary() -> PathBuf {
+    if let Some(named) = std::env::var_os("STRAIT_BINARY") {
+        return named.into();
+    }
     let test = std::env::current_exe().unwrap();
     let binary = test.parent().and_then(Path::parent).unwrap().join("strait");
     let built = fs::metadata(&binary).and_then(|meta| meta.modified());
@@ -86,17 +89,27 @@ pub struct Config {
 }
 
 impl Config {
-    /// Copies topics between two clusters of the lab; Strait creates them with one replica.
+    /// Copies topics between two clusters of the lab.
     pub fn new(
         name: &str,
         source: (&Cluster, Listener),
         target: (&Cluster, Listener),
         include: &[&str],
     ) -> Self {
+        Self::between(
+            name,
+            cluster_yaml(source.0, source.1),
+            cluster_yaml(target.0, target.1),
+            include,
+        )
+    }
+
+    /// Copies topics between two clusters given by their entries.
+    pub fn between(name: &str, source: String, target: String, include: &[&str]) -> Self {
         Self {
             name: name.into(),
-            source: cluster_yaml(source.0, source.1),
-            target: cluster_yaml(target.0, target.1),
+            source,
+            target,
             include: include.iter().map(ToString::to_string).collect(),
             link: vec!["start: earliest".into()],
             top: Vec::new(),

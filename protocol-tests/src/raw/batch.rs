@@ -182,6 +182,13 @@ pub fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap()
 }
 
+/// CRC-32 as zlib computes it: the checksum of the message formats before v2.
+pub fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    crc.sum()
+}
+
 impl Batch {
     /// These records, no producer id, now.
     pub fn of(records: Vec<RawRecord>) -> Self {

@@ -308,6 +308,17 @@ impl RawClient {
     /// ListOffsets: -1 is the end, -2 the start, else a time.
     #[track_caller]
     pub fn list_offset(&mut self, topic: &str, partition: i32, time: i64) -> i64 {
+        self.list_offset_as(-1, topic, partition, time)
+    }
+
+    /// The log's end as its leader sees it, replicated or not (replica id 2147483647).
+    #[track_caller]
+    pub fn leader_end(&mut self, topic: &str, partition: i32) -> i64 {
+        self.list_offset_as(i32::MAX, topic, partition, -1)
+    }
+
+    #[track_caller]
+    fn list_offset_as(&mut self, replica: i32, topic: &str, partition: i32, time: i64) -> i64 {
         use kafka_protocol::messages::list_offsets_request::{
             ListOffsetsPartition, ListOffsetsTopic,
         };
@@ -317,8 +328,9 @@ impl RawClient {
             .with_timestamp(time);
         let topic =
             ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![wanted]);
-        let request =
-            ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+        let request = ListOffsetsRequest::default()
+            .with_replica_id(BrokerId(replica))
+            .with_topics(vec![topic]);
         let answer =
             self.try_call_at(7, &request).unwrap_or_else(|error| panic!("list offsets: {error}"));
         let partition = &answer.topics[0].partitions[0];

@@ -2,5 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail the test")]
 
 mod brokers;
+mod cli;
+mod embedded_parity;
+mod engine;
 mod parity;
+mod stage;
 mod tidy;

@@ -70,7 +70,8 @@ fn no_file_is_longer_than_600_lines() {
 
 #[test]
 fn every_module_opens_with_what_it_owns() {
-    let bare = rust_files("src").into_iter().filter_map(|(path, text)| {
+    let files = rust_files("src").into_iter().filter(|(path, _)| !is_test_file(path));
+    let bare = files.filter_map(|(path, text)| {
         let first = text.lines().next().unwrap_or_default();
         (!first.starts_with("//!") && path != "src/main.rs").then_some(path)
     });
@@ -164,7 +165,8 @@ fn imports_go_one_way() {
 
 #[test]
 fn sides_are_called_source_and_target() {
-    let wrong = rust_files("src").into_iter().flat_map(|(path, text)| {
+    let files = rust_files("src").into_iter().filter(|(path, _)| !is_test_file(path));
+    let wrong = files.flat_map(|(path, text)| {
         let code = running(&text);
         let bad = words(&code).filter(|word| {
             word.split('_').any(|part| ["src", "dst", "upstream", "downstream"].contains(&part))
@@ -192,6 +194,27 @@ fn no_machine_is_named() {
     let named =
         all_files().into_iter().filter(|(_, text)| places.iter().any(|place| text.contains(place)));
     assert_none("paths of one machine", named.map(|(path, _)| path).collect());
+}
+
+#[test]
+fn every_code_in_use_is_explained() {
+    let explained = strait::error_codes::EXPLANATIONS;
+    let mut unknown = BTreeSet::new();
+    for (path, text) in rust_files("src").into_iter().filter(|(path, _)| !is_test_file(path)) {
+        for part in running(&text).split("Code(").skip(1) {
+            let number: Result<u16, _> = part.split(')').next().unwrap().parse();
+            // `ErrorCode(..)` and patterns are no numbers of ours above 0.
+            if let Ok(number @ 1..) = number
+                && !explained.iter().any(|explanation| explanation.code == number)
+                && !path.ends_with("error_code.rs")
+            {
+                unknown.insert(format!("{path}: ST-{number:03}"));
+            }
+        }
+    }
+    assert_none("codes that `strait explain` does not know", unknown.into_iter().collect());
+    let codes: Vec<u16> = explained.iter().map(|explanation| explanation.code).collect();
+    assert!(codes.is_sorted_by(|a, b| a < b), "{codes:?}");
 }
 
 /// Names of all tests in the suites and in the sources.

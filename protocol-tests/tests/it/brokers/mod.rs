@@ -1,7 +1,14 @@
 //! Suites on real Kafka.
 
+mod control_plane;
 mod copy;
+mod directed;
+mod failures;
 mod kit;
+mod leaders;
+mod memory;
+mod network;
 mod parity;
 mod poison;
+mod resume;
 mod topics;

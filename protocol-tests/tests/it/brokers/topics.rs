@@ -1,247 +1,252 @@
-//! A link's control plane on real brokers: topics made like the source's across releases, and rights that are missing.
+//! Which topics are copied, what they are called, how they come into being, and what stands in the way.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use protocol_tests::copying::{
+    assert_committed, assert_copied, assert_copied_as, copy_once, wait_committed,
+};
+use protocol_tests::lab::Version::{V39, V43};
+use protocol_tests::lab::{Listener, pool};
+use protocol_tests::strait::{self, Config, Strait};
+use protocol_tests::wait::{holds_for, wait_for, wait_until};
+use serde_json::json;
+use std::time::Duration;
 
-use protocol_tests::lab::{Cluster, Listener, PASSWORD, Version, pool};
-use protocol_tests::wait::wait_until;
-use serde_json::{Value, json};
-use strait::cluster::watch;
-use strait::config::{Surroundings, parse};
-use strait::engine::spec::{MirrorId, MirrorSpec, Mirrors};
-use strait::engine::stats::LinkEntry;
-use strait::env::Env;
-use strait::error::{Error, Side};
-use strait::link::{Context, run};
-use tokio::sync::Notify;
-
-/// The mirrors that a link asked for.
-#[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<BTreeMap<MirrorId, MirrorSpec>>>);
-
-impl Mirrors for Recorder {
-    fn add(&self, spec: MirrorSpec) {
-        self.0.lock().unwrap().insert(spec.id.clone(), spec);
+#[test]
+fn only_what_is_included_and_not_excluded_is_copied() {
+    let (source, target) = pool::pair(V43, V43);
+    let (here, there) = (source.admin(), target.admin());
+    for topic in ["select-a", "select-b", "select-b-tmp", "unselect-a", "xselect-a"] {
+        here.create_topic(topic, 1, json!({}));
+        here.produce(topic, json!({ "count": 10 }));
     }
-
-    fn remove(&self, id: &MirrorId) {
-        self.0.lock().unwrap().remove(id);
+    let mut config =
+        Config::new("select", (&source, Listener::Plain), (&target, Listener::Tls), &["select-.*"]);
+    config.include.push("unselect-a".into());
+    let mut config = config.yaml(0);
+    config = config.replace("'unselect-a'] }", "'unselect-[b-z]'], exclude: ['.*-tmp'] }");
+    config = config.replace("telemetry: { listen: \"127.0.0.1:0\" }\n", "");
+    let output = strait::run(&config, &["run", "--until-caught-up"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    for topic in ["select-a", "select-b"] {
+        assert_copied(&here, &there, topic);
+    }
+    for topic in ["select-b-tmp", "unselect-a", "xselect-a"] {
+        assert!(!there.exists(topic), "{topic}");
     }
 }
 
-/// A link's control plane on a thread of its own, without lanes.
-struct Running {
-    mirrors: Recorder,
-    entry: Arc<LinkEntry>,
-    end: Arc<Notify>,
-    thread: Option<JoinHandle<()>>,
+#[test]
+fn internal_topics_are_not_copied_by_a_pattern() {
+    let (source, target) = pool::pair(V39, V43);
+    let here = source.admin();
+    here.create_topic("everything", 1, json!({}));
+    here.produce("everything", json!({ "count": 5 }));
+    here.call(
+        json!({ "call": "set_group_offsets", "group": "any", "topic": "everything", "offset": 1 }),
+    );
+    let config = Config::new(
+        "internal",
+        (&source, Listener::Plain),
+        (&target, Listener::Tls),
+        &["every.*|__.*"],
+    )
+    .link("naming: \"internal.{topic}\"");
+    copy_once(&config);
+    assert_copied_as(&here, "everything", &target.admin(), "internal.everything");
+    assert!(!target.admin().exists("internal.__consumer_offsets"));
 }
 
-impl Running {
-    /// The one link of a configuration.
-    fn start(yaml: &str) -> Self {
-        let around = Surroundings { directory: Path::new("."), variable: &|_| None };
-        let link = parse(yaml, "strait.yaml", &around).unwrap().config.links.remove(0);
-        let entry = Arc::new(LinkEntry::new(&link.name, &link.from.name, &link.to.name, false));
-        let (mirrors, end) = (Recorder::default(), Arc::new(Notify::new()));
-        let inside = (mirrors.clone(), entry.clone(), end.clone());
-        let thread = std::thread::spawn(move || {
-            let (mirrors, entry, end) = inside;
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build_local(tokio::runtime::LocalOptions::default());
-            runtime.unwrap().block_on(async move {
-                let env = Env::real();
-                let (source, watching) =
-                    watch(env.clone(), link.from.clone(), Side::Source).await.unwrap();
-                tokio::task::spawn_local(watching);
-                let (target, watching) =
-                    watch(env.clone(), link.to.clone(), Side::Target).await.unwrap();
-                tokio::task::spawn_local(watching);
-                let context = Context { env, link, entry, source, target, mirrors };
-                tokio::select! {
-                    error = run(context) => panic!("{error}"),
-                    () = end.notified() => (),
-                }
-            });
+#[test]
+fn names_on_the_target_follow_the_naming() {
+    let (source, target) = pool::pair(V43, V39);
+    let (here, there) = (source.admin(), target.admin());
+    here.create_topic("naming", 2, json!({}));
+    here.produce("naming", json!({ "count": 50, "kind": "varied" }));
+    for (naming, name) in [("prefix", "source.naming"), ("\"{topic}_REPLICA\"", "naming_REPLICA")] {
+        let config = Config::new(
+            "naming",
+            (&source, Listener::Plain),
+            (&target, Listener::Tls),
+            &["naming"],
+        );
+        let config = Config { name: format!("naming-{}", name.len()), ..config };
+        copy_once(&config.link(&format!("naming: {naming}")));
+        assert_copied_as(&here, "naming", &there, name);
+    }
+}
+
+#[test]
+fn topics_are_created_with_the_source_s_partitions_and_settings() {
+    let (source, target) = pool::pair(V43, V43);
+    let (here, there) = (source.admin(), target.admin());
+    let configs = json!({
+        "cleanup.policy": "compact,delete", "retention.ms": "7200000", "max.message.bytes": "2000000",
+        "segment.bytes": "2097152",
+    });
+    here.create_topic("settings", 5, configs.clone());
+    let config = Config::new(
+        "settings",
+        (&source, Listener::Plain),
+        (&target, Listener::Tls),
+        &["settings"],
+    );
+    copy_once(&config);
+    assert_eq!(there.describe("settings").len(), 5);
+    let set = there.call(json!({ "call": "topic_configs", "topic": "settings" }));
+    for (key, value) in configs.as_object().unwrap() {
+        assert_eq!(set[key], *value, "{key} of {set}");
+    }
+}
+
+#[test]
+fn rule_62_new_topics_and_partitions_are_picked_up_while_it_runs() {
+    let (source, target) = pool::pair(V43, V43);
+    let (here, there) = (source.admin(), target.admin());
+    here.create_topic("growing-1", 2, json!({}));
+    here.produce("growing-1", json!({ "count": 100, "partitions": [0, 1] }));
+    let config = Config::new(
+        "growing",
+        (&source, Listener::Plain),
+        (&target, Listener::Tls),
+        &["growing-.*"],
+    );
+    let strait = Strait::start(&config);
+    wait_committed(&here, &config.group(), "growing-1", 30);
+
+    std::thread::scope(|scope| {
+        // A writer that would notice a pause.
+        scope.spawn(|| {
+            here.produce(
+                "growing-1",
+                json!({ "count": 2000, "per_second": 200, "partitions": [0, 1] }),
+            )
         });
-        Self { mirrors, entry, end, thread: Some(thread) }
-    }
-
-    fn copied(&self, topic: &str) -> usize {
-        self.mirrors.0.lock().unwrap().keys().filter(|id| *id.topic == *topic).count()
-    }
-
-    fn error(&self) -> Option<Error> {
-        self.entry.error.lock().unwrap().clone()
-    }
-
-    fn blocked(&self, topic: &str) -> Option<Error> {
-        self.entry.blocked_topics.lock().unwrap().get(topic).cloned()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.end.notify_one();
-        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
-            && !std::thread::panicking()
-        {
-            std::panic::resume_unwind(panic);
-        }
-    }
-}
-
-/// Every setting that a topic of the release can be given (`LogConfig.configNames`), none at its default.
-fn all_settings(version: Version) -> Value {
-    let mut settings = json!({
-        "cleanup.policy": "compact,delete",
-        "compression.gzip.level": "4",
-        "compression.lz4.level": "8",
-        "compression.type": "zstd",
-        "compression.zstd.level": "5",
-        "delete.retention.ms": "86400001",
-        "file.delete.delay.ms": "60001",
-        "flush.messages": "1000000",
-        "flush.ms": "1000000",
-        "follower.replication.throttled.replicas": "0:1",
-        "index.interval.bytes": "4097",
-        "leader.replication.throttled.replicas": "0:1",
-        "local.retention.bytes": "1000000",
-        "local.retention.ms": "1000000",
-        "max.compaction.lag.ms": "9000000000",
-        "max.message.bytes": "2000000",
-        "message.timestamp.after.max.ms": "3700000",
-        "message.timestamp.before.max.ms": "9000000000",
-        "message.timestamp.type": "LogAppendTime",
-        "min.cleanable.dirty.ratio": "0.4",
-        "min.compaction.lag.ms": "1",
-        "min.insync.replicas": "2",
-        "preallocate": "true",
-        "retention.bytes": "1000000000",
-        "retention.ms": "9000000000",
-        "segment.bytes": "100000000",
-        "segment.index.bytes": "1000000",
-        "segment.jitter.ms": "1",
-        "segment.ms": "600000000",
-        "unclean.leader.election.enable": "true",
+        here.create_topic("growing-2", 3, json!({}));
+        here.produce("growing-2", json!({ "count": 90, "partitions": [0, 1, 2] }));
+        wait_committed(&here, &config.group(), "growing-2", 20);
+        here.call(json!({ "call": "grow", "topic": "growing-1", "partitions": 4 }));
+        // Records that are there before the target has the partition wait for it.
+        wait_until("metadata of the new partitions", 20, || here.ends("growing-1").len() == 4);
+        here.produce("growing-1", json!({ "count": 100, "from": 5000, "partitions": [2, 3] }));
+        wait_until("the target's new partitions", 20, || there.describe("growing-1").len() == 4);
     });
-    if version == Version::V39 {
-        settings["message.downconversion.enable"] = json!("false");
-        settings["message.timestamp.difference.max.ms"] = json!("9000000000");
-        settings["message.format.version"] = json!("3.0");
-    }
-    settings
+    wait_committed(&here, &config.group(), "growing-1", 20);
+    assert_copied(&here, &there, "growing-1");
+    assert_copied(&here, &there, "growing-2");
+    strait.assert_clean_log();
 }
 
 #[test]
-fn a_topic_with_every_setting_is_made_on_the_other_release() {
-    for (from, to) in [(Version::V39, Version::V43), (Version::V43, Version::V39)] {
-        let (source, target) = pool::pair(from, to);
-        let topic = format!("topics-settings-{}", from.number().replace('.', "-"));
-        source.admin().create_topic(&topic, 3, all_settings(from));
-        let running = Running::start(&format!(
-            "version: 1
-clusters:
-  east: {{ bootstrap: ['{}'] }}
-  west: {{ bootstrap: ['{}'] }}
-links:
-  settings:
-    from: east
-    to: west
-    topics: {{ include: ['{topic}'] }}
-    naming: '{{topic}}_COPY'
-",
-            source.bootstrap(Listener::Plain),
-            target.bootstrap(Listener::Plain)
-        ));
-        wait_until("its mirrors begin", 30, || running.copied(&topic) == 3);
-        assert_eq!(running.blocked(&topic), None);
+fn a_smaller_topic_in_the_way_is_named_and_left_alone() {
+    let (source, target) = pool::pair(V39, V39);
+    let (here, there) = (source.admin(), target.admin());
+    here.create_topic("way-small", 4, json!({}));
+    there.create_topic("way-small", 2, json!({}));
+    here.create_topic("way-free", 1, json!({}));
+    here.produce("way-small", json!({ "count": 40, "partitions": [0, 1, 2, 3] }));
+    here.produce("way-free", json!({ "count": 40 }));
+    let config =
+        Config::new("way", (&source, Listener::Plain), (&target, Listener::Tls), &["way-.*"]);
+    let mut strait = Strait::start(&config);
+    strait.expect_in_log("ST-046");
+    wait_committed(&here, &config.group(), "way-free", 30);
+    wait_for("the named topic", 30, || {
+        let status = strait.status().to_string();
+        if status.contains("ST-046") && status.contains("degraded") { Ok(()) } else { Err(status) }
+    });
+    assert_eq!(there.ends("way-small"), [0, 0]);
+    strait.assert_clean_log();
+}
 
-        let copy = format!("{topic}_COPY");
-        assert_eq!(target.admin().describe(&copy).len(), 3);
-        let made = target.admin().call(json!({ "call": "topic_configs", "topic": copy }));
-        let copied = [
-            "cleanup.policy",
-            "compression.type",
-            "max.message.bytes",
-            "retention.ms",
-            "segment.bytes",
-            "min.cleanable.dirty.ratio",
-        ];
-        for name in copied {
-            assert_eq!(made[name], all_settings(from)[name], "{name} of {made}");
-        }
-        assert_eq!(made["message.timestamp.type"], "CreateTime", "{made}");
-        assert_ne!(made["min.insync.replicas"], "2", "{made}");
-        let mirrors = running.mirrors.0.lock().unwrap();
-        let facts = &mirrors.values().next().unwrap().target;
-        assert_eq!(facts.max_message_bytes(), 2_000_000);
-        assert!(facts.compacted() && !facts.log_append_time());
+#[test]
+fn rule_47_a_re_created_source_topic_is_never_mixed_with_the_old_one() {
+    for from in [V39, V43] {
+        let (source, target) = pool::pair(from, V43);
+        let (here, there) = (source.admin(), target.admin());
+        let topic = format!("recreated-{from:?}");
+        here.create_topic(&topic, 1, json!({}));
+        here.produce(&topic, json!({ "count": 100 }));
+        let config =
+            Config::new(&topic, (&source, Listener::Plain), (&target, Listener::Tls), &[&topic]);
+        let mut strait = Strait::start(&config);
+        strait.expect_in_log("ST-");
+        strait.expect_in_log("WARN");
+        wait_committed(&here, &config.group(), &topic, 30);
+        here.delete_topic(&topic);
+        wait_until("deletion", 30, || !here.exists(&topic));
+        here.create_topic(&topic, 1, json!({}));
+        here.produce(&topic, json!({ "count": 300, "from": 1000 }));
+        wait_for("the named re-creation", 60, || {
+            let status = strait.status().to_string();
+            if status.contains("ST-047") { Ok(()) } else { Err(status) }
+        });
+        holds_for("the target keeps the old records alone", Duration::from_secs(2), || {
+            there.ends(&topic) == [100]
+        });
+        strait.assert_clean_log();
     }
 }
 
-/// Every right that a link lacks is named with its command, one after the other, and granting it is enough: nothing is
-/// restarted.
 #[test]
-fn missing_rights_are_named_and_granting_them_cures() {
-    let (source, target) = Cluster::builder(Version::V43)
-        .authorizer()
-        .start_both(Cluster::builder(Version::V43).authorizer());
-    source.admin().create_topic("orders", 2, json!({ "cleanup.policy": "compact" }));
-    let sasl = |cluster: &Cluster| {
-        format!(
-            "{{ bootstrap: ['{}'], sasl: {{ mechanism: SCRAM-SHA-512, username: strait, password: '{PASSWORD}' }} }}",
-            cluster.bootstrap(Listener::SaslPlain)
-        )
-    };
-    let running = Running::start(&format!(
-        "version: 1
-clusters:
-  east: {}
-  west: {}
-links:
-  rights:
-    from: east
-    to: west
-    topics: {{ include: ['orders'] }}
-",
-        sasl(&source),
-        sasl(&target)
-    ));
-    let grant = |cluster: &Cluster, kind: &str, name: &str, operation: &str| {
-        cluster.admin().allow("User:strait", kind, name, &[operation]);
-    };
-    let lacks = |error: Option<Error>, command: &str| {
-        error.is_some_and(|error| {
-            assert_eq!(error.code.0, 30, "{error}");
-            error.fix.contains(command) && error.fix.contains("User:strait")
-        })
-    };
-
-    wait_until("the group's right is missed", 30, || {
-        lacks(running.error(), "--operation Read --group strait.rights")
+fn a_re_created_target_topic_parks_its_mirrors() {
+    let (source, target) = pool::pair(V43, V39);
+    let (here, there) = (source.admin(), target.admin());
+    here.create_topic("replaced", 1, json!({}));
+    here.produce("replaced", json!({ "count": 100 }));
+    let config = Config::new(
+        "replaced",
+        (&source, Listener::Plain),
+        (&target, Listener::Tls),
+        &["replaced"],
+    );
+    let mut strait = Strait::start(&config);
+    strait.expect_in_log("ST-");
+    strait.expect_in_log("WARN");
+    wait_committed(&here, &config.group(), "replaced", 30);
+    there.delete_topic("replaced");
+    wait_until("deletion", 30, || !there.exists("replaced"));
+    there.create_topic("replaced", 1, json!({}));
+    here.produce("replaced", json!({ "count": 50, "from": 1000 }));
+    wait_for("the named re-creation", 60, || {
+        let status = strait.status().to_string();
+        if status.contains("ST-048") || status.contains("ST-049") { Ok(()) } else { Err(status) }
     });
-    grant(&source, "GROUP", "strait.rights", "READ");
-    wait_until("the link looks around", 30, || {
-        running.error().is_none()
-            && running.entry.discovered.load(std::sync::atomic::Ordering::Relaxed)
+    holds_for("nothing is written into the other topic", Duration::from_secs(2), || {
+        there.ends("replaced") == [0]
     });
-    assert_eq!(running.copied("orders"), 0, "it is hidden");
+    assert_eq!(
+        here.group_offsets(&config.group())[0].offset,
+        100,
+        "and nothing is committed past it"
+    );
+    strait.assert_clean_log();
+}
 
-    grant(&source, "TOPIC", "orders", "READ");
-    let command = "--operation DescribeConfigs --topic orders";
-    wait_until("the settings' right is missed", 30, || lacks(running.blocked("orders"), command));
-    grant(&source, "TOPIC", "orders", "DESCRIBE_CONFIGS");
-    let command = "--operation Create --topic orders";
-    wait_until("the right to create is missed", 40, || lacks(running.blocked("orders"), command));
-    grant(&target, "TOPIC", "orders", "CREATE");
-    let command = "--operation Write --topic orders";
-    wait_until("the right to write is missed", 60, || lacks(running.blocked("orders"), command));
-    assert_eq!(target.admin().describe("orders").len(), 2, "it was made");
-    grant(&target, "TOPIC", "orders", "WRITE");
-    wait_until("it is copied", 40, || running.copied("orders") == 2);
-    wait_until("nothing is blocked", 10, || running.blocked("orders").is_none());
+#[test]
+fn a_cluster_is_not_linked_to_itself() {
+    let source = pool::shared(V43, "source");
+    let config =
+        Config::new("self", (&source, Listener::Plain), (&source, Listener::Tls), &["self"]);
+    let mut strait = Strait::start(&config);
+    strait.expect_in_log("ST-040");
+    wait_for("the refusal, or the end with it", 30, || match strait.exit_code() {
+        Some(0) => panic!("it ended well"),
+        Some(_) if strait.log().contains("ST-040") => Ok(()),
+        _ => strait
+            .get("/status")
+            .map_err(|e| e.to_string())
+            .and_then(|(_, status)| if status.contains("ST-040") { Ok(()) } else { Err(status) }),
+    });
+    strait.assert_clean_log();
+}
+
+#[test]
+fn an_empty_topic_is_created_and_caught_up() {
+    let (source, target) = pool::pair(V43, V39);
+    let here = source.admin();
+    here.create_topic("empty", 3, json!({}));
+    let config =
+        Config::new("empty", (&source, Listener::Plain), (&target, Listener::Tls), &["empty"]);
+    copy_once(&config);
+    assert_eq!(target.admin().describe("empty").len(), 3);
+    assert_committed(&here, &config.group(), "empty");
 }

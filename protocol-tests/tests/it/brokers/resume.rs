@@ -1,0 +1,212 @@
+//! Killed, frozen, drained, reset: it goes on where it was, once.
+
+use std::time::Duration;
+
+use protocol_tests::compare::assert_same_digest;
+use protocol_tests::copying::{assert_copied, copy_once, sized, wait_committed};
+use protocol_tests::lab::Version::{V39, V43};
+use protocol_tests::lab::{Listener, pool};
+use protocol_tests::strait::{Config, Strait};
+use protocol_tests::wait::{holds_for, wait_for, wait_until};
+use serde_json::json;
+
+#[test]
+fn rule_32_33_killed_again_and_again_it_loses_and_repeats_nothing() {
+    for (from, to) in [(V39, V43), (V43, V39)] {
+        let (source, target) = pool::pair(from, to);
+        let (here, there) = (source.admin(), target.admin());
+        let topic = format!("killed-{from:?}");
+        here.create_topic(&topic, 4, json!({}));
+        let config =
+            Config::new(&topic, (&source, Listener::Plain), (&target, Listener::Tls), &[&topic]);
+        let mut strait = Strait::start(&config);
+        strait.expect_in_log("WARN");
+        let kills = sized(6, 40);
+        std::thread::scope(|scope| {
+            let load = scope.spawn(|| {
+                let props =
+                    json!({ "linger.ms": "2", "batch.size": "8192", "compression.type": "zstd" });
+                here.produce(
+                    &topic,
+                    json!({
+                        "duration_ms": kills * 2500, "per_second": 3000, "size": 400,
+                        "partitions": [0, 1, 2, 3], "props": props,
+                    }),
+                )
+            });
+            let mut seen = 0;
+            for _ in 0..kills {
+                // Killed in the midst of copying, at any point of it.
+                wait_until("progress", 60, || {
+                    there.exists(&topic) && there.ends(&topic).iter().sum::<i64>() > seen + 500
+                });
+                strait.kill_and_restart();
+                seen = there.ends(&topic).iter().sum();
+            }
+            load.join().unwrap();
+        });
+        wait_committed(&here, &config.group(), &topic, 60);
+        let (expected, copied) = (here.summary(&topic), there.summary(&topic));
+        assert_same_digest(&expected, &copied);
+        strait.assert_clean_log();
+    }
+}
+
+#[test]
+fn drained_under_load_it_commits_what_was_acknowledged_and_ends_well() {
+    let (source, target) = pool::pair(V43, V43);
+    let (here, there) = (source.admin(), target.admin());
+    here.create_topic("drained", 4, json!({}));
+    let config =
+        Config::new("drained", (&source, Listener::Plain), (&target, Listener::Tls), &["drained"]);
+    let mut strait = Strait::start(&config);
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            here.produce(
+                "drained",
+                json!({ "duration_ms": 12_000, "per_second": 5000, "partitions": [0, 1, 2, 3] }),
+            )
+        });
+        for _ in 0..2 {
+            let before: i64 =
+                if there.exists("drained") { there.ends("drained").iter().sum() } else { 0 };
+            wait_until("progress", 30, || {
+                there.exists("drained") && there.ends("drained").iter().sum::<i64>() > before + 2000
+            });
+            let (code, time) = strait.terminate();
+            assert_eq!(code, 0, "{}", strait.log());
+            assert!(time < Duration::from_secs(10), "{time:?}");
+            // Records without holes: what is on the target is what is committed.
+            let committed: i64 = here.group_offsets(&config.group()).iter().map(|o| o.offset).sum();
+            assert_eq!(committed, there.ends("drained").iter().sum::<i64>());
+            strait.restart();
+        }
+        load.join().unwrap();
+    });
+    wait_committed(&here, &config.group(), "drained", 60);
+    assert_same_digest(&here.summary("drained"), &there.summary("drained"));
+    strait.assert_clean_log();
+}
+
+#[test]
+fn a_second_sigterm_ends_it_at_once() {
+    let (source, target) = pool::pair(V43, V43);
+    let here = source.admin();
+    here.create_topic("second", 1, json!({}));
+    let config =
+        Config::new("second", (&source, Listener::Plain), (&target, Listener::Tls), &["second"]);
+    let mut strait = Strait::start(&config);
+    strait.signal("TERM");
+    strait.signal("TERM");
+    let code = strait.wait(10);
+    assert!([0, 1, 130, 143].contains(&code), "{code}");
+}
+
+#[test]
+fn frozen_for_longer_than_a_session_it_goes_on() {
+    let (source, target) = pool::pair(V43, V39);
+    let (here, there) = (source.admin(), target.admin());
+    here.create_topic("frozen", 2, json!({}));
+    let config =
+        Config::new("frozen", (&source, Listener::Plain), (&target, Listener::Tls), &["frozen"]);
+    let mut strait = Strait::start(&config);
+    strait.expect_in_log("WARN");
+    here.produce("frozen", json!({ "count": 1000, "partitions": [0, 1] }));
+    wait_until("progress", 30, || there.exists("frozen") && there.ends("frozen")[0] > 0);
+    strait.signal("STOP");
+    let started = std::sync::Mutex::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            here.produce(
+                "frozen",
+                json!({ "count": 3000, "per_second": sized(600, 60), "partitions": [0, 1] }),
+            );
+            *started.lock().unwrap() = true;
+        });
+        wait_until("the pause", 120, || *started.lock().unwrap());
+    });
+    strait.signal("CONT");
+    wait_committed(&here, &config.group(), "frozen", 60);
+    assert_same_digest(&here.summary("frozen"), &there.summary("frozen"));
+    strait.assert_clean_log();
+}
+
+#[test]
+fn rule_38_what_retention_took_while_it_was_away_is_named() {
+    let (source, target) = pool::pair(V43, V43);
+    let (here, there) = (source.admin(), target.admin());
+    here.create_topic("retention", 1, json!({}));
+    here.produce("retention", json!({ "count": 100 }));
+    let config = Config::new(
+        "retention",
+        (&source, Listener::Plain),
+        (&target, Listener::Tls),
+        &["retention"],
+    );
+    copy_once(&config);
+    here.produce("retention", json!({ "count": 100, "from": 100 }));
+    here.delete_records("retention", 0, 150);
+    let mut strait = Strait::start(&config);
+    strait.expect_in_log("ST-");
+    wait_for("the loss with its offsets", 30, || {
+        let log = strait.log();
+        let named = log
+            .lines()
+            .any(|l| l.contains("retention-0") && l.contains("100") && l.contains("150"));
+        if named { Ok(()) } else { Err(log) }
+    });
+    assert!(
+        here.group_offsets(&config.group())[0].offset == 100
+            || strait.metric("strait_gap_offsets_total", &[]) == 50.0
+    );
+    assert!([100, 150].contains(&there.ends("retention")[0]));
+    strait.assert_clean_log();
+}
+
+#[test]
+fn without_its_position_it_does_not_copy_twice() {
+    let (source, target) = pool::pair(V43, V39);
+    let (here, there) = (source.admin(), target.admin());
+    here.create_topic("forgotten", 1, json!({}));
+    here.produce("forgotten", json!({ "count": 100 }));
+    let config = Config::new(
+        "forgotten",
+        (&source, Listener::Plain),
+        (&target, Listener::Tls),
+        &["forgotten"],
+    );
+    let mut first = Strait::start(&config);
+    wait_committed(&here, &config.group(), "forgotten", 30);
+    assert_eq!(first.terminate().0, 0);
+    wait_until("the empty group", 60, || {
+        here.try_call(json!({ "call": "delete_group", "group": config.group() })).is_ok()
+    });
+    let mut strait = Strait::start(&config);
+    strait.expect_in_log("ST-");
+    wait_for("a parked mirror", 30, || {
+        let status = strait.status().to_string();
+        if status.contains("parked") { Ok(()) } else { Err(status) }
+    });
+    holds_for("nothing is copied twice", Duration::from_secs(1), || {
+        there.ends("forgotten") == [100]
+    });
+    strait.assert_clean_log();
+}
+
+#[test]
+fn two_instances_by_mistake_copy_once() {
+    let (source, target) = pool::pair(V43, V43);
+    let (here, there) = (source.admin(), target.admin());
+    here.create_topic("twice", 4, json!({}));
+    let config =
+        Config::new("twice", (&source, Listener::Plain), (&target, Listener::Tls), &["twice"]);
+    let mut both = [Strait::start(&config), Strait::start(&config)];
+    both.iter_mut().for_each(|strait| strait.expect_in_log("ST-"));
+    both.iter_mut().for_each(|strait| strait.expect_in_log("WARN"));
+    here.produce(
+        "twice",
+        json!({ "duration_ms": 8000, "per_second": 2000, "partitions": [0, 1, 2, 3] }),
+    );
+    wait_committed(&here, &config.group(), "twice", 60);
+    assert_copied(&here, &there, "twice");
+}

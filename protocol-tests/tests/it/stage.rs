@@ -1,0 +1,132 @@
+//! Two embedded clusters and the real binary between them, over TLS to the target: for cases that a real broker cannot
+//! be made to show on demand.
+
+use bytes::Bytes;
+use protocol_tests::certs::Authority;
+use protocol_tests::raw::{Batch, parse};
+use protocol_tests::strait::{Config, Strait};
+use protocol_tests::wait::wait_for;
+use strait::embedded::{EmbeddedCluster, Listener, Options};
+use strait::env::Env;
+
+/// One topic, `topic`, of one partition unless the case makes more.
+pub struct Stage {
+    pub source: EmbeddedCluster,
+    pub target: EmbeddedCluster,
+    pub config: Config,
+    _authority: Authority,
+}
+
+/// A record as its readers see it: time and value.
+pub type Seen = (i64, Option<String>);
+
+impl Stage {
+    /// One broker each.
+    pub fn new(name: &str) -> Self {
+        Self::with(name, Options::default(), Options::default())
+    }
+
+    /// With these clusters; the target's listeners are the stage's own.
+    pub fn with(name: &str, source: Options, target: Options) -> Self {
+        let authority = Authority::new("stage");
+        let server = authority.server(&["localhost", "127.0.0.1"]).server_config();
+        let plain_first = vec![Listener::plain(), Listener::tls(server)];
+        let manual = |options| Options { auto_create_topics: false, ..options };
+        let source = EmbeddedCluster::start(Env::real(), manual(source)).unwrap();
+        let target = manual(Options { listeners: plain_first, ..target });
+        let target = EmbeddedCluster::start(Env::real(), target).unwrap();
+        let bootstrap = |addresses: String| {
+            let quoted: Vec<_> = addresses.split(',').map(|a| format!("\"{a}\"")).collect();
+            format!("bootstrap: [{}]", quoted.join(", "))
+        };
+        let here = format!("{{ {} }}", bootstrap(source.bootstrap()));
+        let there = bootstrap(target.bootstrap_of(1));
+        let there = format!("{{ {there}, tls: {{ ca: \"{}\" }} }}", authority.ca().display());
+        let config = Config::between(name, here, there, &["topic.*"]);
+        source.create_topic("topic", 1, -1, &[]).unwrap();
+        Self { source, target, config, _authority: authority }
+    }
+
+    /// Starts Strait, which may warn.
+    #[track_caller]
+    pub fn start(&self) -> Strait {
+        let mut strait = Strait::start(&self.config);
+        strait.expect_in_log("WARN");
+        strait.expect_in_log("ERROR");
+        strait
+    }
+
+    /// Puts a batch at the end of the source partition, unchecked; gives its base offset.
+    #[track_caller]
+    pub fn append(&self, batch: &Batch) -> i64 {
+        self.source.append("topic", 0, &Bytes::from(batch.bytes())).unwrap()
+    }
+
+    /// So many small batches of one record each.
+    #[track_caller]
+    pub fn append_many(&self, values: impl IntoIterator<Item = u32>) {
+        for value in values {
+            let mut batch = Batch::small(1);
+            batch.records[0].value = Some(value.to_string().into_bytes());
+            self.append(&batch);
+        }
+    }
+
+    /// What readers of the target see.
+    pub fn arrived(&self) -> Vec<Seen> {
+        seen(&self.target, "topic", 0)
+    }
+
+    /// The values alone, as numbers.
+    pub fn arrived_numbers(&self) -> Vec<u32> {
+        let values = self.arrived().into_iter().map(|(_, value)| value.unwrap());
+        values.map(|value| value.parse().unwrap()).collect()
+    }
+
+    /// The link's position on the source partition.
+    pub fn committed(&self) -> Option<i64> {
+        let offsets = self.source.committed(&self.config.group());
+        offsets.get(&("topic".to_owned(), 0)).map(|committed| committed.offset)
+    }
+
+    /// Waits until the position is at the source's end.
+    #[track_caller]
+    pub fn wait_committed(&self, strait: &Strait, seconds: u64) {
+        wait_for("the position at the source's end", seconds, || {
+            let end = self.source.dump("topic", 0).unwrap().last_stable;
+            let committed = self.committed();
+            if committed == Some(end) {
+                Ok(())
+            } else {
+                Err(format!("{committed:?} of {end}; {}", strait.get("/status").unwrap().1))
+            }
+        });
+    }
+
+    /// Waits until the status says all of this.
+    #[track_caller]
+    pub fn wait_status(&self, strait: &Strait, words: &[&str]) {
+        wait_for(&format!("status with {words:?}"), 30, || {
+            let status = strait.status().to_string();
+            if words.iter().all(|word| status.contains(word)) { Ok(()) } else { Err(status) }
+        });
+    }
+}
+
+/// Records of a partition, transactions ignored.
+pub fn seen(cluster: &EmbeddedCluster, topic: &str, partition: i32) -> Vec<Seen> {
+    let Ok(dump) = cluster.dump(topic, partition) else { return Vec::new() };
+    let mut all = Vec::new();
+    for bytes in &dump.batches {
+        for batch in parse(bytes).0 {
+            assert!(batch.crc_valid);
+            let append_time = batch.attributes & 8 != 0;
+            for record in batch.records() {
+                let time = batch.base_timestamp + record.timestamp_delta;
+                let value = record.value.map(|value| String::from_utf8(value).unwrap());
+                all.push((if append_time { batch.max_timestamp } else { time }, value));
+            }
+        }
+    }
+    all
+}
