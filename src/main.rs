@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use strait::cli::screen::LogWriter;
 use strait::cli::{self, Cli, LogFormat, Screen};
 use tracing_subscriber::EnvFilter;
 
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
 /// Log lines go to standard error: standard output is for results.
 fn log(format: LogFormat, level: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter = EnvFilter::builder().parse(level)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| LogWriter);
     match format {
         LogFormat::Text => {
             let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());

@@ -10,6 +10,8 @@ mod explain;
 mod lag;
 mod net;
 mod probe;
+mod progress;
+mod run;
 pub mod screen;
 mod status;
 mod version;
@@ -95,6 +97,8 @@ pub struct OutputArg {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Copy, in the foreground; SIGTERM drains, a second one ends at once
+    Run(run::RunArgs),
     /// Judge the configuration and, unless --offline, the clusters it names
     Check(check::CheckArgs),
     /// Show what the running process does, and what troubles it
@@ -174,6 +178,7 @@ impl fmt::Display for Failure {
 pub fn execute(cli: Cli, screen: &mut Screen<'_>) -> Exit {
     let common = &cli.common;
     let ended = match cli.verb {
+        Verb::Run(args) => run::main(&args, common, screen),
         Verb::Check(args) => check::main(&args, common, screen),
         Verb::Status(args) => status::main(&args, common, screen),
         Verb::Lag(args) => lag::main(&args, common, screen),

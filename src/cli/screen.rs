@@ -2,6 +2,8 @@
 //! looks.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Standard output and error, or a test's buffers.
 pub struct Screen<'a> {
@@ -13,6 +15,27 @@ pub struct Screen<'a> {
     pub color: bool,
     /// Standard error is a terminal: a line there may be overwritten.
     pub live: bool,
+}
+
+/// A line without an end stands on standard error: what is written next must take it away first.
+static LINE_SHOWN: AtomicBool = AtomicBool::new(false);
+
+/// Standard error for log lines, which do not run into the line that is being shown.
+#[derive(Clone, Copy, Debug)]
+pub struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut err = io::stderr().lock();
+        if LINE_SHOWN.swap(false, Relaxed) {
+            err.write_all(b"\r\x1b[2K")?;
+        }
+        err.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// What a colour stands for.
@@ -55,6 +78,19 @@ impl Screen<'_> {
             Tone::Faint => "2",
         };
         format!("\x1b[{code}m{text}\x1b[0m")
+    }
+
+    /// Writes over the line that is being shown. A terminal that is gone is no failure.
+    pub fn replace_line(&mut self, line: &str) {
+        let _ = write!(self.err, "\r\x1b[2K{line}").and_then(|()| self.err.flush());
+        LINE_SHOWN.store(true, Relaxed);
+    }
+
+    /// Takes the shown line away.
+    pub fn erase_line(&mut self) {
+        if LINE_SHOWN.swap(false, Relaxed) {
+            let _ = write!(self.err, "\r\x1b[2K").and_then(|()| self.err.flush());
+        }
     }
 
     /// One JSON document, with its schema's name first.

@@ -1,0 +1,170 @@
+//! `strait run`: the engine in the foreground, until a signal, a failure, or the end of what was there.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::progress::{Progress, Sample, behind};
+use super::screen::{show_bytes, show_count, show_seconds};
+use super::{Common, Exit, Failure, Screen, load, net};
+use crate::config::resolved::Config;
+use crate::engine::stats::Board;
+use crate::error::Error;
+use crate::strait::{Handle, Strait};
+
+/// How long acks are waited for once a signal came (limit of the exit: 10 s).
+const DRAIN: Duration = Duration::from_secs(9);
+/// How often the progress line is written anew.
+const REFRESH: Duration = Duration::from_millis(250);
+
+/// How to run.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Copy what is there at the start, commit, and end
+    #[arg(long)]
+    pub until_caught_up: bool,
+}
+
+/// What ended the run.
+enum End {
+    CaughtUp(Result<(), Error>),
+    Stopped(Error),
+    Signal,
+}
+
+pub(super) fn main(
+    args: &RunArgs,
+    common: &Common,
+    screen: &mut Screen<'_>,
+) -> Result<Exit, Failure> {
+    let config = load(common, screen)?.config;
+    greet(&config, screen)?;
+    net::block_on(async {
+        let mut signals = Signals::install()?;
+        let handle = Strait::builder(config).start()?;
+        let started = handle.env().now();
+        let board = handle.board();
+        let end = tokio::select! {
+            end = wait(&handle, args.until_caught_up) => end,
+            () = signals.next() => End::Signal,
+            never = show(&board, screen) => match never {},
+        };
+        screen.erase_line();
+        let drained = drain(&handle, &mut signals, screen).await;
+        let Some(clean) = drained else {
+            // Asked twice: nothing is waited for, the threads end with the process.
+            std::mem::forget(handle);
+            return Ok(Exit::Failed);
+        };
+        let all = Sample::of(&board);
+        let (records, bytes) = (show_count(all.acked_records), show_bytes(all.acked_bytes as f64));
+        let seconds = show_seconds((handle.env().now() - started).as_secs_f64());
+        let exit = match end {
+            End::Stopped(error) | End::CaughtUp(Err(error)) => return Err(error.into()),
+            End::CaughtUp(Ok(())) if clean => {
+                writeln!(screen.err, "caught up: {records} records, {bytes} in {seconds}")?;
+                Exit::Ok
+            }
+            End::Signal if clean => {
+                writeln!(screen.err, "drained: {records} records, {bytes} in {seconds}")?;
+                if args.until_caught_up { Exit::NotTrue } else { Exit::Ok }
+            }
+            End::CaughtUp(Ok(())) | End::Signal => {
+                let seconds = DRAIN.as_secs();
+                writeln!(
+                    screen.err,
+                    "not everything was acknowledged and committed in {seconds} s"
+                )?;
+                Exit::Failed
+            }
+        };
+        Ok(exit)
+    })
+}
+
+/// What this process is about to be, and the most memory that it takes (I5).
+fn greet(config: &Config, screen: &mut Screen<'_>) -> std::io::Result<()> {
+    let links = config.links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ");
+    let memory = show_bytes(config.engine.memory_bound_bytes() as f64);
+    let lanes = config.engine.lanes;
+    let telemetry = config.telemetry.map_or("off".to_owned(), |addr| format!("http://{addr}"));
+    let version = env!("CARGO_PKG_VERSION");
+    writeln!(
+        screen.err,
+        "strait {version} · {links} · {lanes} lanes · at most {memory} · telemetry {telemetry}"
+    )
+}
+
+async fn wait(handle: &Handle, until_caught_up: bool) -> End {
+    let caught_up = async {
+        if until_caught_up { handle.caught_up().await } else { std::future::pending().await }
+    };
+    tokio::select! {
+        biased;
+        outcome = caught_up => End::CaughtUp(outcome),
+        error = handle.stopped() => End::Stopped(error),
+    }
+}
+
+/// Keeps the progress line on a terminal while something is behind.
+async fn show(board: &Board, screen: &mut Screen<'_>) -> std::convert::Infallible {
+    if !screen.live {
+        return std::future::pending().await;
+    }
+    let mut progress = Progress::default();
+    loop {
+        progress.add(tokio::time::Instant::now(), Sample::of(board));
+        if behind(board) {
+            screen.replace_line(&progress.line());
+        } else {
+            screen.erase_line();
+        }
+        tokio::time::sleep(REFRESH).await;
+    }
+}
+
+/// Drains; none if a second signal came first.
+async fn drain(handle: &Handle, signals: &mut Signals, screen: &mut Screen<'_>) -> Option<bool> {
+    let _ =
+        writeln!(screen.err, "draining: waiting for acks, then committing; again to end at once");
+    tokio::select! {
+        report = handle.drain(DRAIN) => Some(report.clean),
+        () = signals.next() => None,
+    }
+}
+
+/// SIGINT and SIGTERM.
+pub(super) struct Signals {
+    #[cfg(unix)]
+    both: [tokio::signal::unix::Signal; 2],
+}
+
+impl Signals {
+    #[cfg(unix)]
+    pub(super) fn install() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let both = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
+        Ok(Self { both })
+    }
+
+    #[cfg(unix)]
+    pub(super) async fn next(&mut self) {
+        let [interrupt, terminate] = &mut self.both;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn install() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    pub(super) async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
