@@ -24,6 +24,13 @@ pub fn explain(code: Code) -> Option<&'static Explanation> {
 pub const EXPLANATIONS: &[Explanation] = &[
     // 001-009 configuration
     Explanation {
+        code: 6,
+        title: "the demo cannot be set up",
+        text: "It needs a few ports of the loopback interface and a directory under the system's temporary one for its \
+               certificate; the message has what was refused.\n\
+               Fix: make room there, or set TMPDIR.",
+    },
+    Explanation {
         code: 7,
         title: "no running process answers",
         text: "`strait status` reads `/status` of a running `strait run`, at `telemetry.listen` of the configuration or at \

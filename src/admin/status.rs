@@ -63,6 +63,8 @@ pub struct LinkStatus {
     pub relay_p99_seconds: Option<f64>,
     /// Why the link itself cannot run.
     pub error: Option<ErrorStatus>,
+    /// Why the position cannot be committed at the moment.
+    pub group_error: Option<ErrorStatus>,
     /// Topics that match and cannot be copied.
     pub blocked_topics: BTreeMap<String, ErrorStatus>,
     /// Partitions that retry or are parked; the first of them only.
@@ -195,6 +197,8 @@ impl LinkStatus {
         let mut relay = new_latency_histogram();
         for lane in board.lanes().iter().filter(|lane| lane.link == link.name) {
             status.buffer_bytes += lane.buffered_bytes.load(Relaxed);
+            let group_error = lane.group_error.lock().unwrap_or_else(PoisonError::into_inner);
+            status.group_error = status.group_error.or(group_error.as_ref().map(Into::into));
             // Both have the same bounds, so that nothing can fail to fit.
             let _ = relay.add(&*lane.relay_us.lock().unwrap_or_else(PoisonError::into_inner));
         }

@@ -6,6 +6,8 @@
 mod check;
 mod completions;
 mod config;
+mod demo;
+mod demo_world;
 mod explain;
 mod lag;
 mod net;
@@ -99,6 +101,8 @@ pub struct OutputArg {
 pub enum Verb {
     /// Copy, in the foreground; SIGTERM drains, a second one ends at once
     Run(run::RunArgs),
+    /// See it work: two clusters in this process, TLS between them, live figures
+    Demo(demo::DemoArgs),
     /// Judge the configuration and, unless --offline, the clusters it names
     Check(check::CheckArgs),
     /// Show what the running process does, and what troubles it
@@ -179,6 +183,7 @@ pub fn execute(cli: Cli, screen: &mut Screen<'_>) -> Exit {
     let common = &cli.common;
     let ended = match cli.verb {
         Verb::Run(args) => run::main(&args, common, screen),
+        Verb::Demo(args) => demo::main(&args, screen),
         Verb::Check(args) => check::main(&args, common, screen),
         Verb::Status(args) => status::main(&args, common, screen),
         Verb::Lag(args) => lag::main(&args, common, screen),

@@ -147,7 +147,8 @@ impl Screen<'_> {
 pub fn show_bytes(bytes: f64) -> String {
     let mut value = bytes;
     for unit in ["B", "KiB", "MiB", "GiB"] {
-        if value < 1024.0 {
+        // Rounded first: 1023.9 KiB reads as 1.0 MiB.
+        if value.round() < 1024.0 {
             return if unit == "B" || value >= 100.0 {
                 format!("{value:.0} {unit}")
             } else {

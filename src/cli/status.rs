@@ -110,6 +110,9 @@ fn troubles(link: &LinkStatus, screen: &mut Screen<'_>) -> std::io::Result<()> {
     if let Some(error) = &link.error {
         lines.push((link.link.clone(), "FAILED".to_owned(), Some(error)));
     }
+    if let Some(error) = &link.group_error {
+        lines.push(("position".to_owned(), "NOT COMMITTED".to_owned(), Some(error)));
+    }
     for (topic, error) in &link.blocked_topics {
         lines.push((topic.clone(), "BLOCKED".to_owned(), Some(error)));
     }

@@ -153,3 +153,46 @@ fn status_without_a_process_is_one_and_says_what_to_do() {
     assert_eq!(exit, Exit::Failed);
     assert!(err.contains("ST-007") && err.contains("strait run"), "{err}");
 }
+
+/// One batch of `count` records.
+fn batch(first: usize, count: usize) -> bytes::Bytes {
+    let mut builder = crate::wire::records::BatchBuilder::new(crate::wire::batch::Codec::None);
+    for i in first..first + count {
+        let value = format!("value-{i}");
+        builder.push(1_767_225_600_000, Some(b"key"), Some(value.as_bytes()), &[]);
+    }
+    builder.finish().unwrap()
+}
+
+#[test]
+fn run_until_caught_up_copies_what_is_there_and_ends() {
+    let (east, west) = (cluster(Options::default()), cluster(Options::default()));
+    east.create_topic("orders", 2, 1, &[]).unwrap();
+    for i in 0..20 {
+        east.append("orders", i % 2, &batch(10 * i as usize, 10)).unwrap();
+    }
+    let text = config(&east.bootstrap(), &west.bootstrap(), "orders");
+    let text = text + "telemetry: { listen: off }\nengine: { lanes: 1, memory: 32MiB }\n";
+    let (exit, _) = strait("run --until-caught-up", &text);
+    assert_eq!(exit, Exit::Ok);
+    for partition in 0..2 {
+        assert_eq!(west.dump("orders", partition).unwrap().high_watermark, 100);
+    }
+    let committed = east.committed("strait.east-to-west");
+    assert_eq!(committed[&("orders".to_owned(), 1)].offset, 100, "{committed:?}");
+    let (_, out) = strait("lag -o json", &text);
+    let lag: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (&lag["links"][0]["lag_offsets"], &lag["links"][0]["unknown"]),
+        (&0.into(), &0.into())
+    );
+}
+
+#[test]
+fn the_demo_copies_and_finds_both_sides_equal() {
+    let directory = tempfile::tempdir().unwrap();
+    let (exit, out, err) = run_in(directory.path(), "strait demo --for 2s --rate 4000");
+    assert_eq!(exit, Exit::Ok, "{out}{err}");
+    let last = out.lines().last().unwrap();
+    assert!(last.starts_with("equal: ") && !last.contains("equal: 0 records"), "{out}");
+}
