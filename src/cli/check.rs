@@ -61,7 +61,6 @@ pub(super) fn main(
         Output::Table => {
             configuration(&file, &problems, loaded.as_ref(), screen)?;
             print(&findings, screen)?;
-            let plural = |n: usize, word| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
             let (errors, warnings) = (plural(errors, "error"), plural(warnings, "warning"));
             writeln!(screen.out, "{errors} · {warnings} · nothing was changed")?;
         }
@@ -86,9 +85,14 @@ fn configuration(
     if let Some(loaded) = loaded {
         let (clusters, links) = (loaded.config.clusters.len(), loaded.config.links.len());
         let mark = screen.paint(Tone::Good, "✓");
-        writeln!(screen.out, "config  {mark} {clusters} clusters  {mark} {links} links")?;
+        let (clusters, links) = (plural(clusters, "cluster"), plural(links, "link"));
+        writeln!(screen.out, "config  {mark} {clusters}  {mark} {links}")?;
     }
     Ok(())
+}
+
+fn plural(n: usize, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Good findings of a group side by side, the others on lines of their own.

@@ -1,11 +1,12 @@
 //! `strait demo`: two clusters in this process, TLS to the second, a stream of records, and the engine between them.
 //! Needs nothing, leaves nothing, and compares both sides at its end.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
+use hdrhistogram::Histogram;
 
 use super::demo_world::{PARTITIONS, Verdict, World};
 use super::run::Signals;
@@ -13,7 +14,7 @@ use super::screen::{Tone, show_bytes, show_count, show_seconds};
 use super::{Exit, Failure, Screen, net};
 use crate::admin::Status;
 use crate::config::values::parse_duration;
-use crate::engine::stats::{Board, MirrorStats};
+use crate::engine::stats::{Board, MirrorStats, new_latency_histogram};
 use crate::env::Env;
 use crate::strait::{Handle, Strait};
 
@@ -104,11 +105,13 @@ async fn greet(world: &World, handle: &Handle, screen: &mut Screen<'_>) -> std::
 async fn show(board: &Board, screen: &mut Screen<'_>) -> std::io::Result<()> {
     let refresh = if screen.live { REFRESH.0 } else { REFRESH.1 };
     let mut before = totals(board);
+    let mut relay = Relay::default();
     let mut then = tokio::time::Instant::now();
     loop {
         tokio::time::sleep(refresh).await;
         let (now, totals) = (tokio::time::Instant::now(), totals(board));
-        let line = figures(&Status::of(board), totals, before, (now - then).as_secs_f64());
+        let p99 = relay.p99_since(board);
+        let line = figures(&Status::of(board), totals, before, (now - then).as_secs_f64(), p99);
         (before, then) = (totals, now);
         if screen.live {
             screen.replace_line(&line);
@@ -119,6 +122,29 @@ async fn show(board: &Board, screen: &mut Screen<'_>) -> std::io::Result<()> {
     }
 }
 
+/// The relay latencies that were seen already.
+struct Relay(Histogram<u64>);
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self(new_latency_histogram())
+    }
+}
+
+impl Relay {
+    /// Of what was acknowledged since the last call.
+    fn p99_since(&mut self, board: &Board) -> Option<Duration> {
+        let mut all = new_latency_histogram();
+        for lane in board.lanes() {
+            // All have the same bounds.
+            let _ = all.add(&*lane.relay_us.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        let before = std::mem::replace(&mut self.0, all.clone());
+        all.subtract(&before).ok()?;
+        (!all.is_empty()).then(|| Duration::from_micros(all.value_at_quantile(0.99)))
+    }
+}
+
 /// Acknowledged records and bytes.
 fn totals(board: &Board) -> (u64, u64) {
     board.mirrors().iter().fold((0, 0), |(records, bytes), mirror| {
@@ -126,10 +152,16 @@ fn totals(board: &Board) -> (u64, u64) {
     })
 }
 
-fn figures(status: &Status, now: (u64, u64), before: (u64, u64), seconds: f64) -> String {
+fn figures(
+    status: &Status,
+    now: (u64, u64),
+    before: (u64, u64),
+    seconds: f64,
+    p99: Option<Duration>,
+) -> String {
     let Some(link) = status.links.first() else { return String::new() };
     let per_second = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds.max(0.001);
-    let p99 = link.relay_p99_seconds.map_or("-".to_owned(), |s| format!("{:.1} ms", s * 1000.0));
+    let p99 = p99.map_or("-".to_owned(), |p99| format!("{:.1} ms", p99.as_secs_f64() * 1000.0));
     format!(
         "{} · {} rec/s · {}/s · lag {} · delay {} · p99 relay {p99}",
         link.state,
