@@ -28,7 +28,7 @@ pub(super) fn main(
     screen: &mut Screen<'_>,
 ) -> Result<Exit, Failure> {
     let file = common.config.display().to_string();
-    let (problems, loaded) = match crate::config::load(&common.config) {
+    let (problems, loaded) = match super::read(common) {
         Ok(loaded) => (loaded.warnings.clone(), Some(loaded)),
         Err(invalid) => (invalid.problems, None),
     };

@@ -29,8 +29,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Invalid, Loaded};
+use crate::config::{Invalid, Loaded, Problem};
 use crate::error::Error;
+use crate::link::pairs;
 
 pub use screen::Screen;
 
@@ -211,9 +212,29 @@ pub fn execute(cli: Cli, screen: &mut Screen<'_>) -> Exit {
     exit
 }
 
-/// Reads the configuration and says what is questionable about it.
+/// Reads the configuration, and judges its links against each other.
+fn read(common: &Common) -> Result<Loaded, Invalid> {
+    let loaded = crate::config::load(&common.config)?;
+    let links = &loaded.config.links;
+    let pairs =
+        links.iter().enumerate().flat_map(|(i, a)| links[i + 1..].iter().map(move |b| (a, b)));
+    let conflicts = pairs.filter_map(|(a, b)| {
+        let (what, fix) = pairs::conflict(a, b)?;
+        Some(Problem::at(loaded.origins.get(&format!("links.{}", b.name))?, what, fix))
+    });
+    let conflicts = conflicts.collect::<Vec<_>>();
+    if conflicts.is_empty() {
+        return Ok(loaded);
+    }
+    let mut problems = loaded.warnings;
+    problems.extend(conflicts);
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    Err(Invalid { file: common.config.display().to_string(), problems })
+}
+
+/// The same, saying what is questionable about it.
 fn load(common: &Common, screen: &mut Screen<'_>) -> Result<Loaded, Failure> {
-    let loaded = crate::config::load(&common.config).map_err(Failure::Config)?;
+    let loaded = read(common).map_err(Failure::Config)?;
     for warning in &loaded.warnings {
         writeln!(screen.err, "{}", warning.line_of(&common.config.display().to_string()))?;
     }

@@ -64,6 +64,19 @@ fn a_bad_configuration_is_78_for_every_verb_that_needs_one() {
 }
 
 #[test]
+fn links_that_hurt_each_other_are_78_with_their_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let fan_in = include_str!("samples/fan-in.yaml").replace("naming: prefix", "naming: identity");
+    std::fs::write(directory.path().join("c.yaml"), fan_in).unwrap();
+    let (exit, out, _) = run_in(directory.path(), "strait check --offline -c @c.yaml");
+    assert_eq!(exit, Exit::BadConfig);
+    let line = out.lines().find(|line| line.contains("both write topic `alarms`")).unwrap();
+    assert!(line.contains("c.yaml:21:3: "), "{out}");
+    let (exit, _, err) = run_in(directory.path(), "strait run -c @c.yaml");
+    assert_eq!(exit, Exit::BadConfig, "{err}");
+}
+
+#[test]
 fn offline_check_of_a_good_file_is_zero() {
     let (exit, out, _) = strait("strait check --offline -c @good.yaml");
     assert_eq!(exit, Exit::Ok);

@@ -1,5 +1,4 @@
-//! Links: each judged by itself, then against the others, because two links that write one topic, or send records
-//! round in a circle, are each right alone.
+//! Links, each judged by itself. What two links do to each other is judged where topics are selected and named.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +10,6 @@ use super::values::parse_time;
 use super::written::{Fields, Reading, Text, nearest};
 use super::yaml::{At, Entry, Node, Value};
 use crate::limits;
-use crate::link::naming;
-use crate::link::selection::{self, Verdict};
 
 type Clusters = BTreeMap<String, Option<(At, Arc<Cluster>)>>;
 
@@ -31,8 +28,9 @@ pub(super) fn read(
     let mut used = Vec::new();
     for entry in fields.entries() {
         reading.name(entry, "a link");
+        reading.note(format!("links.{}", entry.key), entry.key_at);
         if let Some(link) = link(reading, entry, clusters, memory_bytes, &mut used) {
-            links.push((entry.key_at, Arc::new(link)));
+            links.push(Arc::new(link));
         }
     }
     for (name, cluster) in clusters {
@@ -43,13 +41,8 @@ pub(super) fn read(
             reading.warning(*at, what, "remove it, or name it in a link");
         }
     }
-    links.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
-    for (i, (_, a)) in links.iter().enumerate() {
-        for (at, b) in &links[i + 1..] {
-            against_each_other(reading, *at, a, b);
-        }
-    }
-    links.into_iter().map(|(_, link)| link).collect()
+    links.sort_by(|a, b| a.name.cmp(&b.name));
+    links
 }
 
 fn link(
@@ -316,52 +309,6 @@ fn start_of(reading: &mut Reading<'_>, link: &mut Fields<'_>) -> Option<Start> {
         _ => {
             reading.error(text.at, format!("`start` is {}", text.quoted()), FORMS);
             None
-        }
-    }
-}
-
-/// Whether a link would copy a topic.
-fn takes(link: &Link, topic: &str) -> bool {
-    let named = selection::is_literal(&link.topics, topic);
-    selection::judge(&link.topics, topic, false) == Verdict::Selected
-        && (named || !naming::is_echo(link, topic))
-}
-
-/// Names that a link would write and that can be told without asking a cluster: those of the topics that either link
-/// spells out, and of one that stands for all the others.
-fn writes(link: &Link, other: &Link) -> Vec<String> {
-    let topics = link.topics.literal.iter().chain(&other.topics.literal).map(String::as_str);
-    let topics = topics.chain(["any-other-topic"]).filter(|topic| takes(link, topic));
-    topics.filter_map(|topic| naming::target_name(link, topic).ok()).collect()
-}
-
-fn same_cluster(a: &Cluster, b: &Cluster) -> bool {
-    a.name == b.name || a.bootstrap.iter().any(|address| b.bootstrap.contains(address))
-}
-
-/// Refuses two links of this file that would write one topic or send records round in a circle. Patterns that overlap
-/// only in names that neither link spells out are for `check`, which sees the clusters' topics.
-fn against_each_other(reading: &mut Reading<'_>, at: At, a: &Link, b: &Link) {
-    let (of_a, of_b) = (writes(a, b), writes(b, a));
-    let both = of_a.iter().find(|topic| of_b.contains(topic));
-    if same_cluster(&a.to, &b.to)
-        && let Some(topic) = both
-    {
-        let (a, b, to) = (&a.name, &b.name, &a.to.name);
-        let what = format!("links `{a}` and `{b}` both write topic `{topic}` of cluster `{to}`");
-        reading.error(at, what, "give one of them `naming: prefix`, or exclude the topic");
-    }
-    if same_cluster(&a.from, &b.to) && same_cluster(&a.to, &b.from) {
-        for (topics, there, back) in [(&of_a, a, b), (&of_b, b, a)] {
-            if let Some(topic) = topics.iter().find(|topic| takes(back, topic)) {
-                let (there, back) = (&there.name, &back.name);
-                let what = format!(
-                    "records would circle: link `{back}` carries back topic `{topic}`, which link \
-                     `{there}` writes"
-                );
-                reading.error(at, what, "give both links `naming: prefix`, or exclude the topic");
-                return;
-            }
         }
     }
 }

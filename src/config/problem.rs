@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::Origin;
 use super::yaml::At;
 
 /// Whether a finding stops the configuration.
@@ -42,6 +43,12 @@ impl Problem {
 
     pub(super) fn warning(at: At, what: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(at, what) }
+    }
+
+    /// An error at a value whose place was noted.
+    pub fn at(origin: &Origin, what: impl Into<String>, fix: impl Into<String>) -> Self {
+        let at = At { line: origin.line, column: origin.column };
+        Self::error(at, what).fix(fix)
     }
 
     #[must_use]

@@ -94,8 +94,10 @@ impl Values<'_> {
         let path = path.into();
         let from = match self.origins.get(&path) {
             None => "default".to_owned(),
-            Some(Origin::Line(line)) => format!("line {line}"),
-            Some(Origin::References(line, names)) => format!("line {line}, {}", names.join(" ")),
+            Some(Origin { line, references, .. }) => {
+                let names = references.iter().map(|name| format!(", {name}"));
+                format!("line {line}{}", names.collect::<String>())
+            }
         };
         self.shown.push(Shown { path, value: value.into(), from });
     }

@@ -368,50 +368,6 @@ fn bad_engine_and_telemetry_are_refused_with_place_and_cure() {
     }
 }
 
-fn two_links(a: &str, b: &str) -> String {
-    format!(
-        "version: 1
-clusters:
-  east: {{ bootstrap: [\"e:1\"], tls: {{}} }}
-  west: {{ bootstrap: [\"w:1\"], tls: {{}} }}
-  north: {{ bootstrap: [\"n:1\"], tls: {{}} }}
-links:
-  a: {{ {a} }}
-  b: {{ {b} }}
-"
-    )
-}
-
-#[test]
-fn links_that_hurt_each_other_are_refused() {
-    let orders = "topics: { include: [orders] }";
-    let any = "topics: { include: [\".*\"] }";
-    let one_prefix = "topics: { include: [\".*\", \"east\\\\.orders\"] }, naming: prefix";
-    let there = |rest: &str| format!("from: east, to: west, {rest}");
-    let back = |rest: &str| format!("from: west, to: east, {rest}");
-    let north = |rest: &str| format!("from: north, to: west, {rest}");
-    let prefix = |rest: &str| format!("{rest}, naming: prefix");
-    for (a, b, words) in [
-        (there(orders), north(any), "both write topic `orders`"),
-        (there(any), north(any), "both write topic `any-other-topic`"),
-        (there(orders), back(orders), "carries back topic `orders`"),
-        (there(any), back(&prefix(any)), "records would circle"),
-        (there(&prefix(orders)), back(one_prefix), "carries back topic `east.orders`"),
-    ] {
-        expect(&two_links(&a, &b), &[("8:3", words)]);
-    }
-    for (a, b) in [
-        (there(orders), back("topics: { include: [users] }")),
-        (there(any), north("topics: { include: [\".*\"] }, naming: \"n-{topic}\"")),
-        (there(&prefix(orders)), north(&prefix(orders))),
-        (there(&prefix(any)), back(&prefix(any))),
-    ] {
-        if let Err(invalid) = parsed(&two_links(&a, &b)) {
-            assert_eq!(invalid.errors(), 0, "{invalid}");
-        }
-    }
-}
-
 #[test]
 fn all_errors_come_at_once_in_order() {
     let text =

@@ -12,11 +12,13 @@ use super::{Loaded, Surroundings, links, secrets, yaml};
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// This line of the file.
-    Line(usize),
-    /// This line, through references such as `${env:NAME}`.
-    References(usize, Vec<String>),
+pub struct Origin {
+    /// Of its key, from 1.
+    pub line: usize,
+    /// Of its key, from 1.
+    pub column: usize,
+    /// The references that its text had, such as `${env:NAME}`.
+    pub references: Vec<String>,
 }
 
 /// What is known while a file is being judged.
@@ -74,6 +76,12 @@ pub(super) fn read(text: &str, around: &Surroundings<'_>) -> Result<Loaded, Vec<
 impl Reading<'_> {
     pub(super) fn error(&mut self, at: At, what: impl Into<String>, fix: impl Into<String>) {
         self.problems.push(Problem::error(at, what).fix(fix));
+    }
+
+    /// Notes where a value stands.
+    pub(super) fn note(&mut self, path: String, at: At) {
+        let origin = Origin { line: at.line, column: at.column, references: Vec::new() };
+        self.origins.insert(path, origin);
     }
 
     pub(super) fn warning(&mut self, at: At, what: impl Into<String>, fix: impl Into<String>) {
@@ -217,9 +225,8 @@ impl Reading<'_> {
         match secrets::expand(written, self.around) {
             Ok(expanded) => {
                 let referenced = !expanded.references.is_empty();
-                if referenced {
-                    let origin = Origin::References(node.at.line, expanded.references);
-                    self.origins.insert(path.to_owned(), origin);
+                if let Some(origin) = self.origins.get_mut(path) {
+                    origin.references.extend(expanded.references);
                 }
                 Some(Text { at: node.at, value: expanded.text, referenced })
             }
@@ -277,7 +284,7 @@ impl<'a> Fields<'a> {
             self.known.push(key);
         }
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
-        reading.origins.insert(self.path_of(key), Origin::Line(entry.key_at.line));
+        reading.note(self.path_of(key), entry.key_at);
         Some(&entry.node)
     }
 

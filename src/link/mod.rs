@@ -11,6 +11,7 @@ pub mod codes;
 mod fixture;
 mod hands;
 pub mod naming;
+pub mod pairs;
 pub mod plan;
 pub(crate) mod reasons;
 pub mod rights;
