@@ -346,6 +346,102 @@ pub const EXPLANATIONS: &[Explanation] = &[
                Fix: none while brokers restart; if it lasts, look at the state of `__consumer_offsets`.",
     },
     // 060-079 engine and mirrors
+    Explanation {
+        code: 60,
+        title: "the data path lost a connection or a leader",
+        text: "A fetch or produce connection ended, or a partition has no leader at the moment. The mirror looks again by itself, and reads \
+               the target back before it sends again.\n\
+               Fix: none while brokers restart or leaders move; if it lasts, look at the broker that the message names.",
+    },
+    Explanation {
+        code: 61,
+        title: "the target refuses a batch",
+        text: "The target's broker answered with an error that sending again does not cure: too large for `max.message.bytes`, a record \
+               without a key to a compacted topic, a timestamp outside the topic's bounds. The mirror is parked in front of the \
+               batch, its neighbours go on, and nothing is committed past it.\n\
+               Fix: change the target topic's setting that the error names (max.message.bytes, cleanup.policy, \
+               message.timestamp.before.max.ms and .after.max.ms), then start the link again.",
+    },
+    Explanation {
+        code: 62,
+        title: "a source batch cannot be copied",
+        text: "The batch is damaged (its CRC does not match, also when it was fetched again), of an unknown format or codec, or holds a \
+               record that alone is too large for the target. What lies before it is copied; nothing after it.\n\
+               Fix: inspect the segment on the source broker with kafka-dump-log.sh. To step over it, move the position of the \
+               link's group past it with kafka-consumer-groups.sh --reset-offsets.",
+    },
+    Explanation {
+        code: 63,
+        title: "the source log was truncated",
+        text: "The source no longer holds what was copied from it: an unclean leader election lost acknowledged records. The target holds \
+               records that the source does not.\n\
+               Fix: decide which side is right; then move the position of the link's group with kafka-consumer-groups.sh \
+               --reset-offsets.",
+    },
+    Explanation {
+        code: 64,
+        title: "the target appended what it must not",
+        text: "A batch was acknowledged behind one that had been refused, or below the end of the last: the target was truncated or \
+               re-created, or lost its producer state while requests were in flight. Nothing is committed past it.\n\
+               Fix: compare the end of the target's partition with the committed position before the link is started again.",
+    },
+    Explanation {
+        code: 65,
+        title: "the position or the numbering of a mirror is not certain",
+        text: "The target holds batches of this mirror, but the source group has no offset for it (it expired, or was deleted), or somebody \
+               else writes under the mirror's producer id. Beginning anywhere could lose or repeat records.\n\
+               Fix: name the position with kafka-consumer-groups.sh --reset-offsets on the group `strait.<link>`, or delete the \
+               target topic to copy it anew.",
+    },
+    Explanation {
+        code: 66,
+        title: "the target topic was re-created",
+        text: "The commit says that the copy was written to a topic of another id. The new one does not hold what the position counts as \
+               copied.\n\
+               Fix: to copy from the start, reset the link's group to the earliest offset with kafka-consumer-groups.sh \
+               --reset-offsets --to-earliest.",
+    },
+    Explanation {
+        code: 67,
+        title: "the source topic was re-created",
+        text: "The committed position belongs to a topic of another id; its offsets mean nothing in the new one.\n\
+               Fix: reset the link's group to where the new topic is to be copied from, with kafka-consumer-groups.sh \
+               --reset-offsets.",
+    },
+    Explanation {
+        code: 68,
+        title: "the target log was truncated",
+        text: "The target's log ends below what was acknowledged, or records were deleted before they could be read back: what it holds \
+               of this mirror is not known.\n\
+               Fix: compare both ends of the partition, then name the position with kafka-consumer-groups.sh --reset-offsets.",
+    },
+    Explanation {
+        code: 69,
+        title: "a broker answered with an error",
+        text: "The message has Kafka's name for it. Errors that pass are tried again with a growing pause.\n\
+               Fix: what the error's name asks for; none if it passes.",
+    },
+    Explanation {
+        code: 70,
+        title: "records were deleted before they were copied",
+        text: "Retention or DeleteRecords at the source overtook the mirror. The message has the exact offsets; they are counted in \
+               strait_gap_offsets_total.\n\
+               Fix: to go on without them, move the link's group to the log start with kafka-consumer-groups.sh --reset-offsets \
+               --to-offset.",
+    },
+    Explanation {
+        code: 71,
+        title: "a thread or a runtime could not be started",
+        text: "The operating system refused it.\n\
+               Fix: raise the limit of processes (`ulimit -u`), or use fewer lanes.",
+    },
+    Explanation {
+        code: 72,
+        title: "a task panicked",
+        text: "A bug in Strait. The process ends rather than go on with mirrors that stand still; nothing uncommitted is lost, a start \
+               resumes at the committed positions.\n\
+               Fix: report it with the log.",
+    },
 ];
 
 #[cfg(test)]

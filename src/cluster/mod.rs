@@ -4,6 +4,7 @@
 pub mod admin;
 mod advertised;
 mod map;
+pub mod rights;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -110,9 +111,8 @@ impl ClusterHandle {
             ErrorCode::NONE => {}
             ErrorCode::GROUP_AUTHORIZATION_FAILED => {
                 let text = format!("GROUP_AUTHORIZATION_FAILED for group {group}");
-                return Err(any.error(NOT_ALLOWED, text).fix(format!(
-                    "kafka-acls.sh --add --allow-principal User:... --operation Read --group {group}"
-                )));
+                let command = rights::command(self.config(), "Read", rights::On::Group(group));
+                return Err(any.error(NOT_ALLOWED, text).fix(command));
             }
             error => {
                 let text = format!("no coordinator for group {group}: {error}");

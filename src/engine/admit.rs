@@ -48,25 +48,7 @@ pub struct Refusal {
     /// Its first offset, or where it should have been.
     pub offset: i64,
     /// What is wrong with it.
-    pub cause: Cause,
-}
-
-/// Why a batch is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// Not a batch, or damaged.
-    Batch(BatchError),
-    /// It had to be recoded, and could not be.
-    Recode(RecordsError),
-}
-
-impl std::fmt::Display for Cause {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Batch(error) => write!(f, "{error}"),
-            Self::Recode(error) => write!(f, "the batch has to be written anew, and {error}"),
-        }
-    }
+    pub cause: RecordsError,
 }
 
 /// Decides every batch of one partition's Fetch answer, in order, and hands each step to `each`. `wanted` is the offset
@@ -81,12 +63,13 @@ pub fn admit(
 ) -> Result<(), Refusal> {
     let mut aborted = AbortedFilter::new(aborted);
     let mut wanted = wanted;
-    for next in Batches::new(records) {
+    let mut batches = Batches::new(records);
+    while let Some(next) = batches.next_upgraded() {
         let refused = |cause| Refusal { offset: wanted, cause };
-        let (header, batch) = next.map_err(|error| refused(Cause::Batch(error)))?;
-        verify_crc(&batch).map_err(|error| refused(Cause::Batch(error)))?;
+        let (header, batch) = next.map_err(refused)?;
+        verify_crc(&batch).map_err(|error| refused(error.into()))?;
         let drop_as_aborted =
-            aborted.judge(&header, &batch).map_err(|error| refused(Cause::Batch(error)))?;
+            aborted.judge(&header, &batch).map_err(|error| refused(error.into()))?;
         if header.next_offset() <= wanted {
             continue; // the answer starts at the batch that holds the offset, or one before a compaction hole
         }
@@ -106,8 +89,7 @@ pub fn admit(
         if let Some(fate) = skip {
             each(Step::Skip { next_offset, leader_epoch, fate });
         } else if must_be_recoded(&header, wanted, rules) {
-            let parts = recode(&header, &batch, wanted, rules, fetched_at)
-                .map_err(|error| refused(Cause::Recode(error)))?;
+            let parts = recode(&header, &batch, wanted, rules, fetched_at).map_err(refused)?;
             if parts.is_empty() {
                 each(Step::Skip { next_offset, leader_epoch, fate: Fate::SkippedEmpty });
             }

@@ -157,7 +157,7 @@ fn a_damaged_batch_is_refused_behind_what_came_before_it() {
     assert_eq!(steps_seen, [(3, Fate::Stamped)]);
     let refusal = refusal.expect("refused");
     assert_eq!(refusal.offset, 3);
-    assert!(matches!(refusal.cause, Cause::Batch(BatchError::Crc { .. })));
+    assert!(matches!(refusal.cause, RecordsError::Batch(BatchError::Crc { .. })));
 }
 
 #[test]

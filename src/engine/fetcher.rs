@@ -18,6 +18,7 @@ use super::session::{Delta, Session, SourcePartition, Wish};
 use super::share::{FetchQueue, Share};
 use super::stats::MirrorStats;
 use super::trouble;
+use crate::cluster::rights::Need;
 use crate::config::resolved;
 use crate::connection::{CallError, Connection};
 use crate::error::{Action, Code, Error, Side};
@@ -28,6 +29,7 @@ use crate::wire::error_code::ErrorCode;
 use crate::wire::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, ForgottenTopic,
 };
+use crate::wire::records::RecordsError;
 
 /// How long the broker may hold an answer when nothing new is there.
 const MAX_WAIT: Duration = Duration::from_millis(500);
@@ -279,7 +281,7 @@ fn apply(cell: &MirrorCell, mirror: &mut Mirror, step: Step) {
 fn refuse(share: &Rc<Share>, cell: &Rc<MirrorCell>, refusal: Refusal) {
     let damaged = matches!(
         refusal.cause,
-        super::admit::Cause::Batch(BatchError::Crc { .. } | BatchError::Truncated)
+        RecordsError::Batch(BatchError::Crc { .. } | BatchError::Truncated)
     );
     cell.corrupt_fetches.set(cell.corrupt_fetches.get() + 1);
     if damaged && cell.corrupt_fetches.get() == 1 {
@@ -317,7 +319,7 @@ fn on_error(share: &Rc<Share>, cell: &Rc<MirrorCell>, partition: &FetchedPartiti
             share.recovery_wake.notify_one();
         }
         ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
-            cell.note_trouble(trouble::not_authorized(share, Side::Source, cell, "Read"));
+            cell.note_trouble(trouble::not_authorized(share, Need::ReadSource, cell));
             pause(share, cell, limits::RECONNECT_BACKOFF.1);
             return;
         }

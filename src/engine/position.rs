@@ -17,6 +17,7 @@ use super::recovery::{QUESTION_DEADLINE, all_failed, refresh_on};
 use super::share::Share;
 use super::stats::MirrorStats;
 use super::trouble;
+use crate::cluster::rights::Need;
 use crate::config::resolved::{Isolation, Start};
 use crate::error::{Action, Code, Error, Side};
 use crate::wire::common::TopicPartitions;
@@ -134,7 +135,7 @@ async fn target_facts(
             refresh_on(share, Side::Target, error);
             match error {
                 ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
-                    trouble::not_authorized(share, Side::Target, cell, "Read")
+                    trouble::not_authorized(share, Need::ReadTarget, cell)
                 }
                 error => trouble::answered(Side::Target, api, error, ""),
             }
@@ -300,7 +301,7 @@ async fn source_offsets(
             refresh_on(share, Side::Source, error);
             match error {
                 ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
-                    trouble::not_authorized(share, Side::Source, cell, "Describe")
+                    trouble::not_authorized(share, Need::ReadSource, cell)
                 }
                 error => trouble::answered(Side::Source, "ListOffsets", error, ""),
             }

@@ -11,6 +11,7 @@ use super::offsets::{self, Ask, Reader};
 use super::recovery::{QUESTION_DEADLINE, all_failed, refresh_on};
 use super::share::Share;
 use super::trouble;
+use crate::cluster::rights::Need;
 use crate::connection::Connection;
 use crate::error::{Code, Error, Side};
 use crate::limits;
@@ -199,7 +200,7 @@ async fn read_once(
             return Ok(Read::DeletedBelow(start));
         }
         ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
-            return Err(trouble::not_authorized(share, Side::Target, cell, "Read"));
+            return Err(trouble::not_authorized(share, Need::ReadTarget, cell));
         }
         error => {
             refresh_on(share, Side::Target, error);

@@ -17,6 +17,7 @@ use super::share::Share;
 use super::stats::MirrorStats;
 use super::trouble::{self, Remedy};
 use super::{position, readback};
+use crate::cluster::rights::Need;
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
 use crate::wire::error_code::ErrorCode;
@@ -150,7 +151,7 @@ fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
         Remedy::Split => split(share, cell, error),
         Remedy::Park => park_refused(cell, error),
         Remedy::Authorize => {
-            let error = trouble::not_authorized(share, Side::Target, cell, "Write");
+            let error = trouble::not_authorized(share, Need::WriteTarget, cell);
             again_after(share, cell, AUTHORIZE_WAIT, error);
         }
         Remedy::Restart => {

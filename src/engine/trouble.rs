@@ -3,6 +3,7 @@
 
 use super::cell::MirrorCell;
 use super::share::Share;
+use crate::cluster::rights::Need;
 use crate::connection::CallError;
 use crate::error::{Action, Code, Error, Side};
 use crate::wire::error_code::ErrorCode;
@@ -101,30 +102,25 @@ pub fn at(cell: &MirrorCell, error: Error) -> Error {
     if error.place.mirror.is_some() { error } else { error.mirror(&*id.topic, id.partition, None) }
 }
 
-/// A missing ACL on a topic, with the command that grants it.
-pub fn not_authorized(share: &Share, side: Side, cell: &MirrorCell, operation: &str) -> Error {
+/// A missing right on a mirror's topic, with the command that grants it.
+pub fn not_authorized(share: &Share, need: Need, cell: &MirrorCell) -> Error {
     let config = &share.link.config;
-    let (cluster, topic) = match side {
+    let (cluster, topic) = match need.side() {
         Side::Target => (&config.to, &cell.spec.target_topic),
         Side::Local | Side::Source => (&config.from, &cell.spec.id.topic),
     };
-    let message =
-        format!("TOPIC_AUTHORIZATION_FAILED: {operation} on topic {topic} is not allowed");
-    Error::new(Code(31), side, Action::Retry, message)
+    let message = format!("TOPIC_AUTHORIZATION_FAILED for topic {topic}");
+    Error::new(Code(30), need.side(), Action::Retry, message)
         .cluster(&cluster.name)
         .mirror(&*cell.spec.id.topic, cell.spec.id.partition, None)
-        .fix(format!(
-            "kafka-acls --add --allow-principal User:<principal> --operation {operation} --topic {topic}"
-        ))
+        .fix(need.grant(config, topic))
 }
 
-/// A missing ACL on the source group, with the command that grants it.
+/// A missing right on the source group, with the command that grants it.
 pub fn group_not_authorized(share: &Share) -> Error {
-    let group = &share.group;
-    let message = format!("GROUP_AUTHORIZATION_FAILED: Read on group {group} is not allowed");
-    Error::new(Code(32), Side::Source, Action::Retry, message)
-        .cluster(&share.link.config.from.name)
-        .fix(format!(
-            "kafka-acls --add --allow-principal User:<principal> --operation Read --group {group}"
-        ))
+    let config = &share.link.config;
+    let message = format!("GROUP_AUTHORIZATION_FAILED for group {}", share.group);
+    Error::new(Code(30), Side::Source, Action::Retry, message)
+        .cluster(&config.from.name)
+        .fix(Need::CommitPosition.grant(config, ""))
 }

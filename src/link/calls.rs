@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::rights::Need;
 use super::topics::Setting;
 use super::{codes, topics};
+use crate::cluster::rights::Need;
 use crate::cluster::{ClusterHandle, admin};
 use crate::config::resolved::Link;
 use crate::connection::Connection;

@@ -14,7 +14,7 @@ pub mod naming;
 pub mod pairs;
 pub mod plan;
 pub(crate) mod reasons;
-pub mod rights;
+
 pub mod selection;
 mod task;
 pub mod topics;

@@ -5,7 +5,7 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::codes;
-use super::rights::{self, Need};
+use crate::cluster::rights::{self, Need};
 use crate::config::resolved::Link;
 use crate::error::{Action, Code, Error, Side};
 use crate::wire::ErrorCode;

@@ -6,7 +6,7 @@ use crate::error::{Action, Code, Error, Side};
 use crate::wire::error_code::ErrorCode;
 
 use super::codes;
-use super::rights::Need;
+use crate::cluster::rights::Need;
 
 /// One setting of a topic as DescribeConfigs tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
