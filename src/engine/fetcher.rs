@@ -20,7 +20,7 @@ use super::stats::MirrorStats;
 use super::trouble;
 use crate::cluster::rights::Need;
 use crate::config::resolved;
-use crate::connection::{CallError, Connection};
+use crate::connection::Connection;
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
 use crate::wire::batch::BatchError;
@@ -53,6 +53,7 @@ pub async fn run(share: Rc<Share>, broker: i32, queue: Rc<FetchQueue>) {
                 if share.env.now() - began > limits::RECONNECT_BACKOFF.1 {
                     attempt = 0;
                 }
+                let Some(error) = error else { continue };
                 error
             }
             Err(error) => error,
@@ -69,18 +70,18 @@ pub async fn run(share: Rc<Share>, broker: i32, queue: Rc<FetchQueue>) {
     }
 }
 
-/// Fetches until the connection fails or the share stops.
+/// Fetches until the connection fails; none if it is left in peace.
 async fn fetch(
     share: &Rc<Share>,
     broker: i32,
     queue: &FetchQueue,
     connection: &Connection,
     session: &mut Session,
-) -> Error {
+) -> Option<Error> {
     loop {
         let held = refresh_wishes(share, broker, queue, session);
-        if share.is_stopped() {
-            return trouble::stopped();
+        if share.is_stopped() || (connection.is_ending() && !connection.is_closed()) {
+            return None;
         }
         if session.is_empty() {
             queue.wake.notified().await;
@@ -94,8 +95,7 @@ async fn fetch(
         drop(reservation);
         let answer = match answer {
             Ok(answer) => answer,
-            Err(CallError::Closed(error)) => return (*error).clone(),
-            Err(error) => return trouble::call(Side::Source, "Fetch", &error),
+            Err(error) => return Some(trouble::call(Side::Source, "Fetch", &error)),
         };
         let throttle = Duration::from_millis(answer.throttle_time_ms.max(0) as u64);
         if session.on_answer(answer.error, answer.session_id).is_err() {

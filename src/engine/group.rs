@@ -115,7 +115,7 @@ pub async fn committed(
 
 async fn coordinator(share: &Rc<Share>) -> Result<Connection, Error> {
     let known = share.coordinator.borrow().clone();
-    if let Some(connection) = known.filter(|connection| !connection.is_closed()) {
+    if let Some(connection) = known.filter(|known| !known.is_ending()) {
         return Ok(connection);
     }
     let connection = share.link.source.coordinator(&share.env, &share.group).await?;

@@ -50,6 +50,7 @@ pub async fn run(share: Rc<Share>, broker: i32, queue: Rc<SendQueue>) {
                 let mut in_flight = VecDeque::new();
                 let error = send(&share, broker, &queue, &connection, &mut in_flight).await;
                 connection.close();
+                let Some(error) = error else { continue };
                 // Nobody knows what became of these (R1): their mirrors read the target back.
                 for request in in_flight {
                     for cell in request.mirrors {
@@ -76,29 +77,35 @@ pub async fn run(share: Rc<Share>, broker: i32, queue: Rc<SendQueue>) {
     }
 }
 
-/// Sends and reads answers until the connection fails or the share stops.
+/// Sends and reads answers until the connection fails; none if it is left in peace.
 async fn send(
     share: &Rc<Share>,
     broker: i32,
     queue: &SendQueue,
     connection: &Connection,
     in_flight: &mut VecDeque<InFlight>,
-) -> Error {
+) -> Option<Error> {
     let Some(version) = connection.version::<ProduceRequest>() else {
-        return trouble::unsupported(Side::Target, "Produce");
+        return Some(trouble::unsupported(Side::Target, "Produce"));
     };
     loop {
-        while in_flight.len() < limits::REQUESTS_IN_FLIGHT_MAX
+        // Before its SASL session ends, a connection is left with nothing outstanding: no answer is lost to the broker's clock.
+        let is_ending = connection.is_ending() && !connection.is_closed();
+        if is_ending && in_flight.is_empty() {
+            return None;
+        }
+        while !is_ending
+            && in_flight.len() < limits::REQUESTS_IN_FLIGHT_MAX
             && connection.bytes_queued() < limits::CONNECTION_QUEUE_BYTES_MAX / 2
         {
             match send_one(share, broker, queue, connection, version) {
                 Ok(Some(request)) => in_flight.push_back(request),
                 Ok(None) => break,
-                Err(error) => return trouble::call(Side::Target, "Produce", &error),
+                Err(error) => return Some(trouble::call(Side::Target, "Produce", &error)),
             }
         }
         if share.is_stopped() && in_flight.is_empty() {
-            return trouble::stopped();
+            return None;
         }
         tokio::select! {
             biased;
@@ -112,7 +119,7 @@ async fn send(
                             error => trouble::call(Side::Target, "Produce", &error),
                         };
                         in_flight.push_front(request);
-                        return error;
+                        return Some(error);
                     }
                 };
                 share.throttle(throttle).await;

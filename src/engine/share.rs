@@ -429,7 +429,7 @@ impl Share {
     pub(super) async fn question(&self, side: Side, broker: i32) -> Result<Connection, Error> {
         let key = (side == Side::Source, broker);
         let known = self.questions.borrow().get(&key).cloned();
-        if let Some(connection) = known.filter(|connection| !connection.is_closed()) {
+        if let Some(connection) = known.filter(|known| !known.is_ending()) {
             return Ok(connection);
         }
         let cluster = if side == Side::Source { &self.link.source } else { &self.link.target };

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use crate::config::resolved::{Cluster, Isolation, Link, Naming, Start, Timestamps};
 
 /// A cluster that nobody dials.
-pub(super) fn cluster(name: &str) -> Arc<Cluster> {
+pub(crate) fn cluster(name: &str) -> Arc<Cluster> {
     Arc::new(Cluster { name: name.to_owned(), bootstrap: vec![], tls: None, sasl: None })
 }
 
 /// A link east to west, named as on the source.
-pub(super) fn link(include: &[&str], exclude: &[&str]) -> Link {
+pub(crate) fn link(include: &[&str], exclude: &[&str]) -> Link {
     Link {
         name: "east-to-west".to_owned(),
         from: cluster("east"),

@@ -8,7 +8,7 @@
 mod calls;
 pub mod codes;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod hands;
 pub mod naming;
 pub mod pairs;
