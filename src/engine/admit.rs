@@ -95,12 +95,14 @@ pub fn admit(
             }
             parts.into_iter().for_each(|part| each(Step::Take(part, Fate::Recoded)));
         } else {
+            // The append time of a stamped batch goes; the producers' times below it are not known without opening it.
+            let known = !header.is_log_append_time();
             let outgoing = Outgoing {
                 batch,
                 next_offset,
                 leader_epoch,
                 records: header.records_count,
-                max_timestamp: header.max_timestamp,
+                max_timestamp: if known { header.max_timestamp } else { -1 },
                 fetched_at,
             };
             each(Step::Take(outgoing, Fate::Stamped));

@@ -92,8 +92,8 @@ pub struct MirrorCell {
     pub committed_at: Cell<Option<Instant>>,
     /// Fetching waits for room.
     pub(super) held: Cell<bool>,
-    /// It stands in its sender's queue.
-    pub(super) in_ready: Cell<bool>,
+    /// The target broker in whose sender's queue it stands; -1 for none. An entry in another queue is void.
+    pub(super) ready_at: Cell<i32>,
     /// The source broker in whose fetcher's list it stands; -1 for none.
     pub(super) dirty_at: Cell<i32>,
     pub(super) removed: Cell<bool>,
@@ -123,7 +123,7 @@ impl MirrorCell {
             committed: Cell::new(-1),
             committed_at: Cell::new(None),
             held: Cell::new(false),
-            in_ready: Cell::new(false),
+            ready_at: Cell::new(-1),
             dirty_at: Cell::new(-1),
             removed: Cell::new(false),
             troubled: Cell::new(false),
@@ -154,9 +154,6 @@ impl MirrorCell {
     pub fn park(&self, error: Error) {
         if self.halt.replace(Halt::Parked) == Halt::Parked {
             return;
-        }
-        if let Some(mirror) = &mut *self.mirror.borrow_mut() {
-            mirror.close_window();
         }
         self.show_parked(error);
     }

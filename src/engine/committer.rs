@@ -12,12 +12,15 @@ use super::cell::MirrorCell;
 use super::group::{self, Commit};
 use super::mirror::Mirror;
 use super::share::Share;
+use super::trouble;
 use crate::limits;
 
 /// Commits are at least this far apart.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A draining share has no time to lose.
 const INTERVAL_DRAINING: Duration = Duration::from_millis(50);
+/// What a mirror that leaves may take for its last acks.
+const LAST_ACKS_WAIT: Duration = Duration::from_secs(5);
 /// Brokers forget an offset after `offsets.retention.minutes` (7 days) without a commit.
 const IDLE_RECOMMIT: Duration = Duration::from_secs(24 * 3600);
 
@@ -98,7 +101,7 @@ async fn commit(
 ) -> Result<(), crate::error::Error> {
     let commits: Vec<Commit> = due.iter().map(|(_, commit)| commit.clone()).collect();
     let outcomes = group::commit(share, &commits).await?;
-    let mut first_error = None;
+    share.note_group_trouble(None);
     for ((cell, commit), outcome) in due.iter().zip(outcomes) {
         match outcome {
             Ok(()) => {
@@ -106,14 +109,29 @@ async fn commit(
                 cell.committed_at.set(Some(share.env.now()));
                 cell.stats.committed.store(commit.offset, Relaxed);
             }
-            Err(error) => first_error = first_error.or(Some(error)),
+            // One partition's trouble holds up no other's commits (I7); it is due again at the next round.
+            Err(error) => {
+                share.stats.count_error("source", "OffsetCommit", &error.code.to_string());
+                cell.note_trouble(trouble::at(cell, error));
+            }
         }
     }
-    match first_error {
-        Some(error) => Err(error),
-        None => {
-            share.note_group_trouble(None);
-            Ok(())
-        }
+    Ok(())
+}
+
+/// Waits for the last acks of a mirror that is leaving, and commits what they cover.
+pub(super) async fn last_commit(share: Rc<Share>, cell: Rc<MirrorCell>) {
+    let deadline = share.env.now() + LAST_ACKS_WAIT;
+    let is_drained = || cell.mirror.borrow().as_ref().is_none_or(Mirror::is_drained);
+    while !is_drained() && share.env.now() < deadline {
+        tokio::time::sleep(INTERVAL_DRAINING).await;
+    }
+    let commit = cell.mirror.borrow().as_ref().map(|mirror| commit_of(&cell, mirror));
+    // Where the mirror is back already, its own commits count.
+    if let Some(commit) = commit.filter(|c| c.offset > cell.committed.get())
+        && !share.has(&cell.spec.id)
+        && let Err(error) = group::commit(&share, &[commit]).await
+    {
+        tracing::info!(group = %share.group, %error, "the last commit of a mirror that left failed");
     }
 }

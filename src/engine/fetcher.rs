@@ -42,6 +42,10 @@ const PARTITION_PAUSE: Duration = Duration::from_millis(200);
 pub async fn run(share: Rc<Share>, broker: i32, queue: Rc<FetchQueue>) {
     let mut attempt = 0;
     while !share.is_stopped() {
+        if !share.reads_from(broker) {
+            queue.wake.notified().await;
+            continue;
+        }
         let error = match share.link.source.connect(&share.env, broker).await {
             Ok(connection) => {
                 let mut session = Session::new();
@@ -78,6 +82,7 @@ async fn fetch(
     connection: &Connection,
     session: &mut Session,
 ) -> Option<Error> {
+    let mut refused = 0;
     loop {
         let held = refresh_wishes(share, broker, queue, session);
         if share.is_stopped() || (connection.is_ending() && !connection.is_closed()) {
@@ -101,8 +106,16 @@ async fn fetch(
         if session.on_answer(answer.error, answer.session_id).is_err() {
             tracing::debug!(broker, error = %answer.error, "fetch session ended, asking in full");
             share.stats.count_error("source", "Fetch", answer.error.name());
+            refused += 1;
+            let (base, max) = limits::RECONNECT_BACKOFF;
+            if refused > 1 {
+                tokio::time::sleep(share.env.backoff(base, max, refused)).await;
+            }
+            continue;
         }
-        deliver(share, answer);
+        refused = 0;
+        deliver(share, session, answer);
+        share.budget.freed();
         share.throttle(throttle).await;
     }
 }
@@ -199,13 +212,19 @@ fn request(share: &Share, delta: Delta, max_wait: Duration) -> FetchRequest {
 }
 
 /// Hands each partition of an answer to its mirror.
-fn deliver(share: &Rc<Share>, answer: FetchResponse) {
+fn deliver(share: &Rc<Share>, session: &Session, answer: FetchResponse) {
     let fetched_at = share.env.now();
     for partition in answer.partitions {
         let Some(TopicKey::Id(topic_id)) = answer.topics.get(partition.topic) else { continue };
         let key = SourcePartition { topic_id: *topic_id, partition: partition.index };
         // A partition that was not asked for, or no longer: its mirror is gone.
         let Some(cell) = share.by_source(key) else { continue };
+        let wanted = cell.mirror.borrow().as_ref().map(Mirror::fetch_offset);
+        if wanted.is_none() || wanted != session.asked(key) {
+            // The mirror went elsewhere while the broker answered: what comes would leave a hole (I1).
+            share.touch_fetch(&cell);
+            continue;
+        }
         if partition.error != ErrorCode::NONE {
             on_error(share, &cell, &partition);
         } else if let Some(diverging) = partition.diverging {

@@ -31,7 +31,7 @@ pub struct Outgoing {
     pub leader_epoch: i32,
     /// Records in it: sequence numbers that it takes.
     pub records: i32,
-    /// Largest record time; decides how long the target remembers the batch (W2).
+    /// Largest record time, which decides how long the target remembers the batch (W2); -1 if it is not known.
     pub max_timestamp: i64,
     /// When its frame was read.
     pub fetched_at: Instant,
@@ -169,8 +169,9 @@ impl Mirror {
     /// Whether [`Mirror::send`] would give a batch.
     pub fn can_send(&self, wall_clock_ms: i64) -> bool {
         self.queue.front().is_some_and(|next| {
-            let old = window::is_old(&self.target, next.max_timestamp, wall_clock_ms);
-            self.window.is_open(next.batch.len(), old)
+            let state_time = window::state_time(&self.target, next.max_timestamp, wall_clock_ms);
+            let oldest_trusted = window::oldest_trusted(&self.target, wall_clock_ms);
+            self.window.is_open(next.batch.len(), state_time, oldest_trusted)
         })
     }
 
@@ -179,17 +180,18 @@ impl Mirror {
         if !self.can_send(wall_clock_ms) {
             return None;
         }
-        let outgoing = self.queue.pop_front()?;
+        let sequence = self.next_sequence;
         let stamp = Stamp {
             producer_id: self.lineage.producer_id,
             producer_epoch: self.lineage.producer_epoch,
-            base_sequence: self.next_sequence,
+            base_sequence: sequence,
         };
-        let head = stamp::stamp(&outgoing.batch, stamp).ok()?;
+        // What was admitted is a whole batch: the stamp cannot fail, and if it did the batch would stay where it is.
+        let head = stamp::stamp(&self.queue.front()?.batch, stamp).ok()?;
+        let outgoing = self.queue.pop_front()?;
         let payload = outgoing.batch.slice(HEADER_BYTES..);
-        let old = window::is_old(&self.target, outgoing.max_timestamp, wall_clock_ms);
-        self.window.on_sent(outgoing.batch.len(), old);
-        let sequence = self.next_sequence;
+        let state_time = window::state_time(&self.target, outgoing.max_timestamp, wall_clock_ms);
+        self.window.on_sent(outgoing.batch.len(), state_time);
         self.next_sequence = advance(sequence, outgoing.records);
         self.flight.push_back(Flight { outgoing, sequence });
         Some(Stamped { head, payload })
@@ -207,12 +209,7 @@ impl Mirror {
         self.window.on_failure()
     }
 
-    /// Stops sending until a resync, without an answer to blame: the target may have changed under us.
-    pub fn close_window(&mut self) {
-        self.window.close();
-    }
-
-    /// The mirror's batches go over another connection from now on (W1).
+    /// The mirror's batches go over another connection once all that is outstanding is answered (W1).
     pub fn on_moved(&mut self) {
         self.window.on_moved();
     }

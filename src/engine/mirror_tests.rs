@@ -177,8 +177,8 @@ proptest! {
                     // State is lost only while nothing is queued at the broker: the connection would have died.
                     if wire.is_empty() && answers.is_empty() {
                         target.has_state = false;
-                        mirror.on_moved();
                     }
+                    mirror.on_moved();
                 }
             }
             if mirror.needs_resync() {

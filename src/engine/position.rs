@@ -67,7 +67,7 @@ pub async fn begin(
             for (cell, outcome) in outcomes.iter_mut().filter(|(_, outcome)| outcome.is_ok()) {
                 match committed.next() {
                     Some(Err(error)) => *outcome = Err(error),
-                    _ => note_committed(cell, outcome),
+                    _ => note_committed(share, cell, outcome),
                 }
             }
             outcomes
@@ -98,17 +98,19 @@ fn anchor_commit(cell: &MirrorCell, beginning: &Beginning) -> Commit {
     }
 }
 
-fn note_committed(cell: &MirrorCell, outcome: &Result<Beginning, Error>) {
+fn note_committed(share: &Share, cell: &MirrorCell, outcome: &Result<Beginning, Error>) {
     if let Ok(beginning) = outcome {
         cell.committed.set(beginning.source_offset);
+        cell.committed_at.set(Some(share.env.now()));
         cell.stats.committed.store(beginning.source_offset, Relaxed);
     }
 }
 
-/// Log end and newest epoch of our id on the target partition.
+/// Both ends and the newest epoch of our id on the target partition.
 #[derive(Clone, Copy, Debug)]
 struct TargetFound {
     end: i64,
+    high_watermark: i64,
     epoch: Option<i16>,
 }
 
@@ -120,6 +122,7 @@ async fn target_facts(
     let connection = share.question(Side::Target, broker).await?;
     let asks: Vec<_> = cells.iter().map(|cell| Ask::target(cell, offsets::LATEST)).collect();
     let ends = offsets::list(Side::Target, &connection, &asks, Reader::LogEnd).await?;
+    let marks = offsets::list(Side::Target, &connection, &asks, Reader::Consumer).await?;
     let topics = TopicPartitions::gather(
         cells.iter().map(|cell| (&*cell.spec.target_topic, cell.spec.id.partition)),
     );
@@ -130,7 +133,7 @@ async fn target_facts(
     let producers: BTreeMap<_, _> = TopicPartitions::flat(&answer.topics)
         .map(|(topic, partition)| ((topic, partition.index), partition))
         .collect();
-    let found = |(cell, end): (&Rc<MirrorCell>, offsets::Answer)| {
+    let found = |((cell, end), mark): ((&Rc<MirrorCell>, offsets::Answer), offsets::Answer)| {
         let failed = |error: ErrorCode, api| {
             refresh_on(share, Side::Target, error);
             match error {
@@ -141,6 +144,7 @@ async fn target_facts(
             }
         };
         let end = end.map_err(|error| failed(error, "ListOffsets"))?.offset;
+        let high_watermark = mark.map_err(|error| failed(error, "ListOffsets"))?.offset;
         let at = (&*cell.spec.target_topic, cell.spec.id.partition);
         let Some(partition) = producers.get(&at) else {
             return Err(failed(ErrorCode::UNKNOWN_SERVER_ERROR, "DescribeProducers"));
@@ -151,9 +155,9 @@ async fn target_facts(
         let ours = producer_id(share, cell);
         let ours = partition.producers.iter().find(|p| p.id == ours);
         let epoch = ours.and_then(|p| i16::try_from(p.epoch).ok());
-        Ok(TargetFound { end, epoch })
+        Ok(TargetFound { end, high_watermark, epoch })
     };
-    Ok(cells.iter().zip(ends).map(found).collect())
+    Ok(cells.iter().zip(ends).zip(marks).map(found).collect())
 }
 
 fn producer_id(share: &Share, cell: &MirrorCell) -> i64 {
@@ -208,7 +212,9 @@ fn decide(
         (None, None) => return Err(trouble::stopped()),
     };
     let lineage = Lineage { producer_id, producer_epoch };
-    Ok(Beginning { source_offset, leader_epoch, target_offset: target.end, lineage })
+    // What lies above the high watermark may go again with its leader; appends begin there at the lowest.
+    let target_offset = target.high_watermark;
+    Ok(Beginning { source_offset, leader_epoch, target_offset, lineage })
 }
 
 /// Whether an anchor speaks of the topics and the log that are there now.

@@ -21,7 +21,7 @@ use crate::wire::error_code::ErrorCode;
 use crate::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
 
 /// How long the high watermark may take to reach the log end before the mirror backs off.
-const REPLICATION_WAIT: Duration = Duration::from_secs(5);
+const REPLICATION_WAIT: Duration = Duration::from_secs(1);
 /// Between two looks at the high watermark.
 const REPLICATION_POLL: Duration = Duration::from_millis(20);
 

@@ -130,7 +130,7 @@ fn resynced(share: &Rc<Share>, cell: &Rc<MirrorCell>, seen: readback::Seen) {
                  another instance of this link is writing",
                 not_ours.last
             );
-            restart(share, cell, Error::new(Code(65), Side::Target, Action::Retry, message));
+            cell.park(trouble::at(cell, Error::new(Code(65), Side::Target, Action::Park, message)));
             return;
         }
     }
@@ -150,6 +150,11 @@ fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
         Remedy::Again => again(share, cell, error),
         Remedy::Split => split(share, cell, error),
         Remedy::Park => park_refused(cell, error),
+        Remedy::Yield => {
+            let message = format!("another instance of this link took over: {}", error.message);
+            let error = Error { code: Code(65), action: Action::Park, message, ..error };
+            cell.park(error.fix("run one instance of a link, or stop this one"));
+        }
         Remedy::Authorize => {
             let error = trouble::not_authorized(share, Need::WriteTarget, cell);
             again_after(share, cell, AUTHORIZE_WAIT, error);

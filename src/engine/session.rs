@@ -122,6 +122,11 @@ impl Session {
         Ok(())
     }
 
+    /// The offset that was asked for last.
+    pub fn asked(&self, partition: SourcePartition) -> Option<i64> {
+        self.known.get(&partition).map(|wish| wish.offset)
+    }
+
     /// Forgets the session, not the wishes: the broker's memory can no longer be trusted.
     pub fn reset(&mut self) {
         self.id = 0;

@@ -150,7 +150,7 @@ impl Share {
         self.recovery_wake.notify_one();
     }
 
-    /// Stops copying a topic-partition. What is in flight is answered and forgotten.
+    /// Stops copying a topic-partition; what is in flight is answered and committed before it is forgotten.
     pub fn remove(self: &Rc<Self>, id: &MirrorId) {
         let Some(cell) = self.mirrors.borrow_mut().remove(id) else { return };
         cell.removed.set(true);
@@ -165,6 +165,17 @@ impl Share {
         }
         self.set_held(&cell, false);
         self.touch_fetch(&cell);
+        self.spawn(committer::last_commit(self.clone(), cell));
+    }
+
+    /// Whether a mirror of this name is on the lane.
+    pub(super) fn has(&self, id: &MirrorId) -> bool {
+        self.mirrors.borrow().contains_key(id)
+    }
+
+    /// Whether a source broker leads any mirror.
+    pub(super) fn reads_from(&self, broker: i32) -> bool {
+        self.mirrors.borrow().values().any(|cell| cell.source_leader.get().broker == broker)
     }
 
     /// Every mirror of this lane.
@@ -236,8 +247,7 @@ impl Share {
             let bytes = mirror.buffered_bytes();
             self.shift_buffered(old_target.broker, cell, bytes, 0);
             self.shift_buffered(target.broker, cell, 0, bytes);
-            // Another connection has proved nothing (W1); with answers outstanding on the old one, read back first (W3).
-            if mirror.is_drained() { mirror.on_moved() } else { mirror.close_window() }
+            mirror.on_moved();
         }
         cell.target_leader.set(target);
         self.touch_fetch(cell);
@@ -268,11 +278,13 @@ impl Share {
     pub(super) fn touch_send(self: &Rc<Self>, cell: &Rc<MirrorCell>) {
         let now_ms = self.env.wall_clock_ms();
         let can_send = cell.mirror.borrow().as_ref().is_some_and(|m| m.can_send(now_ms));
-        if !can_send || cell.in_ready.get() || cell.removed.get() || cell.halt.get() != Halt::None {
+        let broker = cell.target_leader.get().broker;
+        let queued = cell.ready_at.get() == broker;
+        if !can_send || queued || cell.removed.get() || cell.halt.get() != Halt::None {
             return;
         }
-        if let Some(queue) = self.send_queue(cell.target_leader.get().broker, cell) {
-            cell.in_ready.set(true);
+        if let Some(queue) = self.send_queue(broker, cell) {
+            cell.ready_at.set(broker);
             queue.ready.borrow_mut().push_back(cell.clone());
             queue.wake.notify_one();
         }
@@ -282,7 +294,11 @@ impl Share {
     pub(super) fn next_ready(&self, broker: i32, queue: &SendQueue) -> Option<Rc<MirrorCell>> {
         loop {
             let cell = queue.ready.borrow_mut().pop_front()?;
-            cell.in_ready.set(false);
+            // An entry of before a move is void, and so is the older of two: a partition stands once in a request (P4).
+            if cell.ready_at.get() != broker {
+                continue;
+            }
+            cell.ready_at.set(-1);
             let here = cell.target_leader.get().broker == broker;
             if here && !cell.removed.get() && cell.halt.get() == Halt::None {
                 return Some(cell);
@@ -333,6 +349,9 @@ impl Share {
             queue.buffered_bytes.set((queue.buffered_bytes.get() + after).saturating_sub(before));
             let all = (self.buffered_bytes.get() + after).saturating_sub(before);
             self.buffered_bytes.set(all);
+            if after < before {
+                self.budget.freed();
+            }
             self.stats.buffered_bytes.store(all as u64, Relaxed);
         }
     }
@@ -405,7 +424,7 @@ impl Share {
             let here = cell.target_leader.get().broker == broker
                 && self.send_queue(broker, &cell).is_some_and(|own| Rc::ptr_eq(&own, queue));
             if here && let Some(mirror) = &mut *cell.mirror.borrow_mut() {
-                if mirror.is_drained() { mirror.on_moved() } else { mirror.close_window() }
+                mirror.on_moved();
             }
         }
     }

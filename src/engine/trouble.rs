@@ -19,8 +19,10 @@ pub enum Remedy {
     Park,
     /// Ask for the right, and try again seldom.
     Authorize,
-    /// Another numbering is in force, or ours was lost: find the position anew.
+    /// The target lost our numbering: find the position anew.
     Restart,
+    /// Another instance took over.
+    Yield,
 }
 
 /// By the broker's error (`LogValidator`, `ProducerAppendInfo`, `ReplicaManager`).
@@ -36,12 +38,12 @@ pub fn remedy(error: ErrorCode) -> Remedy {
         | ErrorCode::POLICY_VIOLATION
         | ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
         | ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT => Remedy::Park,
+        // A newer numbering is in force: whoever opened it goes on. An answer in kind would only be the next round (R7).
+        ErrorCode::INVALID_PRODUCER_EPOCH | ErrorCode::PRODUCER_FENCED => Remedy::Yield,
         ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
             Remedy::Authorize
         }
-        ErrorCode::INVALID_PRODUCER_EPOCH
-        | ErrorCode::PRODUCER_FENCED
-        | ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
         | ErrorCode::DUPLICATE_SEQUENCE_NUMBER
         | ErrorCode::UNKNOWN_PRODUCER_ID => Remedy::Restart,
         _ => Remedy::Again,

@@ -37,7 +37,7 @@ pub enum Violation {
 #[derive(Debug)]
 struct Sent {
     bytes: usize,
-    old: bool,
+    state_time: i64,
 }
 
 /// The window of one mirror.
@@ -48,19 +48,25 @@ pub struct Window {
     sent: VecDeque<Sent>,
     /// W1: state is known to be there, on this connection.
     proven: bool,
-    /// W2: the newest acknowledged batch was old, so the state may go at any scan.
-    acked_old: bool,
+    /// W1: what is outstanding went over another connection than the next batch will.
+    moved: bool,
+    /// W2: the time by which the state that the newest acknowledged batch left will expire.
+    acked_state_time: i64,
     /// W3: closed by a failure, until the resync.
     failed: bool,
     /// W4: the lowest base offset that the next ack may have.
     target_next: i64,
 }
 
-/// Whether producer state left on the target by a batch of this `max_timestamp` may have expired, or may soon (W2). A topic
-/// with LogAppendTime keeps its state by the time of the append: it does not age with the records.
-pub fn is_old(target: &TargetFacts, max_timestamp: i64, wall_clock_ms: i64) -> bool {
-    let oldest = wall_clock_ms.saturating_sub(target.producer_state_trusted_ms());
-    !target.log_append_time() && max_timestamp < oldest
+/// The time from which a batch's producer state ages on the target (W2): the newest record's, or that of the append where
+/// the topic has LogAppendTime. A batch whose times are not known is as old as can be.
+pub fn state_time(target: &TargetFacts, max_timestamp: i64, wall_clock_ms: i64) -> i64 {
+    if target.log_append_time() { wall_clock_ms } else { max_timestamp }
+}
+
+/// State from before this time may be gone (W2).
+pub fn oldest_trusted(target: &TargetFacts, wall_clock_ms: i64) -> i64 {
+    wall_clock_ms.saturating_sub(target.producer_state_trusted_ms())
 }
 
 impl Window {
@@ -71,30 +77,34 @@ impl Window {
             bytes: 0,
             sent: VecDeque::new(),
             proven: false,
-            acked_old: false,
+            moved: false,
+            acked_state_time: i64::MIN,
             failed: false,
             target_next,
         }
     }
 
-    /// Whether a batch of this size and age may be sent now.
-    pub fn is_open(&self, bytes: usize, old: bool) -> bool {
+    /// Whether a batch of this size and state time may be sent now.
+    pub fn is_open(&self, bytes: usize, state_time: i64, oldest_trusted: i64) -> bool {
         if self.failed {
             return false;
         }
         if self.sent.is_empty() {
             return true;
         }
-        let may_be_deep =
-            self.proven && !self.acked_old && !old && !self.sent.iter().any(|s| s.old);
-        may_be_deep && self.bytes + bytes <= self.bytes_max
+        let trusted = |time: i64| time >= oldest_trusted;
+        let has_state = self.proven && !self.moved && trusted(self.acked_state_time);
+        let keeps_state = trusted(state_time) && self.sent.iter().all(|s| trusted(s.state_time));
+        has_state && keeps_state && self.bytes + bytes <= self.bytes_max
     }
 
     /// Notes a batch as sent.
-    pub fn on_sent(&mut self, bytes: usize, old: bool) {
-        debug_assert!(self.is_open(bytes, old), "sent into a closed window (W1-W3)");
+    pub fn on_sent(&mut self, bytes: usize, state_time: i64) {
+        debug_assert!(!self.failed, "sent into a closed window (W3)");
+        debug_assert!(self.sent.is_empty() || !self.moved, "sent beside another connection's (W1)");
+        self.moved = false;
         self.bytes += bytes;
-        self.sent.push_back(Sent { bytes, old });
+        self.sent.push_back(Sent { bytes, state_time });
     }
 
     /// The oldest outstanding batch was appended at `base_offset`, `records` long.
@@ -109,8 +119,8 @@ impl Window {
             return Err(Violation::OffsetWentBack { base_offset, expected });
         }
         self.target_next = base_offset.saturating_add(i64::from(records));
-        self.acked_old = sent.old;
-        self.proven = true;
+        self.acked_state_time = sent.state_time;
+        self.proven = !self.moved;
         Ok(())
     }
 
@@ -122,14 +132,11 @@ impl Window {
         Ok(())
     }
 
-    /// Closes the window for a reason other than an answer: the mirror has to read the target back.
-    pub fn close(&mut self) {
-        self.failed = true;
-    }
-
-    /// Another connection, or another broker, from the next batch on (W1). Only while nothing is outstanding.
+    /// Another connection, or another broker, from the next batch on: it waits for all outstanding answers, and has proved
+    /// nothing (W1).
     pub fn on_moved(&mut self) {
         self.proven = false;
+        self.moved = true;
     }
 
     /// All answers are in and the target was read back up to `target_next`: one batch, then by proof.
@@ -137,6 +144,7 @@ impl Window {
         debug_assert!(self.sent.is_empty(), "resynced with answers outstanding (R1)");
         self.proven = false;
         self.failed = false;
+        self.moved = false;
         self.target_next = target_next;
     }
 
@@ -165,9 +173,18 @@ impl Window {
 mod tests {
     use super::*;
 
+    /// State from before this is not trusted.
+    const OLDEST: i64 = 1_000;
+    const YOUNG: i64 = 2_000;
+    const OLD: i64 = 999;
+
+    fn is_open(window: &Window, bytes: usize, state_time: i64) -> bool {
+        window.is_open(bytes, state_time, OLDEST)
+    }
+
     fn proven() -> Window {
         let mut window = Window::new(100, 0);
-        window.on_sent(10, false);
+        window.on_sent(10, YOUNG);
         window.on_success(0, 1).expect("in order");
         window
     }
@@ -175,69 +192,90 @@ mod tests {
     #[test]
     fn w1_one_batch_until_an_ack_on_this_connection() {
         let mut window = Window::new(100, 0);
-        assert!(window.is_open(10, false));
-        window.on_sent(10, false);
-        assert!(
-            !window.is_open(10, false),
-            "unproven: the second batch could fill a hole's far side"
-        );
+        assert!(is_open(&window, 10, YOUNG));
+        window.on_sent(10, YOUNG);
+        assert!(!is_open(&window, 10, YOUNG), "the second could land behind a refused first");
         window.on_success(0, 1).expect("in order");
-        window.on_sent(10, false);
-        assert!(window.is_open(10, false), "proven");
+        window.on_sent(10, YOUNG);
+        assert!(is_open(&window, 10, YOUNG), "proven");
         window.on_success(1, 1).expect("in order");
         window.on_moved();
-        window.on_sent(10, false);
-        assert!(!window.is_open(10, false), "another connection has proved nothing");
+        window.on_sent(10, YOUNG);
+        assert!(!is_open(&window, 10, YOUNG), "another connection has proved nothing");
+    }
+
+    #[test]
+    fn w1_a_move_waits_for_what_is_outstanding_and_takes_no_proof_from_it() {
+        let mut window = proven();
+        window.on_sent(10, YOUNG);
+        window.on_sent(10, YOUNG);
+        window.on_moved();
+        assert!(!is_open(&window, 10, YOUNG));
+        window.on_success(1, 1).expect("an ack on the old connection is an ack");
+        assert!(!is_open(&window, 10, YOUNG));
+        window.on_success(2, 1).expect("in order");
+        assert!(is_open(&window, 10, YOUNG));
+        window.on_sent(10, YOUNG);
+        assert!(!is_open(&window, 10, YOUNG), "the old connection's acks prove nothing here");
     }
 
     #[test]
     fn w2_one_batch_while_records_are_old() {
         let mut window = proven();
-        window.on_sent(10, true);
-        assert!(!window.is_open(10, false), "an old batch in flight keeps the window at one");
+        window.on_sent(10, OLD);
+        assert!(!is_open(&window, 10, YOUNG), "an old batch in flight keeps the window at one");
         window.on_success(1, 1).expect("in order");
-        window.on_sent(10, false);
-        assert!(!window.is_open(10, false), "the state that an old batch left may expire");
+        window.on_sent(10, YOUNG);
+        assert!(!is_open(&window, 10, YOUNG), "the state that an old batch left may expire");
         window.on_success(2, 1).expect("in order");
-        window.on_sent(10, false);
-        assert!(window.is_open(10, false), "a young batch renewed the state");
-        assert!(!window.is_open(10, true), "an old one may not join it");
+        window.on_sent(10, YOUNG);
+        assert!(is_open(&window, 10, YOUNG), "a young batch renewed the state");
+        assert!(!is_open(&window, 10, OLD), "an old one may not join it");
     }
 
     #[test]
-    fn w2_age_counts_from_half_the_expiry_and_unknown_times_are_old() {
+    fn w2_state_ages_while_the_mirror_is_idle() {
+        let mut window = proven();
+        let a_day_later = OLDEST + 86_400_000;
+        window.on_sent(10, a_day_later + 1);
+        assert!(!window.is_open(10, a_day_later + 1, a_day_later), "nobody renewed the state");
+        window.on_success(1, 1).expect("in order");
+        window.on_sent(10, a_day_later + 1);
+        assert!(window.is_open(10, a_day_later + 1, a_day_later));
+    }
+
+    #[test]
+    fn w2_age_counts_from_half_the_expiry_and_from_the_append_where_that_is_kept() {
         let now = 1_800_000_000_000;
         let facts = TargetFacts::default();
-        let limit = now - facts.producer_state_trusted_ms();
-        assert!(!is_old(&facts, limit, now));
-        assert!(is_old(&facts, limit - 1, now));
-        assert!(is_old(&facts, -1, now));
+        assert_eq!(oldest_trusted(&facts, now), now - facts.producer_state_trusted_ms());
+        assert_eq!(state_time(&facts, -1, now), -1);
         facts.set_topic(1 << 20, true, false);
-        assert!(!is_old(&facts, -1, now), "append time does not age");
+        assert_eq!(state_time(&facts, -1, now), now);
     }
 
     #[test]
     fn w3_any_failure_closes_the_window_until_the_resync() {
         let mut window = proven();
         for _ in 0..3 {
-            window.on_sent(10, false);
+            window.on_sent(10, YOUNG);
         }
         window.on_success(1, 1).expect("in order");
         window.on_failure().expect("outstanding");
-        assert!(!window.is_open(10, false));
+        assert!(!is_open(&window, 10, YOUNG));
         window.on_failure().expect("outstanding");
         assert_eq!(window.outstanding(), 0);
-        assert!(!window.is_open(10, false), "drained is not resynced");
+        assert!(!is_open(&window, 10, YOUNG), "drained is not resynced");
         window.on_resynced(2);
-        window.on_sent(10, false);
-        assert!(!window.is_open(10, false), "back to one");
+        window.on_sent(10, YOUNG);
+        assert!(!is_open(&window, 10, YOUNG), "back to one");
     }
 
     #[test]
     fn w3_success_after_failure_is_a_violation() {
         let mut window = proven();
-        window.on_sent(10, false);
-        window.on_sent(10, false);
+        window.on_sent(10, YOUNG);
+        window.on_sent(10, YOUNG);
         window.on_failure().expect("outstanding");
         assert_eq!(window.on_success(1, 1), Err(Violation::SuccessAfterFailure));
     }
@@ -245,9 +283,9 @@ mod tests {
     #[test]
     fn w4_a_base_offset_may_jump_but_not_go_back() {
         let mut window = proven();
-        window.on_sent(10, false);
+        window.on_sent(10, YOUNG);
         window.on_success(50, 5).expect("a foreign writer came between");
-        window.on_sent(10, false);
+        window.on_sent(10, YOUNG);
         let expected = Err(Violation::OffsetWentBack { base_offset: 54, expected: 55 });
         assert_eq!(window.on_success(54, 1), expected);
     }
@@ -255,11 +293,11 @@ mod tests {
     #[test]
     fn bytes_bound_the_window_but_one_batch_always_fits() {
         let mut window = proven();
-        window.on_sent(60, false);
-        assert!(window.is_open(40, false));
-        assert!(!window.is_open(41, false));
+        window.on_sent(60, YOUNG);
+        assert!(is_open(&window, 40, YOUNG));
+        assert!(!is_open(&window, 41, YOUNG));
         window.on_success(1, 1).expect("in order");
-        assert!(window.is_open(1_000, false));
+        assert!(is_open(&window, 1_000, YOUNG));
         assert_eq!(window.on_failure(), Err(Violation::Unasked));
     }
 }
