@@ -378,6 +378,15 @@ impl Cluster {
         state.groups.get(group).map(|group| group.offsets.clone()).unwrap_or_default()
     }
 
+    /// A group's offsets expire (`offsets.retention.minutes`, which is not watched otherwise).
+    pub fn expire_offsets(&self, group: &str) {
+        self.with(|state| {
+            if let Some(group) = state.groups.get_mut(group) {
+                group.offsets.clear();
+            }
+        });
+    }
+
     /// Another broker coordinates this group or transactional id.
     pub fn move_coordinator(&self, key: &str, broker: i32) {
         self.with(|state| state.coordinators.insert(key.to_owned(), broker));

@@ -34,6 +34,8 @@ pub(super) struct Read {
 #[derive(Default)]
 pub(super) struct Log {
     batches: VecDeque<Stored>,
+    /// Of all batches together.
+    bytes: usize,
     pub(super) start: i64,
     pub(super) end: i64,
     pub(super) high_watermark: i64,
@@ -60,6 +62,7 @@ impl Log {
         let head = stored.head;
         self.end = head.last_offset() + 1;
         self.producers.record(&head);
+        self.bytes += stored.len();
         self.batches.push_back(stored);
     }
 
@@ -205,15 +208,32 @@ impl Log {
     /// Retention or DeleteRecords: what lies wholly below `offset` is gone.
     pub(super) fn delete_before(&mut self, offset: i64) {
         self.start = self.start.max(offset);
-        while self.batches.front().is_some_and(|b| b.head.last_offset() < self.start) {
+        while let Some(oldest) = self.batches.front()
+            && oldest.head.last_offset() < self.start
+        {
+            self.bytes -= oldest.len();
             self.batches.pop_front();
         }
         self.aborted.retain(|a| a.last_offset >= self.start);
     }
 
+    /// `retention.bytes`, by batches where the real one goes by segments: the oldest go while the rest is enough.
+    pub(super) fn retain_bytes(&mut self, bytes_max: usize) {
+        let mut bytes = self.bytes;
+        let enough = |batch: &&Stored| {
+            bytes -= batch.len();
+            bytes >= bytes_max && batch.head.last_offset() < self.high_watermark
+        };
+        let last = self.batches.iter().take_while(enough).last();
+        if let Some(next) = last.map(|batch| batch.head.last_offset() + 1) {
+            self.delete_before(next);
+        }
+    }
+
     /// An unclean election: everything from the batch that holds `offset` on never was.
     pub(super) fn truncate(&mut self, offset: i64) {
         self.batches.truncate(self.index_of(offset));
+        self.count_bytes();
         self.end = self.batches.back().map_or(self.start.min(offset), |b| b.head.last_offset() + 1);
         self.end = self.end.max(self.start);
         self.high_watermark = self.high_watermark.min(self.end);
@@ -263,6 +283,11 @@ impl Log {
                     .filter(|b| b.head.count > 0 || keep_empty(&b.head))
             })
             .collect();
+        self.count_bytes();
+    }
+
+    fn count_bytes(&mut self) {
+        self.bytes = self.batches.iter().map(Stored::len).sum();
     }
 }
 

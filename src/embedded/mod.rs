@@ -2,9 +2,10 @@
 //! simulator run on it.
 //!
 //! Owns: what a broker answers. A cluster is 1..n brokers over one state, so replication is instantaneous unless a
-//! test freezes it. Files are named for the APIs ([`api`]); the rules of an append are in `validate` and
-//! `producer_state`, the log in `log`. Never: disk, inter-broker protocol, ACLs, quotas, KIP-848 groups, share
-//! groups, transactions with KIP-890 part 2.
+//! test freezes it. `api/` has a file per Kafka API; the rules of an append are in `validate` and `producer_state`,
+//! the log in `log`, sessions in `sessions`, groups in `groups`, transactions in `transactions`, what a test may do
+//! in [`Cluster`] and [`Fault`]. Never: disk, an inter-broker protocol, ACLs, quotas of its own, KIP-848 and share
+//! groups, transactions with KIP-890 part 2, expiry of committed offsets, retention by time.
 //!
 //! For trusted peers on loopback only: requests are decoded by `kafka-protocol`, whose decoders reserve what an array
 //! claims to hold. Frames are bounded before they are read; lengths inside them are not.

@@ -212,7 +212,7 @@ async fn accept(
     }
 }
 
-/// Ends what has run out: silent members, transactions, producer state.
+/// Ends what has run out: silent members, transactions, producer state, records by size.
 fn pass_time(shared: &Shared, expiry: &mut Instant) {
     let (now, now_ms) = (shared.env.now(), shared.env.wall_clock_ms());
     let mut state = shared.lock();
@@ -221,6 +221,7 @@ fn pass_time(shared: &Shared, expiry: &mut Instant) {
         changed |= group.tick(now);
     }
     changed |= state.abort_timed_out(now, now_ms);
+    state.retain();
     if *expiry <= now {
         *expiry = now + state.options.producer_expiry_check;
         state.expire_producers(now_ms);

@@ -143,7 +143,10 @@ impl State {
         if self.topics.contains_key(name) {
             return Err(ErrorCode::TOPIC_ALREADY_EXISTS);
         }
-        if !topic::is_legal_name(name) {
+        // Metric names cannot tell '.' from '_': such twins are refused (`Topic.hasCollision`).
+        let plain = |name: &str| name.replace('.', "_");
+        let collides = || self.topics.keys().any(|known| plain(known) == plain(name));
+        if !topic::is_legal_name(name) || collides() {
             return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
         }
         let count = if count == -1 { self.options.partitions } else { count };
@@ -197,6 +200,16 @@ impl State {
         let keep_ms = i64::try_from(self.options.producer_expiry.as_millis()).unwrap_or(i64::MAX);
         for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
             partition.log.producers.expire(now_ms, keep_ms);
+        }
+    }
+
+    /// Retention by size.
+    pub(super) fn retain(&mut self) {
+        for topic in self.topics.values_mut().filter(|topic| !topic.is_only_compacted()) {
+            let Some(bytes_max) = topic.settings.retention_bytes else { continue };
+            for partition in &mut topic.partitions {
+                partition.log.retain_bytes(bytes_max);
+            }
         }
     }
 

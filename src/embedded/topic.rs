@@ -19,6 +19,8 @@ pub(super) struct Settings {
     pub(super) timestamp_before_max_ms: i64,
     pub(super) timestamp_after_max_ms: i64,
     pub(super) min_isr: usize,
+    /// What a partition may hold; None: anything.
+    pub(super) retention_bytes: Option<usize>,
     /// The codec of every stored batch; None keeps the producer's.
     pub(super) codec: Option<i16>,
 }
@@ -236,6 +238,7 @@ pub(super) fn settings(
         timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
         timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
         min_isr: usize::try_from(number("min.insync.replicas")).unwrap_or(1),
+        retention_bytes: usize::try_from(number("retention.bytes")).ok(),
         codec: (0..).zip(CODECS).find(|(_, name)| *name == text("compression.type")).map(|c| c.0),
     }
 }

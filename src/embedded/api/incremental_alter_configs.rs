@@ -9,13 +9,15 @@ use kafka_protocol::messages::incremental_alter_configs_response::{
 
 use super::super::connection::Call;
 use super::super::state::State;
-use super::super::topic;
+use super::super::topic::{self, Kind};
 use super::text;
 use crate::wire::error_code::ErrorCode;
 
 const TOPIC: i8 = 2;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
 
 pub(super) fn handle(
     call: &Call<'_>,
@@ -54,19 +56,30 @@ fn alter(
     let topic = topic.ok_or_else(|| plain(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
     let mut overrides = topic.overrides.clone();
     for config in &resource.configs {
-        let value = config.value.as_deref().unwrap_or_default();
-        match config.config_operation {
-            SET => {
-                topic::check_setting(&config.name, value)
-                    .map_err(|message| (ErrorCode::INVALID_CONFIG, message))?;
-                overrides.insert(config.name.to_string(), value.to_owned());
-            }
+        let (name, value) = (config.name.as_str(), config.value.as_deref().unwrap_or_default());
+        let setting = topic::SETTINGS.iter().find(|setting| setting.name == name);
+        let kind = setting.map(|setting| setting.kind);
+        let now = setting.map_or("", |setting| {
+            topic::effective(setting, &overrides, &options.topic_defaults, options.generation)
+        });
+        let value = match config.config_operation {
+            SET => value.to_owned(),
             DELETE => {
-                overrides.remove(config.name.as_str());
+                overrides.remove(name);
+                continue;
             }
-            // Append and subtract are for lists, of which cleanup.policy alone matters here.
+            APPEND if kind == Some(Kind::List) => {
+                let old = now.split(',').filter(|item| !item.is_empty() && *item != value);
+                old.chain([value]).collect::<Vec<_>>().join(",")
+            }
+            SUBTRACT if kind == Some(Kind::List) => {
+                now.split(',').filter(|item| *item != value).collect::<Vec<_>>().join(",")
+            }
             _ => return Err(plain(ErrorCode::INVALID_CONFIG)),
-        }
+        };
+        topic::check_setting(name, &value)
+            .map_err(|message| (ErrorCode::INVALID_CONFIG, message))?;
+        overrides.insert(name.to_owned(), value);
     }
     if !only_check {
         topic.overrides = overrides;

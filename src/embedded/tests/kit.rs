@@ -50,7 +50,10 @@ impl Client {
 
     pub(super) async fn at(cluster: &Cluster, broker: i32) -> Self {
         let env = Env::real();
-        let stream = env.world().connect(cluster.address(broker)).await.unwrap();
+        Self::over(env.world().connect(cluster.address(broker)).await.unwrap())
+    }
+
+    pub(super) fn over(stream: Box<dyn Stream>) -> Self {
         Self { stream, sent: 0 }
     }
 

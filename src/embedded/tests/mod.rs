@@ -4,5 +4,7 @@ mod answers;
 mod cluster;
 mod fetch;
 mod kit;
+mod login;
 mod produce;
+mod topics;
 mod transactions;
