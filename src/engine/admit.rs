@@ -88,6 +88,8 @@ pub fn admit(
         let leader_epoch = header.partition_leader_epoch;
         if let Some(fate) = skip {
             each(Step::Skip { next_offset, leader_epoch, fate });
+        } else if let Err(error) = header.codec() {
+            return Err(refused(error.into()));
         } else if must_be_recoded(&header, wanted, rules) {
             let parts = recode(&header, &batch, wanted, rules, fetched_at).map_err(refused)?;
             if parts.is_empty() {

@@ -187,3 +187,12 @@ fn rule_16_a_batch_too_large_for_the_target_is_split_to_the_last_offset() {
     assert!(steps_seen.len() > 1, "{steps_seen:?}");
     assert_eq!(steps_seen.last(), Some(&(8, Fate::Recoded)));
 }
+
+#[test]
+fn rule_14_an_unknown_codec_is_refused_before_anything_is_sent() {
+    let unknown = with(0, 2, |header| header.attributes |= 5);
+    let (steps_seen, refusal) = steps(&[unknown], &[], 0, &RULES);
+    assert!(steps_seen.is_empty());
+    let cause = refusal.map(|refusal| refusal.cause);
+    assert!(matches!(cause, Some(RecordsError::Batch(BatchError::Codec { id: 5 }))), "{cause:?}");
+}

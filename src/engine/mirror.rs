@@ -197,16 +197,23 @@ impl Mirror {
         Some(Stamped { head, payload })
     }
 
-    /// The oldest unanswered batch was appended at `base_offset` of the target.
-    pub fn on_success(&mut self, base_offset: i64) -> Result<Settled, Violation> {
+    /// The oldest unanswered batch was appended at `base_offset` of the target. It is settled, unless one before it is in
+    /// doubt.
+    pub fn on_success(&mut self, base_offset: i64) -> Result<Option<Settled>, Violation> {
         let records = self.flight.front().ok_or(Violation::Unasked)?.outgoing.records;
-        self.window.on_success(base_offset, records)?;
-        self.settle_front().ok_or(Violation::Unasked)
+        let counts = self.window.on_success(base_offset, records)?;
+        Ok(if counts { self.settle_front() } else { None })
     }
 
-    /// The oldest unanswered batch was refused, or nobody knows (connection lost). It stays in flight until the resync.
-    pub fn on_failure(&mut self) -> Result<(), Violation> {
-        self.window.on_failure()
+    /// The oldest unanswered batch was refused. It stays in flight until the resync.
+    pub fn on_refusal(&mut self) -> Result<(), Violation> {
+        self.window.on_refusal()
+    }
+
+    /// Nobody knows whether the oldest unanswered batch was appended (connection lost, answer in doubt). It stays in flight
+    /// until the resync.
+    pub fn on_doubt(&mut self) -> Result<(), Violation> {
+        self.window.on_doubt()
     }
 
     /// The mirror's batches go over another connection once all that is outstanding is answered (W1).

@@ -85,7 +85,7 @@ fn rule_23_a_lost_answer_is_resent_under_the_same_sequence_unless_it_landed() {
         mirror.push(outgoing(0, 3));
         mirror.push(outgoing(3, 3));
         mirror.send(NOW).expect("open");
-        mirror.on_failure().expect("outstanding");
+        mirror.on_doubt().expect("outstanding");
         assert!(mirror.needs_resync());
         let settled = mirror.on_resynced(landed.then_some(2), 3).expect("our batch");
         assert_eq!(settled.len(), usize::from(landed));
@@ -99,7 +99,7 @@ fn a_last_sequence_that_ends_no_batch_of_ours_is_refused() {
     let mut mirror = mirror();
     mirror.push(outgoing(0, 3));
     mirror.send(NOW).expect("open");
-    mirror.on_failure().expect("outstanding");
+    mirror.on_doubt().expect("outstanding");
     assert_eq!(mirror.on_resynced(Some(1), 2).err(), Some(NotOurs { last: 1 }));
 }
 
@@ -170,7 +170,7 @@ proptest! {
                 8 => if let Some(answer) = answers.pop_front() {
                     match answer {
                         Some(base_offset) => { mirror.on_success(base_offset).expect("no violation"); }
-                        None => mirror.on_failure().expect("outstanding"),
+                        None => mirror.on_refusal().expect("outstanding"),
                     }
                 },
                 _ => {

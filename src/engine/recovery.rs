@@ -147,6 +147,13 @@ fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
     let error = trouble::answered(Side::Target, "Produce", refused.error, &refused.message);
     let error = trouble::at(cell, error.cluster(&share.link.config.to.name));
     match trouble::remedy(refused.error) {
+        // An error that says nothing, again and again for the same batch: the batch is its cause.
+        Remedy::Again
+            if refused.error == ErrorCode::UNKNOWN_SERVER_ERROR
+                && cell.attempts.get() >= RESTARTS_MAX =>
+        {
+            park_refused(cell, error);
+        }
         Remedy::Again => again(share, cell, error),
         Remedy::Split => split(share, cell, error),
         Remedy::Park => park_refused(cell, error),

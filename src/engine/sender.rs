@@ -262,7 +262,7 @@ fn appended(share: &Rc<Share>, cell: &Rc<MirrorCell>, answer: &ProducedPartition
     };
     match outcome {
         Ok(settled) => {
-            share.on_settled(cell, &[settled]);
+            share.on_settled(cell, settled.as_slice());
             share.commit_wake.notify_one();
         }
         Err(violation) => violated(cell, violation),
@@ -280,7 +280,7 @@ fn failed(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: ErrorCode, message: &
             let message = message.to_owned();
             *cell.refused.borrow_mut() = Some(Refused { sequence, error, message });
         }
-        mirror.on_failure()
+        if trouble::leaves_doubt(error) { mirror.on_doubt() } else { mirror.on_refusal() }
     };
     if let Err(violation) = outcome {
         violated(cell, violation);

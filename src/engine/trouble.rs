@@ -50,6 +50,18 @@ pub fn remedy(error: ErrorCode) -> Remedy {
     }
 }
 
+/// Whether a batch may have been appended all the same (`DelayedProduce`; our own NETWORK_EXCEPTION for a lost answer; an
+/// error that says nothing).
+pub fn leaves_doubt(error: ErrorCode) -> bool {
+    matches!(
+        error,
+        ErrorCode::NETWORK_EXCEPTION
+            | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
+            | ErrorCode::REQUEST_TIMED_OUT
+            | ErrorCode::UNKNOWN_SERVER_ERROR
+    )
+}
+
 /// Whether the metadata that sent us there is out of date.
 pub fn is_leadership(error: ErrorCode) -> bool {
     matches!(

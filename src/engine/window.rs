@@ -10,7 +10,9 @@
 //! - W2: one batch while the newest acknowledged one, or any that would be in flight, is older than half of the broker's
 //!   `producer.id.expiration.ms`: state expires by the records' own time.
 //! - W3: any answer but success closes the window: all outstanding answers are read, then the target is read back, then
-//!   it starts at one. Success after a failure in one window means the target appended over a hole: stop.
+//!   it starts at one. Success behind a *refusal* in one window means that the target appended over a hole: stop. Behind
+//!   an answer that leaves the append in doubt (REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND) it does not: the
+//!   batch is in the log, and only the read-back tells whether it stays.
 //! - W4: base offsets of acks increase. A smaller one means that the target was truncated or re-created.
 
 use std::collections::VecDeque;
@@ -52,8 +54,10 @@ pub struct Window {
     moved: bool,
     /// W2: the time by which the state that the newest acknowledged batch left will expire.
     acked_state_time: i64,
-    /// W3: closed by a failure, until the resync.
+    /// W3: closed by a failure or a doubt, until the resync.
     failed: bool,
+    /// W3: a batch was refused, so nothing behind it may be appended.
+    refused: bool,
     /// W4: the lowest base offset that the next ack may have.
     target_next: i64,
 }
@@ -80,6 +84,7 @@ impl Window {
             moved: false,
             acked_state_time: i64::MIN,
             failed: false,
+            refused: false,
             target_next,
         }
     }
@@ -107,12 +112,16 @@ impl Window {
         self.sent.push_back(Sent { bytes, state_time });
     }
 
-    /// The oldest outstanding batch was appended at `base_offset`, `records` long.
-    pub fn on_success(&mut self, base_offset: i64, records: i32) -> Result<(), Violation> {
+    /// The oldest outstanding batch was appended at `base_offset`, `records` long. Whether it counts: behind one that is in
+    /// doubt only the resync says so.
+    pub fn on_success(&mut self, base_offset: i64, records: i32) -> Result<bool, Violation> {
         let sent = self.sent.pop_front().ok_or(Violation::Unasked)?;
         self.bytes -= sent.bytes;
-        if self.failed {
+        if self.refused {
             return Err(Violation::SuccessAfterFailure);
+        }
+        if self.failed {
+            return Ok(false);
         }
         if base_offset < self.target_next {
             let expected = self.target_next;
@@ -121,11 +130,18 @@ impl Window {
         self.target_next = base_offset.saturating_add(i64::from(records));
         self.acked_state_time = sent.state_time;
         self.proven = !self.moved;
+        Ok(true)
+    }
+
+    /// The oldest outstanding batch was refused.
+    pub fn on_refusal(&mut self) -> Result<(), Violation> {
+        self.on_doubt()?;
+        self.refused = true;
         Ok(())
     }
 
-    /// The oldest outstanding batch was refused, or its fate is unknown.
-    pub fn on_failure(&mut self) -> Result<(), Violation> {
+    /// Whether the oldest outstanding batch was appended, or stays so, is not known.
+    pub fn on_doubt(&mut self) -> Result<(), Violation> {
         let sent = self.sent.pop_front().ok_or(Violation::Unasked)?;
         self.bytes -= sent.bytes;
         self.failed = true;
@@ -144,6 +160,7 @@ impl Window {
         debug_assert!(self.sent.is_empty(), "resynced with answers outstanding (R1)");
         self.proven = false;
         self.failed = false;
+        self.refused = false;
         self.moved = false;
         self.target_next = target_next;
     }
@@ -261,9 +278,9 @@ mod tests {
             window.on_sent(10, YOUNG);
         }
         window.on_success(1, 1).expect("in order");
-        window.on_failure().expect("outstanding");
+        window.on_refusal().expect("outstanding");
         assert!(!is_open(&window, 10, YOUNG));
-        window.on_failure().expect("outstanding");
+        window.on_refusal().expect("outstanding");
         assert_eq!(window.outstanding(), 0);
         assert!(!is_open(&window, 10, YOUNG), "drained is not resynced");
         window.on_resynced(2);
@@ -276,8 +293,19 @@ mod tests {
         let mut window = proven();
         window.on_sent(10, YOUNG);
         window.on_sent(10, YOUNG);
-        window.on_failure().expect("outstanding");
+        window.on_refusal().expect("outstanding");
         assert_eq!(window.on_success(1, 1), Err(Violation::SuccessAfterFailure));
+    }
+
+    #[test]
+    fn w3_success_behind_a_doubt_is_no_violation_and_counts_only_by_the_resync() {
+        let mut window = proven();
+        window.on_sent(10, YOUNG);
+        window.on_sent(10, YOUNG);
+        window.on_doubt().expect("outstanding");
+        assert_eq!(window.on_success(2, 1), Ok(false));
+        assert!(!is_open(&window, 10, YOUNG));
+        assert_eq!(window.target_next(), 1, "nothing is acknowledged past the doubt");
     }
 
     #[test]
@@ -298,6 +326,6 @@ mod tests {
         assert!(!is_open(&window, 41, YOUNG));
         window.on_success(1, 1).expect("in order");
         assert!(is_open(&window, 1_000, YOUNG));
-        assert_eq!(window.on_failure(), Err(Violation::Unasked));
+        assert_eq!(window.on_refusal(), Err(Violation::Unasked));
     }
 }
