@@ -127,3 +127,45 @@ fn a_reader_that_went_away_is_no_failure() {
         assert!(err.is_empty());
     }
 }
+
+const README: &str = include_str!("../../README.md");
+
+/// The first code block of a language.
+fn block(language: &str) -> &'static str {
+    let (_, rest) = README.split_once(&format!("```{language}\n")).unwrap();
+    rest.split_once("```").unwrap().0
+}
+
+#[test]
+fn the_readme_shows_a_configuration_that_is_right() {
+    let directory = tempfile::tempdir().unwrap();
+    let around = crate::config::Surroundings {
+        directory: directory.path(),
+        variable: &|name| (name == "WEST_PASSWORD").then(|| "secret".to_owned()),
+    };
+    let loaded = crate::config::parse(block("yaml"), "README.md", &around).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn the_readme_names_every_verb_and_metric_and_no_other() {
+    let listed = README.split_once("## Commands").unwrap().1;
+    for verb in Cli::command().get_subcommands() {
+        assert!(listed.contains(&format!("`{}", verb.get_name())), "{}", verb.get_name());
+    }
+    let board = crate::engine::stats::Board::default();
+    let exposed = crate::admin::metrics(&board);
+    let exposed =
+        exposed.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let exposed = exposed.filter(|name| name.starts_with("strait_"));
+    let mut exposed = exposed.collect::<Vec<_>>();
+    let words = README.split('`').filter(|word| {
+        word.starts_with("strait_") && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+    });
+    let mut named = words.collect::<Vec<_>>();
+    for list in [&mut exposed, &mut named] {
+        list.sort_unstable();
+        list.dedup();
+    }
+    assert_eq!(named, exposed);
+}
