@@ -235,7 +235,7 @@ telemetry: {{ listen: \"127.0.0.1:0\" }}
 type Kept = (i64, i64, Option<Bytes>, Option<Bytes>);
 
 /// A certificate for loopback, its own authority: `ca.pem` in the directory, and the server's half.
-fn certificate(directory: &Path) -> Result<Arc<rustls::ServerConfig>, Failure> {
+pub(super) fn certificate(directory: &Path) -> Result<Arc<rustls::ServerConfig>, Failure> {
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).map_err(|e| failed("certificate", e))?;
     std::fs::write(directory.join("ca.pem"), made.cert.pem())

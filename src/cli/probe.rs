@@ -122,11 +122,12 @@ async fn probe(env: &Env, cluster: &Arc<Cluster>, side: Side) -> (Findings, Opti
     for error in dialled.iter().filter_map(|result| result.as_ref().err()) {
         findings.told(severity, error);
     }
+    let version = match dialled.iter().find_map(|result| result.as_ref().ok()) {
+        Some(connection) => connection.tls_version(),
+        None => return (findings, None),
+    };
     drop(dialled);
-    if reached == 0 {
-        return (findings, None);
-    }
-    findings.good(security_words(cluster));
+    findings.good(security_words(cluster, version));
     let handle = match net::open(env, cluster, side).await {
         Ok(handle) => handle,
         Err(error) => {
@@ -152,14 +153,12 @@ async fn probe(env: &Env, cluster: &Arc<Cluster>, side: Side) -> (Findings, Opti
     (findings, Some(handle))
 }
 
-fn security_words(cluster: &Cluster) -> String {
-    let tls = match &cluster.tls {
-        None => "plaintext",
-        Some(tls) if tls.identity.is_some() => "mutual TLS",
-        Some(_) => "TLS",
-    };
+fn security_words(cluster: &Cluster, version: Option<&str>) -> String {
+    let tls = version.unwrap_or("plaintext").to_owned();
+    let mutual = cluster.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
+    let tls = if mutual { format!("{tls} with a client certificate") } else { tls };
     let sasl = match &cluster.sasl {
-        None => return tls.to_owned(),
+        None => return tls,
         Some(Sasl::OAuthBearer(_)) => "OAUTHBEARER",
         Some(Sasl::Plain { .. }) => "PLAIN",
         Some(Sasl::Scram { hash: ScramHash::Sha256, .. }) => "SCRAM-SHA-256",

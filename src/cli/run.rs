@@ -14,8 +14,8 @@ use crate::strait::{Handle, Strait};
 
 /// How long acks are waited for once a signal came (limit of the exit: 10 s).
 const DRAIN: Duration = Duration::from_secs(9);
-/// How often the progress line is written anew.
-const REFRESH: Duration = Duration::from_millis(250);
+/// How often progress is told, on a terminal and elsewhere.
+const REFRESH: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
 /// How to run.
 #[derive(Clone, Debug, Args)]
@@ -106,20 +106,18 @@ async fn wait(handle: &Handle, until_caught_up: bool) -> End {
     }
 }
 
-/// Keeps the progress line on a terminal while something is behind.
+/// Says how it goes while something is behind: one line that changes on a terminal, else a log line now and then.
 async fn show(board: &Board, screen: &mut Screen<'_>) -> std::convert::Infallible {
-    if !screen.live {
-        return std::future::pending().await;
-    }
     let mut progress = Progress::default();
     loop {
+        tokio::time::sleep(if screen.live { REFRESH.0 } else { REFRESH.1 }).await;
         progress.add(tokio::time::Instant::now(), Sample::of(board));
-        if behind(board) {
-            screen.replace_line(&progress.line());
-        } else {
-            screen.erase_line();
+        match (behind(board), screen.live) {
+            (true, true) => screen.replace_line(&progress.line()),
+            (false, true) => screen.erase_line(),
+            (true, false) => tracing::info!("{}", progress.line()),
+            (false, false) => {}
         }
-        tokio::time::sleep(REFRESH).await;
     }
 }
 

@@ -196,3 +196,28 @@ fn the_demo_copies_and_finds_both_sides_equal() {
     let last = out.lines().last().unwrap();
     assert!(last.starts_with("equal: ") && !last.contains("equal: 0 records"), "{out}");
 }
+
+#[test]
+fn check_shows_tls_and_names_a_wrong_authority_and_plaintext() {
+    let (ours, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let tls = super::demo_world::certificate(ours.path()).unwrap();
+    super::demo_world::certificate(other.path()).unwrap();
+    let east = cluster(Options::default());
+    east.create_topic("orders", 1, 1, &[]).unwrap();
+    let west = cluster(Options { listeners: vec![Listener::tls(tls)], ..Options::default() });
+    let text = config(&east.bootstrap(), &west.bootstrap(), "orders");
+    let with = |tls: &str| {
+        let at = text.find("\"] }\nlinks").unwrap();
+        format!("{}\"], tls: {{ {tls} }} {}", &text[..at], &text[at + 3..])
+    };
+    let ca = |directory: &tempfile::TempDir| format!("ca: {}/ca.pem", directory.path().display());
+    for (text, exit, words) in [
+        (with(&ca(&ours)), Exit::Ok, "TLSv1.3"),
+        (with(&ca(&other)), Exit::NotTrue, "ST-017"),
+        (text.clone(), Exit::NotTrue, "ST-012"),
+    ] {
+        let (code, out) = strait("check", &text);
+        assert_eq!(code, exit, "{out}");
+        assert!(out.contains(words), "{words}: {out}");
+    }
+}
