@@ -112,7 +112,12 @@ impl<M: Mirrors> Task<M> {
             match self.hands.source().positions(&self.link).await {
                 Ok(topics) => return Ok(topics),
                 Err(error) => {
-                    warn!(link = %self.link.name, "{error}");
+                    // The very first group of a cluster makes its offsets topic: that takes a moment and is no trouble.
+                    if attempt < 3 {
+                        info!(link = %self.link.name, "{error}");
+                    } else {
+                        warn!(link = %self.link.name, "{error}");
+                    }
                     self.tell_error(Some(error));
                     let (base, max) = limits::RECONNECT_BACKOFF;
                     tokio::time::sleep(self.env.backoff(base, max, attempt)).await;
