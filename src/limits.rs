@@ -6,6 +6,11 @@ use std::time::Duration;
 pub const CONTROL_FRAME_BYTES_MAX: usize = 64 << 20;
 /// Largest response before a peer is authenticated: nothing legitimate there is larger than a few KiB.
 pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 256 << 10;
+/// Memory that the lists of a decoded answer may take, for each byte of its frame, and what is free besides. The answers of
+/// real brokers take two to five times their bytes; a list of empty elements would take sixteen.
+pub const DECODED_RATIO_MAX: usize = 8;
+/// See [`DECODED_RATIO_MAX`].
+pub const DECODED_BYTES_FREE: usize = 64 << 10;
 /// Largest Fetch response: a broker may exceed what was asked by one batch, and the largest batch that
 /// `message.max.bytes` is set to in practice is 100 MiB.
 pub const FETCH_FRAME_BYTES_MAX: usize = 128 << 20;

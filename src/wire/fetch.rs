@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 
 use super::common::{CurrentLeader, Isolation, NodeEndpoint, TopicKey, TopicRef};
-use super::primitives::{ELEMENTS_RESERVED_MAX, put_len, put_string, put_uvarint};
+use super::primitives::{put_len, put_string, put_uvarint};
 use super::{ApiKey, ErrorCode, Reader, Request, WireError};
 
 /// First version with topic ids instead of names.
@@ -178,10 +178,12 @@ impl Request for FetchRequest {
             partitions: Vec::new(),
             endpoints: Vec::new(),
         };
-        for topic in 0..reader.array_len(3, "fetched topics")? {
+        let topics = reader.array_len(3, "fetched topics")?;
+        reader.reserve(&mut response.topics, topics, "fetched topics")?;
+        for topic in 0..topics {
             response.topics.push(TopicKey::read(&mut reader, with_ids, "fetched topic")?);
             let partitions = reader.array_len(FetchedPartition::BYTES_MIN, "fetched partitions")?;
-            response.partitions.reserve(partitions.min(ELEMENTS_RESERVED_MAX));
+            reader.reserve(&mut response.partitions, partitions, "fetched partitions")?;
             for _ in 0..partitions {
                 response.partitions.push(FetchedPartition::read(&mut reader, topic)?);
             }

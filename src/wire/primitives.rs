@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::ErrorCode;
+use crate::limits;
 
 /// Bytes that are not what the protocol says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,13 @@ pub enum WireError {
         /// What was being read.
         what: &'static str,
     },
+    /// More elements than a frame of this size may become in memory.
+    TooMuch {
+        /// What was being read.
+        what: &'static str,
+        /// How many came next.
+        elements: usize,
+    },
     /// The request could not be written in this version.
     Encode {
         /// What was being written.
@@ -43,6 +51,9 @@ impl fmt::Display for WireError {
                 write!(f, "{what}: claims a length of {claimed} where {left} bytes are left")
             }
             Self::BadValue { what } => write!(f, "{what}: not a legal value"),
+            Self::TooMuch { what, elements } => {
+                write!(f, "{what}: {elements} elements are too many for a frame of this size")
+            }
             Self::Encode { what } => write!(f, "{what}: cannot be written in this version"),
         }
     }
@@ -50,14 +61,13 @@ impl fmt::Display for WireError {
 
 impl std::error::Error for WireError {}
 
-/// Elements that an array reserves before it has read one.
-pub(super) const ELEMENTS_RESERVED_MAX: usize = 1024;
-
 /// Reads the flexible (KIP-482) encoding from a frame without copying and without trusting a length.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
     frame: &'a Bytes,
     at: usize,
+    /// Bytes of memory that lists may still take. An empty element is 3 bytes on the wire and can be 50 in memory.
+    list_bytes_left: usize,
 }
 
 macro_rules! fixed {
@@ -75,7 +85,11 @@ macro_rules! fixed {
 impl<'a> Reader<'a> {
     /// A reader at the start of `frame`.
     pub fn new(frame: &'a Bytes) -> Self {
-        Self { frame, at: 0 }
+        let list_bytes_left = frame
+            .len()
+            .saturating_mul(limits::DECODED_RATIO_MAX)
+            .saturating_add(limits::DECODED_BYTES_FREE);
+        Self { frame, at: 0, list_bytes_left }
     }
 
     /// Bytes that are left.
@@ -151,9 +165,24 @@ impl<'a> Reader<'a> {
         Ok(self.compact_len(element_bytes_min, what)?.unwrap_or(0))
     }
 
+    /// Makes room in `list` for the `count` elements that come next, a count that was checked against the bytes that are
+    /// left. Refused where a frame of this size may not become so much (I5).
+    pub(super) fn reserve<T>(
+        &mut self,
+        list: &mut Vec<T>,
+        count: usize,
+        what: &'static str,
+    ) -> Result<(), WireError> {
+        let bytes = count.saturating_mul(size_of::<T>());
+        self.list_bytes_left = self
+            .list_bytes_left
+            .checked_sub(bytes)
+            .ok_or(WireError::TooMuch { what, elements: count })?;
+        list.reserve(count);
+        Ok(())
+    }
+
     /// A COMPACT_ARRAY (null reads as empty) of elements that take at least `element_bytes_min` each.
-    ///
-    /// What is reserved at first stays a small multiple of the bytes that are there (I4).
     pub fn array<T>(
         &mut self,
         element_bytes_min: usize,
@@ -161,7 +190,8 @@ impl<'a> Reader<'a> {
         mut read: impl FnMut(&mut Self) -> Result<T, WireError>,
     ) -> Result<Vec<T>, WireError> {
         let len = self.array_len(element_bytes_min, what)?;
-        let mut elements = Vec::with_capacity(len.min(ELEMENTS_RESERVED_MAX));
+        let mut elements = Vec::new();
+        self.reserve(&mut elements, len, what)?;
         for _ in 0..len {
             elements.push(read(self)?);
         }
@@ -212,7 +242,8 @@ impl<'a> Reader<'a> {
             .ok()
             .filter(|len| len.saturating_mul(element_bytes_min.max(1)) <= left)
             .ok_or(WireError::BadLength { what, claimed: claimed.into(), left })?;
-        let mut elements = Vec::with_capacity(len.min(ELEMENTS_RESERVED_MAX));
+        let mut elements = Vec::new();
+        self.reserve(&mut elements, len, what)?;
         for _ in 0..len {
             elements.push(read(self)?);
         }
@@ -362,6 +393,40 @@ mod tests {
         let frame = Bytes::from_static(&[4, 0, 0, 0, 0, 0, 0]);
         assert_eq!(Reader::new(&frame).array_len(2, "x"), Ok(3));
         assert!(Reader::new(&frame).array_len(3, "x").is_err());
+    }
+
+    #[test]
+    fn a_frame_becomes_no_more_memory_than_it_may() {
+        type Element = [u64; 6];
+        // Lists of empty elements, as long as a frame can make them.
+        let dense = |len: usize| {
+            let mut out = Vec::new();
+            put_len(&mut out, len, "x").unwrap();
+            out.extend(vec![0; len * 3]);
+            Bytes::from(out)
+        };
+        let read = |frame: &Bytes| {
+            let mut reader = Reader::new(frame);
+            let list: Vec<Element> = reader.array(3, "x", |reader| {
+                reader.take(3, "x")?;
+                Ok([0; 6])
+            })?;
+            Ok::<_, WireError>(list.capacity() * size_of::<Element>())
+        };
+        assert_eq!(read(&dense(1000)), Ok(48_000));
+        let elements = 100_000;
+        assert_eq!(read(&dense(elements)), Err(WireError::TooMuch { what: "x", elements }));
+        // Many lists have no more than one.
+        let frame = Bytes::from(vec![0; 1 << 20]);
+        let mut reader = Reader::new(&frame);
+        let mut lists = Vec::new();
+        let refused = (0..100_000).find(|_| {
+            let mut list = Vec::<Element>::new();
+            let refused = reader.reserve(&mut list, 10, "x").is_err();
+            lists.push(list);
+            refused
+        });
+        assert_eq!(refused, Some((8 * (1 << 20) + (64 << 10)) / 480));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::batch::HEADER_BYTES;
 use super::common::{CurrentLeader, NodeEndpoint, TopicKey, TopicRef};
-use super::primitives::{ELEMENTS_RESERVED_MAX, put_len, put_uvarint};
+use super::primitives::{put_len, put_uvarint};
 use super::{ApiKey, ErrorCode, Reader, Request, WireError};
 
 /// First version with topic ids instead of names.
@@ -179,10 +179,12 @@ impl Request for ProduceRequest<'_> {
         let with_ids = version >= TOPIC_IDS_SINCE;
         let mut reader = Reader::new(body);
         let (mut topics, mut partitions) = (Vec::new(), Vec::new());
-        for topic in 0..reader.array_len(3, "produced topics")? {
+        let topics_count = reader.array_len(3, "produced topics")?;
+        reader.reserve(&mut topics, topics_count, "produced topics")?;
+        for topic in 0..topics_count {
             topics.push(TopicKey::read(&mut reader, with_ids, "produced topic")?);
             let count = reader.array_len(ProducedPartition::BYTES_MIN, "produced partitions")?;
-            partitions.reserve(count.min(ELEMENTS_RESERVED_MAX));
+            reader.reserve(&mut partitions, count, "produced partitions")?;
             for _ in 0..count {
                 partitions.push(ProducedPartition::read(&mut reader, version, topic)?);
             }
