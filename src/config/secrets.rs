@@ -1,6 +1,8 @@
 //! `${env:NAME}`, `${env:NAME:-default}`, `${file:PATH}` and `$$` in a scalar that was parsed already: what comes out
 //! is the text of that one field and is never read as YAML again.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use super::Surroundings;
@@ -84,17 +86,17 @@ fn value_of(reference: &str, around: &Surroundings<'_>) -> Result<String, Unreso
 /// The content of a secret's file, without the newline that editors leave at its end.
 pub(super) fn read(path: &Path) -> Result<String, Unresolved> {
     let shown = path.display();
-    let length = std::fs::metadata(path)
-        .map_err(|e| unresolved(format!("{shown} cannot be read: {e}"), "check path and rights"))?
-        .len();
-    if length > FILE_BYTES_MAX {
+    let mut text = String::new();
+    // A device or a pipe has no length to be asked for.
+    let read = File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+        .map_err(|e| unresolved(format!("{shown} cannot be read: {e}"), "check path and rights"))?;
+    if read as u64 > FILE_BYTES_MAX {
         return Err(unresolved(
-            format!("{shown} is {length} bytes long, over {FILE_BYTES_MAX}"),
+            format!("{shown} is longer than {FILE_BYTES_MAX} bytes"),
             "is this the right file?",
         ));
     }
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| unresolved(format!("{shown} cannot be read: {e}"), "check path and rights"))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
@@ -141,6 +143,7 @@ mod tests {
         for (written, expected) in [
             ("${env:UNSET}", "the environment variable UNSET is not set"),
             ("${file:missing}", "cannot be read"),
+            ("${file:/dev/zero}", "is longer than 65536 bytes"),
             ("${vault:x}", "only `${env:NAME}`"),
             ("${env:SET", "`${` without its `}`"),
         ] {
