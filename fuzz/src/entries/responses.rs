@@ -1,0 +1,61 @@
+//! The decoders of all answers.
+
+use bytes::Bytes;
+use strait::wire::api_versions::ApiVersionsRequest;
+use strait::wire::create_partitions::CreatePartitionsRequest;
+use strait::wire::create_topics::CreateTopicsRequest;
+use strait::wire::delete_records::DeleteRecordsRequest;
+use strait::wire::delete_topics::DeleteTopicsRequest;
+use strait::wire::describe_cluster::DescribeClusterRequest;
+use strait::wire::describe_configs::DescribeConfigsRequest;
+use strait::wire::describe_producers::DescribeProducersRequest;
+use strait::wire::fetch::FetchRequest;
+use strait::wire::find_coordinator::FindCoordinatorRequest;
+use strait::wire::incremental_alter_configs::IncrementalAlterConfigsRequest;
+use strait::wire::list_offsets::ListOffsetsRequest;
+use strait::wire::metadata::MetadataRequest;
+use strait::wire::offset_commit::OffsetCommitRequest;
+use strait::wire::offset_fetch::OffsetFetchRequest;
+use strait::wire::offset_for_leader_epoch::OffsetForLeaderEpochRequest;
+use strait::wire::produce::ProduceRequest;
+use strait::wire::sasl_authenticate::SaslAuthenticateRequest;
+use strait::wire::sasl_handshake::SaslHandshakeRequest;
+use strait::wire::{ApiKey, Request};
+
+/// An API, its versions, and whether bytes are an answer of it.
+pub type Decoder = (ApiKey, (i16, i16), fn(i16, &Bytes) -> bool);
+
+const fn decoder<R: Request>() -> Decoder {
+    let versions = (*R::VERSIONS.start(), *R::VERSIONS.end());
+    (R::API, versions, |version, body| R::decode(version, body).is_ok())
+}
+
+/// In the order of an input's first byte; new ones go to the end, or the corpus changes its meaning.
+pub const DECODERS: [Decoder; 19] = [
+    decoder::<ApiVersionsRequest>(),
+    decoder::<MetadataRequest>(),
+    decoder::<FetchRequest>(),
+    decoder::<ProduceRequest<'_>>(),
+    decoder::<ListOffsetsRequest>(),
+    decoder::<OffsetCommitRequest>(),
+    decoder::<OffsetFetchRequest>(),
+    decoder::<FindCoordinatorRequest>(),
+    decoder::<OffsetForLeaderEpochRequest>(),
+    decoder::<SaslHandshakeRequest>(),
+    decoder::<SaslAuthenticateRequest>(),
+    decoder::<DescribeConfigsRequest>(),
+    decoder::<DescribeProducersRequest>(),
+    decoder::<DescribeClusterRequest>(),
+    decoder::<CreateTopicsRequest>(),
+    decoder::<CreatePartitionsRequest>(),
+    decoder::<DeleteTopicsRequest>(),
+    decoder::<DeleteRecordsRequest>(),
+    decoder::<IncrementalAlterConfigsRequest>(),
+];
+
+pub(super) fn run(data: &Bytes) {
+    let Some(&[api, version]) = data.first_chunk() else { return };
+    let (_, (low, high), decode) = DECODERS[usize::from(api) % DECODERS.len()];
+    let version = low + i16::from(version) % (high - low + 1);
+    decode(version, &data.slice(2..));
+}
