@@ -3,6 +3,7 @@
 
 mod brokers;
 mod cli;
+mod corpus;
 mod embedded_parity;
 mod engine;
 mod parity;
