@@ -230,8 +230,7 @@ async fn position(
 ) -> BTreeSet<Arc<str>> {
     let group = format!("strait.{}", link.name);
     let asked = async {
-        let coordinator = source.coordinator(env, &group).await?;
-        let answer = admin::offset_fetch(&coordinator, &group, None).await?;
+        let (coordinator, answer) = net::positions(env, source, &group).await?;
         match answer.error {
             ErrorCode::NONE => Ok(answer.topics),
             ErrorCode::GROUP_AUTHORIZATION_FAILED => {
@@ -291,7 +290,7 @@ async fn read_source(
     }
     let bad = refused.values().map(Vec::len).sum::<usize>();
     if bad < all {
-        findings.good(format!("{} of {all} partitions readable", all - bad));
+        findings.good(format!("{} of {all} partitions have a leader", all - bad));
     }
     for ((topic, code), partitions) in refused {
         let numbers = partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
