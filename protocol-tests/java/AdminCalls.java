@@ -52,7 +52,11 @@ final class AdminCalls {
     }
 
     static JsonNode run(JsonNode args) throws Exception {
-        try (Admin admin = Admin.create(properties(args))) {
+        Properties properties = properties(args);
+        // A frozen broker among the bootstrap addresses must not hold a call for a minute.
+        properties.putIfAbsent("request.timeout.ms", "5000");
+        properties.putIfAbsent("default.api.timeout.ms", "20000");
+        try (Admin admin = Admin.create(properties)) {
             return switch (args.get("call").asText()) {
                 case "acl" -> acl(admin, args);
                 case "alter" -> alter(admin, args);

@@ -232,10 +232,10 @@ impl Admin {
         serde_json::from_value(answer["partitions"].take()).map_err(|error| error.to_string())
     }
 
-    /// Leaders and replicas.
+    /// Leaders and replicas; asked again for a while, for the broker that is asked may be frozen or dead.
     #[track_caller]
     pub fn describe(&self, topic: &str) -> Vec<PartitionState> {
-        self.try_describe(topic).unwrap_or_else(|error| panic!("{error}"))
+        crate::wait::wait_for(&format!("state of {topic}"), 60, || self.try_describe(topic))
     }
 
     /// Whether the topic exists.
@@ -279,10 +279,11 @@ impl Admin {
             .map(|_| ())
     }
 
-    /// Log ends, by partition.
+    /// Log ends, by partition; asked again for a while like [`Admin::describe`].
     #[track_caller]
     pub fn ends(&self, topic: &str) -> Vec<i64> {
-        serde_json::from_value(self.call(json!({ "call": "offsets", "topic": topic }))).unwrap()
+        let ask = || self.try_call(json!({ "call": "offsets", "topic": topic }));
+        serde_json::from_value(crate::wait::wait_for(&format!("ends of {topic}"), 60, ask)).unwrap()
     }
 
     /// Where a group is, by partition; what was never committed is missing.

@@ -107,7 +107,8 @@ async fn rows(env: &Env, link: &std::sync::Arc<Link>, group: &str) -> Result<Vec
     };
     let connections = Connections::new(cluster.clone());
     let ends = admin::list_offsets_by_leader(&connections, env, isolation, LATEST, wanted).await;
-    let (coordinator, positions) = net::positions(env, &cluster, group).await?;
+    let coordinator = cluster.coordinator(env, group).await?;
+    let positions = admin::offset_fetch(&coordinator, group, None).await?;
     if positions.error.is_error() {
         let what = format!("position of group {group}: {}", positions.error);
         return Err(coordinator.error(crate::link::codes::POSITION_UNREADABLE, what));

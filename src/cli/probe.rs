@@ -89,27 +89,12 @@ pub(super) async fn all(env: &Env, config: &Config) -> Vec<Finding> {
         }
         findings.extend(of_cluster.list);
     }
-    let links = config.links.iter().map(|link| {
-        let (source, target) = (handles.get(&link.from.name), handles.get(&link.to.name));
-        async move {
-            match (source, target) {
-                (Some(source), Some(target)) => probe_link(env, link, source, target).await,
-                (source, _) => {
-                    unexamined(link, if source.is_none() { &link.from } else { &link.to })
-                }
-            }
-        }
+    let links = config.links.iter().filter_map(|link| {
+        let ends = (handles.get(&link.from.name)?, handles.get(&link.to.name)?);
+        Some(probe_link(env, link, ends.0, ends.1))
     });
     findings.extend(join_all(links).await.into_iter().flat_map(|of_link| of_link.list));
     findings
-}
-
-fn unexamined(link: &Link, cluster: &Cluster) -> Findings {
-    let group = format!("link {}", link.name);
-    let what = format!("not looked at, because cluster {} is out of reach", cluster.name);
-    let severity = Some(Severity::Warning);
-    let finding = Finding { group: group.clone(), severity, code: None, what, fix: String::new() };
-    Findings { group, list: vec![finding] }
 }
 
 /// One cluster: every bootstrap address, then every broker that it advertises.
@@ -230,7 +215,8 @@ async fn position(
 ) -> BTreeSet<Arc<str>> {
     let group = format!("strait.{}", link.name);
     let asked = async {
-        let (coordinator, answer) = net::positions(env, source, &group).await?;
+        let coordinator = source.coordinator(env, &group).await?;
+        let answer = admin::offset_fetch(&coordinator, &group, None).await?;
         match answer.error {
             ErrorCode::NONE => Ok(answer.topics),
             ErrorCode::GROUP_AUTHORIZATION_FAILED => {
@@ -290,15 +276,15 @@ async fn read_source(
     }
     let bad = refused.values().map(Vec::len).sum::<usize>();
     if bad < all {
-        findings.good(format!("{} of {all} partitions have a leader", all - bad));
+        findings.good(format!("{} of {all} partitions readable", all - bad));
     }
     for ((topic, code), partitions) in refused {
         let numbers = partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let what = format!("source topic {topic}, partitions {numbers}: {}", code.name());
-        findings.bad(&Error::new(Code(15), Side::Source, Action::Retry, what));
-    }
-    for topic in denied(env, source, plan.selected.keys()).await {
-        findings.bad(&not_allowed(link, Need::ReadSource, &topic));
+        let denied = code == ErrorCode::TOPIC_AUTHORIZATION_FAILED;
+        let st = if denied { codes::NOT_ALLOWED } else { Code(15) };
+        let error = Error::new(st, Side::Source, Action::Park, what);
+        findings.bad(&if denied { error.fix(Need::ReadSource.grant(link, &topic)) } else { error });
     }
 }
 
@@ -312,44 +298,17 @@ async fn read_target(
     findings: &mut Findings,
 ) {
     let topics = plan.selected.values().filter(|name| there.topics.contains_key(*name));
-    for topic in denied(env, target, topics).await {
-        findings.bad(&not_allowed(link, Need::ReadTarget, &topic));
-    }
-}
-
-fn not_allowed(link: &Link, need: Need, topic: &str) -> Error {
-    let what = format!("topic {topic}: TOPIC_AUTHORIZATION_FAILED");
-    Error::new(codes::NOT_ALLOWED, need.side(), Action::Park, what).fix(need.grant(link, topic))
-}
-
-/// The topics that we may not read. DescribeProducers asks for the very right that Fetch does (KIP-664) and moves no
-/// records; a broker that cannot be asked is no proof.
-async fn denied(
-    env: &Env,
-    cluster: &ClusterHandle,
-    topics: impl Iterator<Item = &Arc<str>>,
-) -> BTreeSet<String> {
-    let map = cluster.map();
-    let mut by_leader = BTreeMap::<i32, Vec<TopicPartitions<i32>>>::new();
-    for name in topics.take(TOPICS_PROBED_MAX) {
-        let first = map.topics.get(&**name).and_then(|topic| topic.partitions.first());
-        if let Some(leader) = first.map(|partition| partition.leader).filter(|id| *id >= 0) {
-            by_leader.entry(leader).or_default().push(TopicPartitions::new(&**name, vec![0]));
+    let wanted = topics.take(TOPICS_PROBED_MAX).map(|name| (name.to_string(), 0));
+    let connections = Connections::new(target.clone());
+    let isolation = Isolation::ReadUncommitted;
+    let listed = admin::list_offsets_by_leader(&connections, env, isolation, LATEST, wanted).await;
+    for ((topic, _), offset) in listed.offsets {
+        if offset.error == ErrorCode::TOPIC_AUTHORIZATION_FAILED {
+            let what = format!("target topic {topic}: {}", offset.error.name());
+            let error = Error::new(codes::NOT_ALLOWED, Side::Target, Action::Park, what);
+            findings.bad(&error.fix(Need::ReadTarget.grant(link, &topic)));
         }
     }
-    let connections = Connections::new(cluster.clone());
-    let asked = by_leader.into_iter().map(|(leader, topics)| {
-        let connections = &connections;
-        async move {
-            let connection = connections.to(env, leader).await?;
-            admin::describe_producers(&connection, topics).await
-        }
-    });
-    let answers = join_all(asked).await.into_iter().filter_map(Result::ok).flatten();
-    let refused = answers.filter(|topic| {
-        topic.partitions.iter().any(|p| p.error == ErrorCode::TOPIC_AUTHORIZATION_FAILED)
-    });
-    refused.map(|topic| topic.topic).collect()
 }
 
 /// Whether the target would make and grow the topics that are missing or too small.

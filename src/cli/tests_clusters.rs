@@ -49,7 +49,7 @@ fn check_of_a_good_pair_says_what_would_happen_and_changes_nothing() {
         "brokers 3/3",
         "cluster ids differ",
         "1 topics, 3 partitions",
-        "3 of 3 partitions have a leader",
+        "3 of 3 partitions readable",
         "1 topics would be created",
         "0 errors",
     ] {

@@ -174,6 +174,7 @@ impl ClusterBuilder {
         }
         nodes.iter_mut().for_each(Node::start);
         nodes.iter_mut().for_each(|node| node.wait_ready(self.nodes));
+        nodes[0].wait_coordinator();
         let advertised = self.advertised;
         Cluster {
             version: self.version,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::{Listener, Version};
 use crate::process::{Guarded, Usage, tail, usage};
 use crate::raw::client::RawClient;
-use crate::wait::wait_for;
+use crate::wait::{wait_for, wait_until};
 
 /// One broker (and controller) of a cluster.
 #[derive(Debug)]
@@ -21,13 +21,14 @@ pub struct Node {
 }
 
 /// Small heap, and a compiler that is quick rather than clever: many short-lived brokers share a machine.
-const JAVA: [&str; 6] = [
+const JAVA: [&str; 7] = [
     "java",
     "-Xms256m",
     "-Xmx512m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 ];
 
 impl Node {
@@ -71,6 +72,14 @@ impl Node {
             let mut client = RawClient::try_connect(&address).map_err(|error| error.to_string())?;
             let seen = client.try_metadata(None).map_err(|error| error.to_string())?.brokers.len();
             if seen >= brokers { Ok(()) } else { Err(format!("sees {seen} of {brokers} brokers")) }
+        });
+    }
+
+    /// Waits until groups have a coordinator: asking makes the offsets topic, and its partitions load for a moment.
+    pub(super) fn wait_coordinator(&self) {
+        let mut client = self.client();
+        wait_until("group coordinators", 60, || {
+            ["a", "b", "c", "d"].iter().all(|g| client.has_coordinator(g))
         });
     }
 

@@ -11,8 +11,8 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, BrokerId, CreateTopicsRequest, DeleteRecordsRequest, FetchRequest,
-    ListOffsetsRequest, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse,
-    RequestHeader, ResponseHeader, TopicName,
+    FindCoordinatorRequest, GroupId, ListOffsetsRequest, MetadataRequest, MetadataResponse,
+    OffsetFetchRequest, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
@@ -260,6 +260,19 @@ impl RawClient {
             offset = last.last_offset() + 1;
             all.extend(fetched.batches);
         }
+    }
+
+    /// Whether a group's coordinator is known and, if it is this broker, loaded.
+    #[track_caller]
+    pub fn has_coordinator(&mut self, group: &str) -> bool {
+        let key = StrBytes::from_string(group.to_owned());
+        let find = FindCoordinatorRequest::default().with_coordinator_keys(vec![key.clone()]);
+        if self.try_call_at(4, &find).is_ok_and(|answer| answer.coordinators[0].error_code != 0) {
+            return false;
+        }
+        let fetch = OffsetFetchRequest::default().with_group_id(GroupId(key)).with_topics(None);
+        // 14 is loading; 16 is another broker's group, whose coordinator is asked there.
+        self.try_call_at(7, &fetch).is_ok_and(|answer| [0, 16].contains(&answer.error_code))
     }
 
     /// Creates a topic with one replica and waits until it has leaders.

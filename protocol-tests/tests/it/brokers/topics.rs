@@ -188,37 +188,41 @@ fn rule_47_a_re_created_source_topic_is_never_mixed_with_the_old_one() {
 
 #[test]
 fn a_re_created_target_topic_parks_its_mirrors() {
-    let (source, target) = pool::pair(V43, V39);
-    let (here, there) = (source.admin(), target.admin());
-    here.create_topic("replaced", 1, json!({}));
-    here.produce("replaced", json!({ "count": 100 }));
-    let config = Config::new(
-        "replaced",
-        (&source, Listener::Plain),
-        (&target, Listener::Tls),
-        &["replaced"],
-    );
-    let mut strait = Strait::start(&config);
-    strait.expect_in_log("ST-");
-    strait.expect_in_log("WARN");
-    wait_committed(&here, &config.group(), "replaced", 30);
-    there.delete_topic("replaced");
-    wait_until("deletion", 30, || !there.exists("replaced"));
-    there.create_topic("replaced", 1, json!({}));
-    here.produce("replaced", json!({ "count": 50, "from": 1000 }));
-    wait_for("the named re-creation", 60, || {
-        let status = strait.status().to_string();
-        if status.contains("ST-048") || status.contains("ST-049") { Ok(()) } else { Err(status) }
-    });
-    holds_for("nothing is written into the other topic", Duration::from_secs(2), || {
-        there.ends("replaced") == [0]
-    });
-    assert_eq!(
-        here.group_offsets(&config.group())[0].offset,
-        100,
-        "and nothing is committed past it"
-    );
-    strait.assert_clean_log();
+    for to in [V39, V43] {
+        let (source, target) = pool::pair(V43, to);
+        let (here, there) = (source.admin(), target.admin());
+        let topic = format!("replaced-{to:?}");
+        here.create_topic(&topic, 1, json!({}));
+        here.produce(&topic, json!({ "count": 100 }));
+        let config =
+            Config::new(&topic, (&source, Listener::Plain), (&target, Listener::Tls), &[&topic]);
+        let mut strait = Strait::start(&config);
+        strait.expect_in_log("ST-");
+        strait.expect_in_log("WARN");
+        wait_committed(&here, &config.group(), &topic, 30);
+        there.delete_topic(&topic);
+        wait_until("deletion", 30, || !there.exists(&topic));
+        there.create_topic(&topic, 1, json!({}));
+        here.produce(&topic, json!({ "count": 50, "from": 1000 }));
+        wait_for("the named re-creation", 60, || {
+            let status = strait.status().to_string();
+            if status.contains("ST-048") || status.contains("ST-049") {
+                Ok(())
+            } else {
+                Err(status)
+            }
+        });
+        // Where Produce names topics by id nothing gets into the other topic; by name, what was on its way may.
+        let most = if to == V43 { 0 } else { 50 };
+        let written = there.ends(&topic);
+        assert!(written[0] <= most, "{written:?}");
+        holds_for("nothing more is written into the other topic", Duration::from_secs(2), || {
+            there.ends(&topic) == written
+        });
+        let committed = here.group_offsets(&config.group())[0].offset;
+        assert_eq!(committed, 100, "and nothing is committed past it");
+        strait.assert_clean_log();
+    }
 }
 
 #[test]
