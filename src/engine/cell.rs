@@ -74,8 +74,6 @@ pub struct MirrorCell {
     pub source_leader: Cell<Leader>,
     /// Whom it is written to.
     pub target_leader: Cell<Leader>,
-    /// Acked offset and its epoch, kept over a restart of the numbering: the group may be a second behind.
-    pub resume_from: Cell<Option<(i64, i32)>>,
     /// The source answered that this offset is not in its log.
     pub out_of_range: Cell<Option<i64>>,
     /// An error of the partition at the source: not fetched before this time.
@@ -114,7 +112,6 @@ impl MirrorCell {
             refused: RefCell::new(None),
             source_leader: Cell::new(Leader::NONE),
             target_leader: Cell::new(Leader::NONE),
-            resume_from: Cell::new(None),
             out_of_range: Cell::new(None),
             fetch_not_before: Cell::new(None),
             fetch_parked: Cell::new(false),

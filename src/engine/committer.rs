@@ -76,6 +76,9 @@ fn due(share: &Share) -> Vec<(Rc<MirrorCell>, Commit)> {
         let mirror = cell.mirror.borrow();
         let mirror = mirror.as_ref()?;
         let stale = |at: Instant| now - at >= IDLE_RECOMMIT;
+        if mirror.is_replaying() {
+            return None;
+        }
         let moved = mirror.acked() > cell.committed.get();
         (moved || cell.committed_at.get().is_some_and(stale))
             .then(|| (cell.clone(), commit_of(cell, mirror)))
@@ -126,7 +129,10 @@ pub(super) async fn last_commit(share: Rc<Share>, cell: Rc<MirrorCell>) {
     while !is_drained() && share.env.now() < deadline {
         tokio::time::sleep(INTERVAL_DRAINING).await;
     }
-    let commit = cell.mirror.borrow().as_ref().map(|mirror| commit_of(&cell, mirror));
+    let commit = {
+        let mirror = cell.mirror.borrow();
+        mirror.as_ref().filter(|m| !m.is_replaying()).map(|mirror| commit_of(&cell, mirror))
+    };
     // Where the mirror is back already, its own commits count.
     if let Some(commit) = commit.filter(|c| c.offset > cell.committed.get())
         && !share.has(&cell.spec.id)

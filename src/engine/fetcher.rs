@@ -264,13 +264,20 @@ fn take(
         let wanted = mirror.fetch_offset();
         let records = partition.records;
         let aborted = &partition.aborted;
+        let mut taken = Ok(true);
         let outcome = share.add_buffered(cell, mirror, |mirror| {
-            admit(records, aborted, wanted, &rules, fetched_at, |step| apply(cell, mirror, step))
+            admit(records, aborted, wanted, &rules, fetched_at, |step| {
+                if matches!(taken, Ok(true)) {
+                    taken = apply(cell, mirror, step);
+                }
+            })
         });
         drop(guard);
-        match outcome {
-            Ok(()) => cell.corrupt_fetches.set(0),
-            Err(refusal) => refuse(share, cell, refusal),
+        match (taken, outcome) {
+            (Ok(true), Ok(())) => cell.corrupt_fetches.set(0),
+            (Ok(true), Err(refusal)) => refuse(share, cell, refusal),
+            (Ok(false), _) => disagree(cell),
+            (Err(cause), _) => refuse(share, cell, Refusal { offset: wanted, cause }),
         }
     } else {
         drop(guard);
@@ -280,12 +287,14 @@ fn take(
     share.commit_wake.notify_one();
 }
 
-fn apply(cell: &MirrorCell, mirror: &mut Mirror, step: Step) {
+/// Gives a step to the mirror; false if the target holds another record where this one should be.
+fn apply(cell: &MirrorCell, mirror: &mut Mirror, step: Step) -> Result<bool, RecordsError> {
+    let mut agree = true;
     let fate = match step {
         Step::Take(outgoing, fate) => {
             MirrorStats::add(&cell.stats.fetched_bytes, outgoing.batch.len() as u64);
             MirrorStats::add(&cell.stats.fetched_records, outgoing.records.unsigned_abs().into());
-            mirror.push(outgoing);
+            agree = mirror.take(outgoing)?;
             fate
         }
         Step::Skip { next_offset, leader_epoch, fate } => {
@@ -294,6 +303,19 @@ fn apply(cell: &MirrorCell, mirror: &mut Mirror, step: Step) {
         }
     };
     MirrorStats::add(&cell.stats.batches[fate as usize], 1);
+    Ok(agree)
+}
+
+/// The target's last record is not the one that the count from the commit leads to (R4): nothing is dropped by a number.
+fn disagree(cell: &Rc<MirrorCell>) {
+    let offset = cell.committed.get();
+    let message = "the target holds other records behind the committed position than the source: \
+                   the source changed, or somebody else wrote"
+        .to_owned();
+    let error = trouble::park(Code(65), Side::Target, cell, offset, message);
+    cell.park(error.fix(
+        "compare both ends, then name the position: kafka-consumer-groups.sh --reset-offsets",
+    ));
 }
 
 /// A batch that cannot be copied: a damaged one is fetched once more, then the mirror is parked in front of it.
@@ -308,10 +330,22 @@ fn refuse(share: &Rc<Share>, cell: &Rc<MirrorCell>, refusal: Refusal) {
         pause(share, cell, PARTITION_PAUSE);
         return;
     }
-    let error = Error::new(Code(62), Side::Source, Action::Park, refusal.cause.to_string())
-        .cluster(&share.link.config.from.name)
-        .mirror(&*cell.spec.id.topic, cell.spec.id.partition, Some(refusal.offset))
-        .fix("inspect the batch on the source; what lies before it has been copied");
+    let id = &cell.spec.id;
+    let error = if let RecordsError::RecordTooLarge { .. } = refusal.cause {
+        let topic = &cell.spec.target_topic;
+        let message = format!("MESSAGE_TOO_LARGE: {}", refusal.cause);
+        Error::new(Code(61), Side::Target, Action::Park, message)
+            .cluster(&share.link.config.to.name)
+            .fix(format!(
+                "kafka-configs.sh --alter --entity-type topics --entity-name {topic} \
+                 --add-config max.message.bytes=... on the target"
+            ))
+    } else {
+        Error::new(Code(62), Side::Source, Action::Park, refusal.cause.to_string())
+            .cluster(&share.link.config.from.name)
+            .fix("inspect the batch on the source; what lies before it has been copied")
+    };
+    let error = error.mirror(&*id.topic, id.partition, Some(refusal.offset));
     cell.park_fetching(error);
 }
 

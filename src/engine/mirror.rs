@@ -15,9 +15,11 @@ use tokio::time::Instant;
 
 use super::anchor::Anchor;
 use super::identity::advance;
+use super::replay::{Replay, Replayed};
 use super::spec::TargetFacts;
 use super::window::{self, Violation, Window};
 use crate::wire::batch::HEADER_BYTES;
+use crate::wire::records::RecordsError;
 use crate::wire::stamp::{self, Stamp};
 
 /// A batch on its way: fit for the target but for the producer fields, which are stamped when it is sent.
@@ -86,7 +88,7 @@ pub struct Lineage {
 }
 
 /// Where a mirror begins, found by the recovery task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Beginning {
     /// First source offset to copy.
     pub source_offset: i64,
@@ -94,14 +96,19 @@ pub struct Beginning {
     pub leader_epoch: i32,
     /// Log end of the target partition.
     pub target_offset: i64,
-    /// The new numbering.
+    /// The numbering, new or continued.
     pub lineage: Lineage,
+    /// Sequence of the first record after `source_offset`.
+    pub next_sequence: i32,
+    /// What the target holds already of the records after `source_offset`.
+    pub replay: Option<Replay>,
 }
 
 /// The copying half of a mirror's state; it exists once a position was found.
 #[derive(Debug)]
 pub struct Mirror {
     lineage: Lineage,
+    replay: Option<Replay>,
     next_sequence: i32,
     queue: VecDeque<Outgoing>,
     flight: VecDeque<Flight>,
@@ -121,7 +128,8 @@ impl Mirror {
     pub fn new(beginning: Beginning, window_bytes_max: usize, target: Arc<TargetFacts>) -> Self {
         Self {
             lineage: beginning.lineage,
-            next_sequence: 0,
+            replay: beginning.replay,
+            next_sequence: beginning.next_sequence,
             queue: VecDeque::new(),
             flight: VecDeque::new(),
             window: Window::new(window_bytes_max, beginning.target_offset),
@@ -131,12 +139,49 @@ impl Mirror {
             fetch_epoch: beginning.leader_epoch,
             acked: beginning.source_offset,
             acked_epoch: beginning.leader_epoch,
-            acked_sequence: 0,
+            acked_sequence: beginning.next_sequence,
         }
     }
 
+    /// Takes a batch that was admitted, unless the target holds it from before the start; says whether the two agree.
+    pub fn take(&mut self, outgoing: Outgoing) -> Result<bool, RecordsError> {
+        let Some(replay) = &mut self.replay else {
+            self.push(outgoing);
+            return Ok(true);
+        };
+        let (next_offset, leader_epoch) = (outgoing.next_offset, outgoing.leader_epoch);
+        let rest = match replay.take(&outgoing)? {
+            Replayed::Whole => {
+                self.count_off(outgoing.records);
+                self.skip_to(next_offset, leader_epoch);
+                return Ok(true);
+            }
+            Replayed::Differs => return Ok(false),
+            Replayed::Ended(rest) => rest,
+        };
+        self.replay = None;
+        let to_send: i32 = rest.iter().map(|part| part.records).sum();
+        self.count_off(outgoing.records - to_send);
+        if rest.is_empty() {
+            self.skip_to(next_offset, leader_epoch);
+        }
+        rest.into_iter().for_each(|part| self.push(part));
+        Ok(true)
+    }
+
+    fn count_off(&mut self, records: i32) {
+        self.acked_sequence = advance(self.acked_sequence, records);
+        self.next_sequence = self.acked_sequence;
+    }
+
+    /// Whether it still counts off what the target holds from before the start. Until that is done a commit would name a
+    /// place that no later start could count from.
+    pub fn is_replaying(&self) -> bool {
+        self.replay.is_some()
+    }
+
     /// Takes a batch that was admitted; its base must not lie before what was taken last (I2).
-    pub fn push(&mut self, outgoing: Outgoing) {
+    fn push(&mut self, outgoing: Outgoing) {
         debug_assert!(
             outgoing.next_offset > self.fetch_offset,
             "batches arrive in source order (I2)"

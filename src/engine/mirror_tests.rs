@@ -42,8 +42,19 @@ fn outgoing(base: i64, records: i32) -> Outgoing {
 
 fn mirror() -> Mirror {
     let lineage = Lineage { producer_id: 1 << 62, producer_epoch: 3 };
-    let beginning = Beginning { source_offset: 0, leader_epoch: -1, target_offset: 0, lineage };
+    let beginning = Beginning {
+        source_offset: 0,
+        leader_epoch: -1,
+        target_offset: 0,
+        lineage,
+        next_sequence: 0,
+        replay: None,
+    };
     Mirror::new(beginning, 1 << 20, Arc::default())
+}
+
+fn take(mirror: &mut Mirror, outgoing: Outgoing) {
+    assert!(mirror.take(outgoing).expect("nothing is opened"));
 }
 
 fn sequence_of(stamped: &Stamped) -> i32 {
@@ -55,7 +66,7 @@ fn i1_the_acked_prefix_takes_skips_with_the_batch_before_them() {
     let mut mirror = mirror();
     mirror.skip_to(2, 4);
     assert_eq!(mirror.acked(), 2, "nothing outstanding: a skip counts at once");
-    mirror.push(outgoing(2, 3));
+    take(&mut mirror, outgoing(2, 3));
     mirror.skip_to(9, 5);
     assert_eq!((mirror.acked(), mirror.fetch_offset()), (2, 9));
     mirror.send(NOW).expect("open");
@@ -69,7 +80,7 @@ fn i1_the_acked_prefix_takes_skips_with_the_batch_before_them() {
 fn a_batch_is_stamped_with_the_lineage_and_the_running_sequence() {
     let mut mirror = mirror();
     for base in [0, 3, 6] {
-        mirror.push(outgoing(base, 3));
+        take(&mut mirror, outgoing(base, 3));
     }
     assert_eq!(sequence_of(&mirror.send(NOW).expect("open")), 0);
     assert!(mirror.send(NOW).is_none(), "W1");
@@ -82,8 +93,8 @@ fn a_batch_is_stamped_with_the_lineage_and_the_running_sequence() {
 fn rule_23_a_lost_answer_is_resent_under_the_same_sequence_unless_it_landed() {
     for landed in [false, true] {
         let mut mirror = mirror();
-        mirror.push(outgoing(0, 3));
-        mirror.push(outgoing(3, 3));
+        take(&mut mirror, outgoing(0, 3));
+        take(&mut mirror, outgoing(3, 3));
         mirror.send(NOW).expect("open");
         mirror.on_doubt().expect("outstanding");
         assert!(mirror.needs_resync());
@@ -97,7 +108,7 @@ fn rule_23_a_lost_answer_is_resent_under_the_same_sequence_unless_it_landed() {
 #[test]
 fn a_last_sequence_that_ends_no_batch_of_ours_is_refused() {
     let mut mirror = mirror();
-    mirror.push(outgoing(0, 3));
+    take(&mut mirror, outgoing(0, 3));
     mirror.send(NOW).expect("open");
     mirror.on_doubt().expect("outstanding");
     assert_eq!(mirror.on_resynced(Some(1), 2).err(), Some(NotOurs { last: 1 }));
@@ -106,8 +117,8 @@ fn a_last_sequence_that_ends_no_batch_of_ours_is_refused() {
 #[test]
 fn a_dropped_queue_is_fetched_again_from_the_end_of_the_flight() {
     let mut mirror = mirror();
-    mirror.push(outgoing(0, 3));
-    mirror.push(outgoing(3, 3));
+    take(&mut mirror, outgoing(0, 3));
+    take(&mut mirror, outgoing(3, 3));
     mirror.send(NOW).expect("open");
     mirror.drop_queue();
     assert_eq!(mirror.fetch_offset(), 3);
@@ -155,7 +166,7 @@ proptest! {
         for (step, records) in steps {
             match step {
                 0..3 => {
-                    mirror.push(outgoing(base, records));
+                    take(&mut mirror, outgoing(base, records));
                     base += i64::from(records);
                 }
                 3..6 => {

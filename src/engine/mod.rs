@@ -25,6 +25,7 @@ pub mod offsets;
 pub mod position;
 pub mod readback;
 pub mod recovery;
+pub mod replay;
 pub mod sender;
 pub mod session;
 pub mod share;

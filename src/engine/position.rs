@@ -13,12 +13,15 @@ use super::group::{self, Commit, Committed};
 use super::identity::{self, Origin};
 use super::mirror::{Beginning, Lineage};
 use super::offsets::{self, Ask, Reader};
+use super::readback::{self, Seen};
 use super::recovery::{QUESTION_DEADLINE, all_failed, refresh_on};
+use super::replay::Replay;
 use super::share::Share;
 use super::stats::MirrorStats;
 use super::trouble;
 use crate::cluster::rights::Need;
 use crate::config::resolved::{Isolation, Start};
+use crate::connection::Connection;
 use crate::error::{Action, Code, Error, Side};
 use crate::wire::common::TopicPartitions;
 use crate::wire::describe_producers::DescribeProducersRequest;
@@ -44,7 +47,7 @@ pub async fn begin(
         Ok(starts) => starts,
         Err(error) => return all_failed(cells, &error),
     };
-    let targets = match target_facts(share, broker, cells).await {
+    let targets = match target_facts(share, broker, cells, &committed).await {
         Ok(targets) => targets,
         Err(error) => return all_failed(cells, &error),
     };
@@ -54,25 +57,27 @@ pub async fn begin(
         let found = committed.get(&key(cell));
         let start = starts.get(&key(cell)).cloned();
         let outcome = target.and_then(|target| decide(share, cell, found, start, target));
-        if let Ok(beginning) = &outcome {
+        if let Ok(Decided { beginning, is_new: true }) = &outcome {
             anchors.push(anchor_commit(cell, beginning));
         }
         outcomes.push((cell.clone(), outcome));
     }
-    // The numbering is on record before its first batch leaves (R7): no later start can take it for a free one.
-    match group::commit(share, &anchors).await {
-        Err(error) => all_failed(cells, &error),
-        Ok(committed) => {
-            let mut committed = committed.into_iter();
-            for (cell, outcome) in outcomes.iter_mut().filter(|(_, outcome)| outcome.is_ok()) {
-                match committed.next() {
-                    Some(Err(error)) => *outcome = Err(error),
-                    _ => note_committed(share, cell, outcome),
-                }
+    // A new numbering is on record before its first batch leaves (R7): no later start can take it for a free one.
+    let mut recorded = match group::commit(share, &anchors).await {
+        Ok(recorded) => recorded.into_iter(),
+        Err(error) => return all_failed(cells, &error),
+    };
+    let settle = |(cell, outcome): (Rc<MirrorCell>, Result<Decided, Error>)| {
+        let outcome = outcome.and_then(|decided| {
+            if decided.is_new {
+                recorded.next().unwrap_or(Ok(()))?;
             }
-            outcomes
-        }
-    }
+            note_committed(share, &cell, decided.beginning.source_offset);
+            Ok(decided.beginning)
+        });
+        (cell, outcome)
+    };
+    outcomes.into_iter().map(settle).collect()
 }
 
 fn key(cell: &MirrorCell) -> (Arc<str>, i32) {
@@ -98,31 +103,84 @@ fn anchor_commit(cell: &MirrorCell, beginning: &Beginning) -> Commit {
     }
 }
 
-fn note_committed(share: &Share, cell: &MirrorCell, outcome: &Result<Beginning, Error>) {
-    if let Ok(beginning) = outcome {
-        cell.committed.set(beginning.source_offset);
-        cell.committed_at.set(Some(share.env.now()));
-        cell.stats.committed.store(beginning.source_offset, Relaxed);
-    }
+fn note_committed(share: &Share, cell: &MirrorCell, offset: i64) {
+    cell.committed.set(offset);
+    cell.committed_at.set(Some(share.env.now()));
+    cell.stats.committed.store(offset, Relaxed);
 }
 
-/// Both ends and the newest epoch of our id on the target partition.
-#[derive(Clone, Copy, Debug)]
+/// What the target partition holds.
+#[derive(Debug)]
 struct TargetFound {
+    /// Log end, replicated.
     end: i64,
-    high_watermark: i64,
+    /// Newest epoch of our id that the leader holds state for.
     epoch: Option<i16>,
+    /// Of the anchor's lineage, above the anchor.
+    seen: Option<Seen>,
+}
+
+/// A beginning, and whether its numbering is a new one.
+struct Decided {
+    beginning: Beginning,
+    is_new: bool,
 }
 
 async fn target_facts(
     share: &Rc<Share>,
     broker: i32,
     cells: &[Rc<MirrorCell>],
+    committed: &BTreeMap<(Arc<str>, i32), Committed>,
 ) -> Result<Vec<Result<TargetFound, Error>>, Error> {
     let connection = share.question(Side::Target, broker).await?;
-    let asks: Vec<_> = cells.iter().map(|cell| Ask::target(cell, offsets::LATEST)).collect();
-    let ends = offsets::list(Side::Target, &connection, &asks, Reader::LogEnd).await?;
-    let marks = offsets::list(Side::Target, &connection, &asks, Reader::Consumer).await?;
+    let ends = readback::replicated_ends(share, &connection, cells).await?;
+    let mut epochs = producer_epochs(share, &connection, cells).await?;
+    let mut found = Vec::with_capacity(cells.len());
+    for (cell, end) in cells.iter().zip(ends) {
+        let anchor = committed.get(&key(cell)).and_then(|committed| committed.anchor.as_ref());
+        let epoch = epochs.remove(&key(cell)).unwrap_or(Ok(None));
+        found.push(match (end, epoch) {
+            (Ok(end), Ok(epoch)) => {
+                let seen = match anchor.filter(|anchor| is_ours(share, cell, anchor)) {
+                    Some(anchor) => {
+                        seen_since(share, &connection, cell, anchor, end).await.map(Some)
+                    }
+                    None => Ok(None),
+                };
+                seen.map(|seen| TargetFound { end, epoch, seen })
+            }
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        });
+    }
+    Ok(found)
+}
+
+/// What the target holds of the anchor's lineage above the anchor; an anchor that does not fit reads nothing.
+async fn seen_since(
+    share: &Rc<Share>,
+    connection: &Connection,
+    cell: &Rc<MirrorCell>,
+    anchor: &Anchor,
+    end: i64,
+) -> Result<Seen, Error> {
+    fits(cell, anchor, end)?;
+    let Anchor { producer_id, producer_epoch, target_offset, .. } = *anchor;
+    let lineage = Lineage { producer_id, producer_epoch };
+    readback::read_to(share, connection, cell, target_offset, lineage, end).await
+}
+
+fn is_ours(share: &Share, cell: &MirrorCell, anchor: &Anchor) -> bool {
+    anchor.producer_id == producer_id(share, cell)
+}
+
+type Epochs = BTreeMap<(Arc<str>, i32), Result<Option<i16>, Error>>;
+
+/// The newest epoch of each mirror's id that the target leader holds state for.
+async fn producer_epochs(
+    share: &Rc<Share>,
+    connection: &Connection,
+    cells: &[Rc<MirrorCell>],
+) -> Result<Epochs, Error> {
     let topics = TopicPartitions::gather(
         cells.iter().map(|cell| (&*cell.spec.target_topic, cell.spec.id.partition)),
     );
@@ -133,31 +191,23 @@ async fn target_facts(
     let producers: BTreeMap<_, _> = TopicPartitions::flat(&answer.topics)
         .map(|(topic, partition)| ((topic, partition.index), partition))
         .collect();
-    let found = |((cell, end), mark): ((&Rc<MirrorCell>, offsets::Answer), offsets::Answer)| {
-        let failed = |error: ErrorCode, api| {
-            refresh_on(share, Side::Target, error);
-            match error {
-                ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
-                    trouble::not_authorized(share, Need::ReadTarget, cell)
-                }
-                error => trouble::answered(Side::Target, api, error, ""),
-            }
-        };
-        let end = end.map_err(|error| failed(error, "ListOffsets"))?.offset;
-        let high_watermark = mark.map_err(|error| failed(error, "ListOffsets"))?.offset;
+    let epoch = |cell: &Rc<MirrorCell>| {
         let at = (&*cell.spec.target_topic, cell.spec.id.partition);
-        let Some(partition) = producers.get(&at) else {
-            return Err(failed(ErrorCode::UNKNOWN_SERVER_ERROR, "DescribeProducers"));
-        };
-        if partition.error.is_error() {
-            return Err(failed(partition.error, "DescribeProducers"));
+        let error = producers.get(&at).map_or(ErrorCode::UNKNOWN_SERVER_ERROR, |found| found.error);
+        refresh_on(share, Side::Target, error);
+        match (error, producers.get(&at)) {
+            (ErrorCode::NONE, Some(found)) => {
+                let ours = producer_id(share, cell);
+                let ours = found.producers.iter().find(|producer| producer.id == ours);
+                Ok(ours.and_then(|producer| i16::try_from(producer.epoch).ok()))
+            }
+            (ErrorCode::TOPIC_AUTHORIZATION_FAILED, _) => {
+                Err(trouble::not_authorized(share, Need::ReadTarget, cell))
+            }
+            (error, _) => Err(trouble::answered(Side::Target, "DescribeProducers", error, "")),
         }
-        let ours = producer_id(share, cell);
-        let ours = partition.producers.iter().find(|p| p.id == ours);
-        let epoch = ours.and_then(|p| i16::try_from(p.epoch).ok());
-        Ok(TargetFound { end, high_watermark, epoch })
     };
-    Ok(cells.iter().zip(ends).zip(marks).map(found).collect())
+    Ok(cells.iter().map(|cell| (key(cell), epoch(cell))).collect())
 }
 
 fn producer_id(share: &Share, cell: &MirrorCell) -> i64 {
@@ -174,47 +224,80 @@ fn decide(
     committed: Option<&Committed>,
     start: Option<Result<offsets::Found, Error>>,
     target: TargetFound,
-) -> Result<Beginning, Error> {
-    let producer_id = producer_id(share, cell);
-    let anchor = committed.and_then(|committed| committed.anchor.as_ref());
-    if let Some(anchor) = anchor {
-        fits(cell, anchor, target.end)?;
+) -> Result<Decided, Error> {
+    if let Some(committed) = committed
+        && let Some(anchor) = &committed.anchor
+        && let Some(seen) = target.seen
+    {
+        return resume(cell, committed, anchor, seen, target.epoch);
     }
     if committed.is_none() && target.epoch.is_some() {
+        let group = &share.group;
         let message = format!(
-            "the target holds batches of this mirror, but group {} holds no offset for it: \
-             it expired or was deleted",
-            share.group
+            "the target holds batches of this mirror, but group {group} holds no offset for it: \
+             it expired or was deleted"
         );
         let fix = format!(
-            "name the position: kafka-consumer-groups --reset-offsets --group {} on the source, \
-             or delete the target topic",
-            share.group
+            "name the position: kafka-consumer-groups.sh --reset-offsets --group {group} on the source, \
+             or delete the target topic"
         );
         return Err(trouble::park(Code(65), Side::Source, cell, target.end, message).fix(fix));
     }
-    let known = anchor.filter(|anchor| anchor.producer_id == producer_id).map(|a| a.producer_epoch);
-    let producer_epoch = match known.max(target.epoch) {
+    let producer_epoch = match target.epoch {
         None => 0,
-        Some(i16::MAX) => {
+        Some(epoch) => epoch.checked_add(1).ok_or_else(|| {
             let message = "every epoch of this mirror's producer id is used up".to_owned();
-            return Err(trouble::park(Code(65), Side::Target, cell, target.end, message)
-                .fix("copy under a link of another name"));
-        }
-        Some(epoch) => epoch + 1,
+            trouble::park(Code(65), Side::Target, cell, target.end, message)
+                .fix("copy under a link of another name")
+        })?,
     };
     let (source_offset, leader_epoch) = match (committed, start) {
-        (Some(committed), _) => {
-            let committed = (committed.offset, committed.leader_epoch);
-            cell.resume_from.get().filter(|known| known.0 > committed.0).unwrap_or(committed)
-        }
+        (Some(committed), _) => (committed.offset, committed.leader_epoch),
         (None, Some(found)) => (found?.offset, -1),
         (None, None) => return Err(trouble::stopped()),
     };
-    let lineage = Lineage { producer_id, producer_epoch };
-    // What lies above the high watermark may go again with its leader; appends begin there at the lowest.
-    let target_offset = target.high_watermark;
-    Ok(Beginning { source_offset, leader_epoch, target_offset, lineage })
+    let beginning = Beginning {
+        source_offset,
+        leader_epoch,
+        target_offset: target.end,
+        lineage: Lineage { producer_id: producer_id(share, cell), producer_epoch },
+        next_sequence: 0,
+        replay: None,
+    };
+    Ok(Decided { beginning, is_new: true })
+}
+
+/// Goes on under the anchor's numbering, behind what the target holds of it (R3, R4): a request of a former life that is
+/// still on its way is refused or recognised by its sequence.
+fn resume(
+    cell: &MirrorCell,
+    committed: &Committed,
+    anchor: &Anchor,
+    seen: Seen,
+    epoch: Option<i16>,
+) -> Result<Decided, Error> {
+    if epoch.is_some_and(|epoch| epoch > anchor.producer_epoch) {
+        let message = format!(
+            "the commit speaks of numbering {}, the target of a newer one: the position was set back \
+             with its metadata, or another instance took over",
+            anchor.producer_epoch
+        );
+        return Err(trouble::park(Code(65), Side::Target, cell, seen.target_end, message)
+            .fix("name the position: kafka-consumer-groups.sh --reset-offsets on the source"));
+    }
+    let times_differ = cell.spec.target.log_append_time();
+    let replay = seen.last_sequence.zip(seen.last).and_then(|(last_sequence, last)| {
+        Replay::new(anchor.next_sequence, last_sequence, last, times_differ)
+    });
+    let beginning = Beginning {
+        source_offset: committed.offset,
+        leader_epoch: committed.leader_epoch,
+        target_offset: seen.target_end,
+        lineage: Lineage { producer_id: anchor.producer_id, producer_epoch: anchor.producer_epoch },
+        next_sequence: anchor.next_sequence,
+        replay,
+    };
+    Ok(Decided { beginning, is_new: false })
 }
 
 /// Whether an anchor speaks of the topics and the log that are there now.

@@ -4,6 +4,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::cell::MirrorCell;
 use super::identity::advance;
 use super::mirror::Lineage;
@@ -26,10 +28,12 @@ const REPLICATION_WAIT: Duration = Duration::from_secs(1);
 const REPLICATION_POLL: Duration = Duration::from_millis(20);
 
 /// What the target holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// Sequence of the last record of our lineage at or above where we began to read.
     pub last_sequence: Option<i32>,
+    /// The batch that it ends.
+    pub last: Option<Bytes>,
     /// The log end that was read to; everything below is replicated.
     pub target_end: i64,
 }
@@ -51,7 +55,7 @@ pub async fn read_back(
     let mut seen = Vec::with_capacity(cells.len());
     for (cell, end) in cells.iter().zip(ends) {
         let outcome = match end {
-            Ok(end) => read_to(share, &connection, cell, end).await,
+            Ok(end) => read_from_acked(share, &connection, cell, end).await,
             Err(error) => Err(error),
         };
         seen.push((cell.clone(), outcome));
@@ -61,7 +65,7 @@ pub async fn read_back(
 
 /// The log end of each partition, once the high watermark covers it: what is below cannot be lost by a clean leader
 /// change, and nothing above can appear that was there before (R2).
-async fn replicated_ends(
+pub(super) async fn replicated_ends(
     share: &Rc<Share>,
     connection: &Connection,
     cells: &[Rc<MirrorCell>],
@@ -102,22 +106,33 @@ fn replicated_end(
     }
 }
 
-/// Walks the batches from what is acknowledged to the log end and keeps the last sequence of our lineage.
-async fn read_to(
+async fn read_from_acked(
     share: &Rc<Share>,
     connection: &Connection,
     cell: &Rc<MirrorCell>,
     target_end: i64,
 ) -> Result<Seen, Error> {
-    let (mut offset, lineage) = {
+    let (offset, lineage) = {
         let mirror = cell.mirror.borrow();
         let Some(mirror) = &*mirror else { return Err(trouble::stopped()) };
         (mirror.target_next(), mirror.lineage())
     };
-    let mut last_sequence = None;
+    read_to(share, connection, cell, offset, lineage, target_end).await
+}
+
+/// Walks the batches from `offset` to the log end and keeps the last of our lineage.
+pub(super) async fn read_to(
+    share: &Rc<Share>,
+    connection: &Connection,
+    cell: &Rc<MirrorCell>,
+    mut offset: i64,
+    lineage: Lineage,
+    target_end: i64,
+) -> Result<Seen, Error> {
+    let mut last = None;
     let mut deleted_below = None;
     while offset < target_end {
-        match read_once(share, connection, cell, offset, lineage, &mut last_sequence).await? {
+        match read_once(share, connection, cell, offset, lineage, &mut last).await? {
             Read::Next(next) if next > offset => offset = next,
             Read::Next(_) => {
                 let detail = format!("no progress at offset {offset} of {target_end}");
@@ -135,7 +150,7 @@ async fn read_to(
             }
         }
     }
-    match (last_sequence, deleted_below) {
+    match (last, deleted_below) {
         // What was in flight may have been appended and deleted since: nothing tells.
         (None, Some(log_start)) => {
             let message = format!(
@@ -143,7 +158,10 @@ async fn read_to(
             );
             Err(trouble::park(Code(68), Side::Target, cell, log_start, message))
         }
-        _ => Ok(Seen { last_sequence, target_end }),
+        (last, _) => {
+            let (last_sequence, last) = last.unzip();
+            Ok(Seen { last_sequence, last, target_end })
+        }
     }
 }
 
@@ -161,7 +179,7 @@ async fn read_once(
     cell: &Rc<MirrorCell>,
     offset: i64,
     lineage: Lineage,
-    last_sequence: &mut Option<i32>,
+    last: &mut Option<(i32, Bytes)>,
 ) -> Result<Read, Error> {
     let spec = &cell.spec;
     let request = FetchRequest {
@@ -209,7 +227,7 @@ async fn read_once(
     }
     let mut next = offset;
     for batch in Batches::new(partition.records) {
-        let (header, _) = batch.map_err(|error: BatchError| {
+        let (header, batch) = batch.map_err(|error: BatchError| {
             trouble::answered(Side::Target, "Fetch", ErrorCode::CORRUPT_MESSAGE, &error.to_string())
         })?;
         next = next.max(header.next_offset());
@@ -218,7 +236,9 @@ async fn read_once(
             && header.base_sequence >= 0
             && header.base_offset >= offset;
         if ours {
-            *last_sequence = Some(advance(header.base_sequence, header.last_offset_delta));
+            // A copy: a slice would keep the whole frame alive.
+            let sequence = advance(header.base_sequence, header.last_offset_delta);
+            *last = Some((sequence, Bytes::copy_from_slice(&batch)));
         }
     }
     Ok(Read::Next(next))

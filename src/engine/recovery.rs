@@ -130,7 +130,7 @@ fn resynced(share: &Rc<Share>, cell: &Rc<MirrorCell>, seen: readback::Seen) {
                  another instance of this link is writing",
                 not_ours.last
             );
-            cell.park(trouble::at(cell, Error::new(Code(65), Side::Target, Action::Park, message)));
+            restart(share, cell, Error::new(Code(65), Side::Target, Action::Retry, message));
             return;
         }
     }
@@ -216,7 +216,6 @@ fn restart(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
     let mut mirror = cell.mirror.borrow_mut();
     if let Some(mirror) = &mut *mirror {
         share.add_buffered(cell, mirror, Mirror::drop_all);
-        cell.resume_from.set(Some((mirror.acked(), mirror.acked_epoch())));
     }
     *mirror = None;
     drop(mirror);

@@ -211,7 +211,7 @@ impl Share {
             let mirror = cell.mirror.borrow();
             let Some(mirror) = &*mirror else { return true };
             let settled = mirror.is_drained() || cell.halt.get() == Halt::Parked;
-            settled && cell.committed.get() >= mirror.acked()
+            settled && (mirror.is_replaying() || cell.committed.get() >= mirror.acked())
         })
     }
 
