@@ -261,10 +261,12 @@ fn appended(share: &Rc<Share>, cell: &Rc<MirrorCell>, answer: &ProducedPartition
         share.add_buffered(cell, mirror, |mirror| mirror.on_success(answer.base_offset))
     };
     match outcome {
-        Ok(settled) => {
-            share.on_settled(cell, settled.as_slice());
+        Ok(Some(settled)) => {
+            share.on_settled(cell, &[settled]);
             share.commit_wake.notify_one();
         }
+        // Behind a doubt: it may have been the last answer that the recovery waits for.
+        Ok(None) => share.recovery_wake.notify_one(),
         Err(violation) => violated(cell, violation),
     }
 }
