@@ -91,22 +91,13 @@ fn link(
     let timestamps = [("as_read", Timestamps::AsRead), ("producer", Timestamps::Producer)];
     let timestamps = fields.choice(reading, "timestamps", &timestamps, &[]);
     let replication_factor = fields.number(reading, "replication_factor", 1..=i64::from(i16::MAX));
-    let connections = fields.number(reading, "connections_per_broker", 1..=64).unwrap_or(4);
+    let connections = fields.number(reading, "connections_per_broker", 1..=64).unwrap_or(2);
     // A window of more than the memory could never fill.
     let window = fields.size(reading, "window", 1 << 16..=memory_bytes as u64);
+    fields.choice(reading, "forward", &[("local", ())], &[]);
     fields.not_yet(
         reading,
-        &[
-            "forward",
-            "groups",
-            "sync",
-            "limits",
-            "slo",
-            "on_failure",
-            "producer_id",
-            "priority",
-            "merge",
-        ],
+        &["groups", "sync", "limits", "slo", "on_failure", "producer_id", "priority", "merge"],
     );
     fields.finish(reading);
     Some(Link {

@@ -226,8 +226,6 @@ pub enum Timestamps {
 pub struct Engine {
     /// Threads that move batches.
     pub lanes: usize,
-    /// Pin each to a core.
-    pub pin: bool,
     /// Bytes of frames, over all lanes.
     pub memory_bytes: usize,
 }

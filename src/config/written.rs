@@ -140,7 +140,7 @@ impl Reading<'_> {
 
     fn engine(&mut self, node: Option<&Node>) -> Engine {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let mut engine = Engine { lanes: cores, pin: false, memory_bytes: 256 << 20 };
+        let mut engine = Engine { lanes: cores, memory_bytes: 256 << 20 };
         let Some(mut fields) = node.and_then(|node| self.fields(node, "engine".into(), "engine"))
         else {
             return engine;
@@ -150,7 +150,7 @@ impl Reading<'_> {
             engine.lanes = usize::try_from(lanes).unwrap_or(1);
         }
         fields.choice(self, "arrangement", &[("fused", ())], &["split"]);
-        engine.pin = fields.boolean(self, "pin").unwrap_or(false);
+        fields.not_yet(self, &["pin"]);
         if let Some(memory) = fields.size(self, "memory", 16 << 20..=1 << 40) {
             engine.memory_bytes = memory;
         }
