@@ -113,8 +113,10 @@ impl Session {
             return Err(error);
         }
         // A broker without a free slot answers a full request with session 0: every request stays full.
+        // What was asked for is kept: this answer's data is still to be delivered.
         if session_id == 0 || (self.id != 0 && session_id != self.id) {
-            self.reset();
+            self.id = 0;
+            self.epoch = 0;
         } else {
             self.id = session_id;
             self.epoch = if self.epoch == i32::MAX { 1 } else { self.epoch + 1 };
@@ -194,12 +196,13 @@ mod tests {
     }
 
     #[test]
-    fn without_a_slot_every_request_is_full() {
+    fn rule_41_without_a_slot_every_request_is_full() {
         let mut session = Session::new();
         session.set(partition(0), Some(wish(0)));
         for _ in 0..2 {
             assert_eq!(session.advance().wanted.len(), 1);
             session.on_answer(ErrorCode::NONE, 0).expect("accepted");
+            assert_eq!(session.asked(partition(0)), Some(0), "its answer is of use");
         }
     }
 }
