@@ -106,6 +106,7 @@ pub fn admit(
                 records: header.records_count,
                 max_timestamp: if known { header.max_timestamp } else { -1 },
                 fetched_at,
+                ends_place: true,
             };
             each(Step::Take(outgoing, Fate::Stamped));
         }
@@ -143,6 +144,7 @@ fn recode(
         max_timestamp: max_timestamp(&part.bytes),
         batch: part.bytes,
         fetched_at,
+        ends_place: true,
     };
     Ok(parts.into_iter().map(outgoing).collect())
 }
@@ -164,6 +166,7 @@ pub fn split(whole: &Outgoing, acked: i64) -> Result<Vec<Outgoing>, RecordsError
             max_timestamp: max_timestamp(&part.bytes),
             batch: part.bytes,
             fetched_at: whole.fetched_at,
+            ends_place: is_last && whole.ends_place,
         }
     };
     Ok(parts.into_iter().map(outgoing).collect())

@@ -12,6 +12,8 @@ pub struct Budget {
     limit_bytes: usize,
     pool: FramePool,
     reserved_bytes: Cell<usize>,
+    /// Batches queued and in flight: what was recoded stands in no frame.
+    buffered_bytes: Cell<usize>,
     room: Notify,
 }
 
@@ -35,13 +37,22 @@ impl Budget {
             limit_bytes,
             pool: FramePool::of_this_thread(),
             reserved_bytes: Cell::new(0),
+            buffered_bytes: Cell::new(0),
             room: Notify::new(),
         }
     }
 
-    /// Bytes of frames that are alive.
+    /// Bytes of frames that are alive, or of batches if those are more.
     pub fn used_bytes(&self) -> usize {
-        self.pool.live_bytes()
+        self.pool.live_bytes().max(self.buffered_bytes.get())
+    }
+
+    /// Notes that a mirror's batches went from `before` to `after` bytes.
+    pub fn shift_buffered(&self, before: usize, after: usize) {
+        self.buffered_bytes.set((self.buffered_bytes.get() + after).saturating_sub(before));
+        if after < before {
+            self.room.notify_waiters();
+        }
     }
 
     /// Its bound.

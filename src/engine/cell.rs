@@ -95,7 +95,10 @@ pub struct MirrorCell {
     /// The source broker in whose fetcher's list it stands; -1 for none.
     pub(super) dirty_at: Cell<i32>,
     pub(super) removed: Cell<bool>,
+    /// Its last commit was refused.
+    pub(super) commit_troubled: Cell<bool>,
     troubled: Cell<bool>,
+    replay_waits_since: Cell<Option<Instant>>,
     /// When the source end was first seen at these offsets, oldest first.
     ends: RefCell<VecDeque<(Instant, i64)>>,
 }
@@ -123,7 +126,9 @@ impl MirrorCell {
             ready_at: Cell::new(-1),
             dirty_at: Cell::new(-1),
             removed: Cell::new(false),
+            commit_troubled: Cell::new(false),
             troubled: Cell::new(false),
+            replay_waits_since: Cell::new(None),
             ends: RefCell::new(VecDeque::new()),
         }
     }
@@ -196,6 +201,13 @@ impl MirrorCell {
         }
     }
 
+    /// How long a replay has stood at the source's end.
+    pub fn replay_waits_since(&self, now: Instant, waits: bool) -> Duration {
+        let since = waits.then(|| self.replay_waits_since.get().unwrap_or(now));
+        self.replay_waits_since.set(since);
+        since.map_or(Duration::ZERO, |since| now - since)
+    }
+
     /// Notes the source end of a Fetch answer.
     pub fn note_source_end(&self, now: Instant, end: i64) {
         self.stats.source_end.store(end, Relaxed);
@@ -227,7 +239,7 @@ impl MirrorCell {
         self.stats.delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Relaxed);
         if !self.troubled.get() {
             let end = self.stats.source_end.load(Relaxed);
-            let caught_up = end >= 0 && acked >= end;
+            let caught_up = end >= 0 && acked >= end && !mirror.is_replaying();
             self.stats.set_state(if caught_up { MirrorState::Ok } else { MirrorState::CatchingUp });
         }
     }

@@ -76,7 +76,7 @@ fn due(share: &Share) -> Vec<(Rc<MirrorCell>, Commit)> {
         let mirror = cell.mirror.borrow();
         let mirror = mirror.as_ref()?;
         let stale = |at: Instant| now - at >= IDLE_RECOMMIT;
-        if mirror.is_replaying() {
+        if !mirror.has_place() {
             return None;
         }
         let moved = mirror.acked() > cell.committed.get();
@@ -111,10 +111,14 @@ async fn commit(
                 cell.committed.set(commit.offset);
                 cell.committed_at.set(Some(share.env.now()));
                 cell.stats.committed.store(commit.offset, Relaxed);
+                if cell.commit_troubled.take() {
+                    cell.clear_trouble();
+                }
             }
             // One partition's trouble holds up no other's commits (I7); it is due again at the next round.
             Err(error) => {
                 share.stats.count_error("source", "OffsetCommit", &error.code.to_string());
+                cell.commit_troubled.set(true);
                 cell.note_trouble(trouble::at(cell, error));
             }
         }
@@ -131,7 +135,7 @@ pub(super) async fn last_commit(share: Rc<Share>, cell: Rc<MirrorCell>) {
     }
     let commit = {
         let mirror = cell.mirror.borrow();
-        mirror.as_ref().filter(|m| !m.is_replaying()).map(|mirror| commit_of(&cell, mirror))
+        mirror.as_ref().filter(|m| m.has_place()).map(|mirror| commit_of(&cell, mirror))
     };
     // Where the mirror is back already, its own commits count.
     if let Some(commit) = commit.filter(|c| c.offset > cell.committed.get())

@@ -35,6 +35,8 @@ use crate::wire::records::RecordsError;
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// The same while mirrors wait to come back into the session: they must not wait behind an idle broker.
 const MAX_WAIT_HELD: Duration = Duration::from_millis(20);
+/// How long a replay may stand at the source's end before the two logs count as different; a new leader may lag for a moment.
+const REPLAY_WAIT: Duration = Duration::from_secs(10);
 /// Pause of a partition after an error of its own.
 const PARTITION_PAUSE: Duration = Duration::from_millis(200);
 
@@ -89,7 +91,11 @@ async fn fetch(
             return None;
         }
         if session.is_empty() {
-            queue.wake.notified().await;
+            if held {
+                tokio::time::sleep(MAX_WAIT_HELD).await;
+            } else {
+                queue.wake.notified().await;
+            }
             continue;
         }
         let reservation = share.budget.reserve(limits::FETCH_BYTES).await;
@@ -128,7 +134,14 @@ fn refresh_wishes(
     session: &mut Session,
 ) -> bool {
     let now = share.env.now();
+    if share.any_held() {
+        share.touch_held();
+    }
     for cell in queue.take_dirty(broker) {
+        // A late word about a mirror that is gone must not withdraw the wish of the one that came back.
+        if cell.is_removed() && share.by_source(cell.source_partition()).is_some() {
+            continue;
+        }
         session.set(cell.source_partition(), wish(share, broker, &cell, now));
     }
     share.any_held()
@@ -137,18 +150,20 @@ fn refresh_wishes(
 /// What to ask for of a mirror; none while it has no room, no position, or another leader.
 fn wish(share: &Rc<Share>, broker: i32, cell: &Rc<MirrorCell>, now: Instant) -> Option<Wish> {
     let leader = cell.source_leader.get();
+    // Without a leader on the target nothing would count what is fetched against a connection's share.
     let blocked = leader.broker != broker
+        || cell.target_leader.get().broker < 0
         || cell.is_removed()
         || share.is_draining()
         || cell.halt.get() == Halt::Parked
         || cell.fetch_parked.get()
         || cell.out_of_range.get().is_some()
         || cell.fetch_not_before.get().is_some_and(|at| at > now);
-    if blocked {
-        return None;
-    }
     let mirror = cell.mirror.borrow();
-    let mirror = mirror.as_ref()?;
+    let Some(mirror) = mirror.as_ref().filter(|_| !blocked) else {
+        share.set_held(cell, false);
+        return None;
+    };
     if !share.has_room(cell, mirror) {
         return None;
     }
@@ -233,7 +248,7 @@ fn deliver(share: &Rc<Share>, session: &Session, answer: FetchResponse) {
                 "the source log was truncated: epoch {} ends at offset {} there, {place} was copied",
                 diverging.epoch, diverging.end_offset
             );
-            cell.park(trouble::park(Code(63), Side::Source, &cell, place, message));
+            share.park(&cell, trouble::park(Code(63), Side::Source, &cell, place, message));
         } else {
             take(share, &cell, partition, fetched_at);
         }
@@ -276,11 +291,16 @@ fn take(
         match (taken, outcome) {
             (Ok(true), Ok(())) => cell.corrupt_fetches.set(0),
             (Ok(true), Err(refusal)) => refuse(share, cell, refusal),
-            (Ok(false), _) => disagree(cell),
+            (Ok(false), _) => disagree(share, cell),
             (Err(cause), _) => refuse(share, cell, Refusal { offset: wanted, cause }),
         }
     } else {
+        let waits = mirror.is_replaying() && mirror.fetch_offset() >= end;
         drop(guard);
+        // The source holds less than what is to be counted off: what comes now is new, and must not be swallowed.
+        if cell.replay_waits_since(fetched_at, waits) > REPLAY_WAIT {
+            disagree(share, cell);
+        }
     }
     cell.note_source_end(fetched_at, end);
     share.touch_send(cell);
@@ -307,15 +327,18 @@ fn apply(cell: &MirrorCell, mirror: &mut Mirror, step: Step) -> Result<bool, Rec
 }
 
 /// The target's last record is not the one that the count from the commit leads to (R4): nothing is dropped by a number.
-fn disagree(cell: &Rc<MirrorCell>) {
+fn disagree(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
     let offset = cell.committed.get();
     let message = "the target holds other records behind the committed position than the source: \
                    the source changed, or somebody else wrote"
         .to_owned();
     let error = trouble::park(Code(65), Side::Target, cell, offset, message);
-    cell.park(error.fix(
-        "compare both ends, then name the position: kafka-consumer-groups.sh --reset-offsets",
-    ));
+    share.park(
+        cell,
+        error.fix(
+            "compare both ends, then name the position: kafka-consumer-groups.sh --reset-offsets",
+        ),
+    );
 }
 
 /// A batch that cannot be copied: a damaged one is fetched once more, then the mirror is parked in front of it.

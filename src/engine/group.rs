@@ -42,8 +42,21 @@ pub struct Committed {
     pub anchor: Option<Anchor>,
 }
 
-/// Commits, one outcome for each. The outer error is one of the whole request.
+/// Commits, one outcome for each. The outer error is one of a whole request. A request becomes one batch of
+/// `__consumer_offsets`, which must not pass `message.max.bytes`.
 pub async fn commit(
+    share: &Rc<Share>,
+    commits: &[Commit],
+) -> Result<Vec<Result<(), Error>>, Error> {
+    let mut outcomes = Vec::with_capacity(commits.len());
+    for chunk in commits.chunks(limits::COMMITS_PER_REQUEST_MAX) {
+        outcomes.extend(commit_chunk(share, chunk).await?);
+    }
+    Ok(outcomes)
+}
+
+/// Commits one request's worth.
+async fn commit_chunk(
     share: &Rc<Share>,
     commits: &[Commit],
 ) -> Result<Vec<Result<(), Error>>, Error> {

@@ -37,6 +37,9 @@ pub struct Outgoing {
     pub max_timestamp: i64,
     /// When its frame was read.
     pub fetched_at: Instant,
+    /// Its `next_offset` and the sequence after it name one place. Not so for all but the last of the parts that a batch
+    /// was cut into: a commit between them could not be counted from.
+    pub ends_place: bool,
 }
 
 /// A batch that was sent, with the first sequence that it was given.
@@ -109,6 +112,8 @@ pub struct Beginning {
 pub struct Mirror {
     lineage: Lineage,
     replay: Option<Replay>,
+    /// The acked prefix ends inside a source batch.
+    mid_batch: bool,
     next_sequence: i32,
     queue: VecDeque<Outgoing>,
     flight: VecDeque<Flight>,
@@ -129,6 +134,7 @@ impl Mirror {
         Self {
             lineage: beginning.lineage,
             replay: beginning.replay,
+            mid_batch: false,
             next_sequence: beginning.next_sequence,
             queue: VecDeque::new(),
             flight: VecDeque::new(),
@@ -162,6 +168,7 @@ impl Mirror {
         self.replay = None;
         let to_send: i32 = rest.iter().map(|part| part.records).sum();
         self.count_off(outgoing.records - to_send);
+        self.mid_batch = !rest.is_empty();
         if rest.is_empty() {
             self.skip_to(next_offset, leader_epoch);
         }
@@ -174,8 +181,12 @@ impl Mirror {
         self.next_sequence = self.acked_sequence;
     }
 
-    /// Whether it still counts off what the target holds from before the start. Until that is done a commit would name a
-    /// place that no later start could count from.
+    /// Whether the acked prefix is a place that a later start can count from: not inside a replay, nor inside a batch.
+    pub fn has_place(&self) -> bool {
+        self.replay.is_none() && !self.mid_batch
+    }
+
+    /// Whether it still counts off what the target holds from before the start.
     pub fn is_replaying(&self) -> bool {
         self.replay.is_some()
     }
@@ -303,6 +314,7 @@ impl Mirror {
         self.acked = flight.outgoing.next_offset;
         self.acked_epoch = flight.outgoing.leader_epoch;
         self.acked_sequence = advance(flight.sequence, flight.outgoing.records);
+        self.mid_batch = !flight.outgoing.ends_place;
         let bytes = flight.outgoing.batch.len();
         self.buffered_bytes -= bytes;
         let Outgoing { records, fetched_at, .. } = flight.outgoing;

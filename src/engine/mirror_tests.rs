@@ -37,6 +37,7 @@ fn outgoing(base: i64, records: i32) -> Outgoing {
         records,
         max_timestamp: NOW,
         fetched_at: Instant::now(),
+        ends_place: true,
     }
 }
 

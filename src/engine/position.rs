@@ -15,7 +15,7 @@ use super::mirror::{Beginning, Lineage};
 use super::offsets::{self, Ask, Reader};
 use super::readback::{self, Seen};
 use super::recovery::{QUESTION_DEADLINE, all_failed, refresh_on};
-use super::replay::Replay;
+use super::replay::{BehindTheCommit, Replay};
 use super::share::Share;
 use super::stats::MirrorStats;
 use super::trouble;
@@ -141,7 +141,7 @@ async fn target_facts(
         let epoch = epochs.remove(&key(cell)).unwrap_or(Ok(None));
         found.push(match (end, epoch) {
             (Ok(end), Ok(epoch)) => {
-                let seen = match anchor.filter(|anchor| is_ours(share, cell, anchor)) {
+                let seen = match anchor {
                     Some(anchor) => {
                         seen_since(share, &connection, cell, anchor, end).await.map(Some)
                     }
@@ -167,10 +167,6 @@ async fn seen_since(
     let Anchor { producer_id, producer_epoch, target_offset, .. } = *anchor;
     let lineage = Lineage { producer_id, producer_epoch };
     readback::read_to(share, connection, cell, target_offset, lineage, end).await
-}
-
-fn is_ours(share: &Share, cell: &MirrorCell, anchor: &Anchor) -> bool {
-    anchor.producer_id == producer_id(share, cell)
 }
 
 type Epochs = BTreeMap<(Arc<str>, i32), Result<Option<i16>, Error>>;
@@ -286,9 +282,20 @@ fn resume(
             .fix("name the position: kafka-consumer-groups.sh --reset-offsets on the source"));
     }
     let times_differ = cell.spec.target.log_append_time();
-    let replay = seen.last_sequence.zip(seen.last).and_then(|(last_sequence, last)| {
-        Replay::new(anchor.next_sequence, last_sequence, last, times_differ)
-    });
+    let replay = match seen.last_sequence.zip(seen.last) {
+        None => None,
+        Some((last_sequence, last)) => {
+            let replay = Replay::new(anchor.next_sequence, last_sequence, last, times_differ);
+            replay.map_err(|BehindTheCommit| {
+                let message = format!(
+                    "the target's last sequence is {last_sequence}, the commit counts from {}: \
+                     another instance of this link is writing",
+                    anchor.next_sequence
+                );
+                trouble::park(Code(65), Side::Target, cell, seen.target_end, message)
+            })?
+        }
+    };
     let beginning = Beginning {
         source_offset: committed.offset,
         leader_epoch: committed.leader_epoch,
@@ -355,7 +362,14 @@ async fn start_offsets(
     };
     let mut starts = BTreeMap::new();
     for (leader, cells) in by_source_leader(cells) {
-        let found = source_offsets(share, leader, &cells, timestamp).await?;
+        let found = match source_offsets(share, leader, &cells, timestamp).await {
+            Ok(found) => found,
+            // One broker that cannot be asked holds up no mirror of another (I7).
+            Err(error) => {
+                starts.extend(cells.iter().map(|cell| (key(cell), Err(error.clone()))));
+                continue;
+            }
+        };
         let mut late = Vec::new();
         for (cell, found) in cells.iter().zip(found) {
             match found {
@@ -414,29 +428,32 @@ pub async fn resolve_out_of_range(share: &Rc<Share>, cells: &[Rc<MirrorCell>]) {
         let ends = source_offsets(share, leader, &cells, offsets::LATEST).await;
         let (Ok(starts), Ok(ends)) = (starts, ends) else {
             share.link.source.refresh();
-            cells.iter().for_each(|cell| cell.out_of_range.set(None));
+            for cell in &cells {
+                cell.out_of_range.set(None);
+                share.touch_fetch(cell);
+            }
             continue;
         };
         for ((cell, start), end) in cells.iter().zip(starts).zip(ends) {
             let wanted = cell.out_of_range.take().unwrap_or(-1);
+            share.touch_fetch(cell);
             let (Ok(start), Ok(end)) = (start, end) else { continue };
             if wanted < start.offset {
-                lost(cell, wanted, start.offset);
+                lost(share, cell, wanted, start.offset);
             } else if wanted > end.offset {
                 let message = format!(
                     "the source log was truncated: offset {wanted} was reached, it now ends at {}",
                     end.offset
                 );
-                cell.park(trouble::park(Code(63), Side::Source, cell, wanted, message));
+                share.park(cell, trouble::park(Code(63), Side::Source, cell, wanted, message));
             }
             // Else it is in the log again: a follower or a late leader answered.
-            share.touch_fetch(cell);
         }
     }
 }
 
 /// Retention or DeleteRecords overtook the mirror.
-fn lost(cell: &MirrorCell, wanted: i64, log_start: i64) {
+fn lost(share: &Rc<Share>, cell: &Rc<MirrorCell>, wanted: i64, log_start: i64) {
     MirrorStats::add(&cell.stats.gap_offsets, (log_start - wanted).unsigned_abs());
     let message = format!(
         "source offsets {wanted} to {} were deleted before they were copied ({} offsets)",
@@ -448,5 +465,5 @@ fn lost(cell: &MirrorCell, wanted: i64, log_start: i64) {
         .fix(format!(
             "to go on without them: kafka-consumer-groups --reset-offsets --to-offset {log_start} on the source"
         ));
-    cell.park(error);
+    share.park(cell, error);
 }

@@ -152,15 +152,15 @@ fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
             if refused.error == ErrorCode::UNKNOWN_SERVER_ERROR
                 && cell.attempts.get() >= RESTARTS_MAX =>
         {
-            park_refused(cell, error);
+            park_refused(share, cell, error);
         }
         Remedy::Again => again(share, cell, error),
         Remedy::Split => split(share, cell, error),
-        Remedy::Park => park_refused(cell, error),
+        Remedy::Park => park_refused(share, cell, error),
         Remedy::Yield => {
             let message = format!("another instance of this link took over: {}", error.message);
             let error = Error { code: Code(65), action: Action::Park, message, ..error };
-            cell.park(error.fix("run one instance of a link, or stop this one"));
+            share.park(cell, error.fix("run one instance of a link, or stop this one"));
         }
         Remedy::Authorize => {
             let error = trouble::not_authorized(share, Need::WriteTarget, cell);
@@ -168,7 +168,7 @@ fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
         }
         Remedy::Restart => {
             if cell.attempts.get() >= RESTARTS_MAX {
-                park_refused(cell, error);
+                park_refused(share, cell, error);
             } else {
                 restart(share, cell, error);
             }
@@ -192,12 +192,12 @@ fn split(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
         _ => {
             let fix =
                 format!("raise max.message.bytes of {} on the target", cell.spec.target_topic);
-            park_refused(cell, error.fix(fix));
+            park_refused(share, cell, error.fix(fix));
         }
     }
 }
 
-fn park_refused(cell: &Rc<MirrorCell>, mut error: Error) {
+fn park_refused(share: &Rc<Share>, cell: &Rc<MirrorCell>, mut error: Error) {
     error.code = Code(61);
     error.action = Action::Park;
     let first = cell.stats.acked.load(Relaxed);
@@ -208,11 +208,13 @@ fn park_refused(cell: &Rc<MirrorCell>, mut error: Error) {
         format!("the target refuses source offsets {first} to {last}: {}", error.message);
     error.place.mirror =
         Some((cell.spec.id.topic.to_string(), cell.spec.id.partition, Some(first)));
-    cell.park(error);
+    share.park(cell, error);
 }
 
 /// Forgets the numbering: the position is found anew, from what is acknowledged, under a new lineage.
 fn restart(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
+    // The refusal belongs to batches that are given up with it.
+    drop(cell.refused.take());
     let mut mirror = cell.mirror.borrow_mut();
     if let Some(mirror) = &mut *mirror {
         share.add_buffered(cell, mirror, Mirror::drop_all);
@@ -225,7 +227,7 @@ fn restart(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
 fn stumble(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
     let error = trouble::at(cell, error);
     match error.action {
-        Action::Park | Action::Stop => cell.park(error),
+        Action::Park | Action::Stop => share.park(cell, error),
         Action::Reconnect | Action::Retry => again(share, cell, error),
     }
 }

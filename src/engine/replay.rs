@@ -23,6 +23,10 @@ pub struct Replay {
     times_differ: bool,
 }
 
+/// The target's last sequence lies below the commit's: somebody else writes under our numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BehindTheCommit;
+
 /// What became of a source batch in a replay.
 #[derive(Debug)]
 pub enum Replayed {
@@ -42,11 +46,14 @@ impl Replay {
         last_sequence: i32,
         last: Bytes,
         times_differ: bool,
-    ) -> Option<Self> {
+    ) -> Result<Option<Self>, BehindTheCommit> {
         let end = advance(last_sequence, 1);
         let records_left =
             ((i64::from(end) - i64::from(next_sequence)) & i64::from(i32::MAX)) as i32;
-        (records_left > 0).then_some(Self { records_left, last, times_differ })
+        if records_left > i32::MAX / 2 {
+            return Err(BehindTheCommit);
+        }
+        Ok((records_left > 0).then_some(Self { records_left, last, times_differ }))
     }
 
     /// Counts off a batch, in the order of the source.
@@ -56,7 +63,9 @@ impl Replay {
             return Ok(Replayed::Whole);
         }
         let keep = usize::try_from(self.records_left).unwrap_or(0);
-        let source = OpenBatch::open(&outgoing.batch, limits::RECODE_BYTES_MAX)?;
+        let mut source = OpenBatch::open(&outgoing.batch, limits::RECODE_BYTES_MAX)?;
+        // What is stamped shows the producers' times on the target, whoever set those of the source.
+        source.show_producer_times();
         let target = OpenBatch::open(&self.last, limits::RECODE_BYTES_MAX)?;
         let mut rest = source.records().skip(keep.saturating_sub(1));
         let ours = rest.next().transpose()?;
@@ -69,7 +78,7 @@ impl Replay {
         let Some(next) = rest.next().transpose()? else { return Ok(Replayed::Ended(Vec::new())) };
         // One part: should it have grown past what the target takes, it is cut when the target says so.
         let batch_bytes_max = limits::FETCH_FRAME_BYTES_MAX;
-        let recode = Recode { times: Times::Append, batch_bytes_max };
+        let recode = Recode { times: Times::Producer, batch_bytes_max };
         let parts = recode.run(&outgoing.batch, |offset| offset >= next.offset)?;
         Ok(Replayed::Ended(parts.into_iter().map(|part| rest_of(outgoing, part)).collect()))
     }
@@ -83,6 +92,7 @@ fn rest_of(whole: &Outgoing, part: Recoded) -> Outgoing {
         max_timestamp: whole.max_timestamp,
         batch: part.bytes,
         fetched_at: whole.fetched_at,
+        ends_place: true,
     }
 }
 
@@ -100,17 +110,23 @@ mod tests {
             records,
             max_timestamp: 0,
             fetched_at: Instant::now(),
+            ends_place: true,
         }
     }
 
     fn replay(next_sequence: i32, last_sequence: i32, last: Bytes) -> Option<Replay> {
-        Replay::new(next_sequence, last_sequence, last, false)
+        Replay::new(next_sequence, last_sequence, last, false).expect("not behind")
     }
 
     #[test]
     fn nothing_is_counted_off_where_the_target_holds_no_more_than_the_commit() {
         assert!(replay(7, 6, batch(0, 1)).is_none());
         assert!(replay(0, i32::MAX, batch(0, 1)).is_none(), "sequences wrap");
+    }
+
+    #[test]
+    fn a_target_behind_the_commit_is_not_counted_off_for_ever() {
+        assert_eq!(Replay::new(50_005, 40_009, batch(0, 1), false).err(), Some(BehindTheCommit));
     }
 
     #[test]

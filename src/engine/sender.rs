@@ -267,7 +267,7 @@ fn appended(share: &Rc<Share>, cell: &Rc<MirrorCell>, answer: &ProducedPartition
         }
         // Behind a doubt: it may have been the last answer that the recovery waits for.
         Ok(None) => share.recovery_wake.notify_one(),
-        Err(violation) => violated(cell, violation),
+        Err(violation) => violated(share, cell, violation),
     }
 }
 
@@ -285,7 +285,7 @@ fn failed(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: ErrorCode, message: &
         if trouble::leaves_doubt(error) { mirror.on_doubt() } else { mirror.on_refusal() }
     };
     if let Err(violation) = outcome {
-        violated(cell, violation);
+        violated(share, cell, violation);
     }
     if trouble::is_leadership(error) {
         share.link.target.refresh();
@@ -294,7 +294,7 @@ fn failed(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: ErrorCode, message: &
 }
 
 /// The target appended what it must not (rules W3, W4): nothing is committed past it.
-fn violated(cell: &Rc<MirrorCell>, violation: Violation) {
+fn violated(share: &Rc<Share>, cell: &Rc<MirrorCell>, violation: Violation) {
     let what = match violation {
         Violation::SuccessAfterFailure => {
             "the target appended a batch behind one that it had refused".to_owned()
@@ -306,5 +306,5 @@ fn violated(cell: &Rc<MirrorCell>, violation: Violation) {
         Violation::Unasked => "the target answered a batch that was not sent".to_owned(),
     };
     let offset = cell.stats.acked.load(std::sync::atomic::Ordering::Relaxed);
-    cell.park(trouble::park(Code(64), Side::Target, cell, offset, what));
+    share.park(cell, trouble::park(Code(64), Side::Target, cell, offset, what));
 }

@@ -211,7 +211,7 @@ impl Share {
             let mirror = cell.mirror.borrow();
             let Some(mirror) = &*mirror else { return true };
             let settled = mirror.is_drained() || cell.halt.get() == Halt::Parked;
-            settled && (mirror.is_replaying() || cell.committed.get() >= mirror.acked())
+            settled && (!mirror.has_place() || cell.committed.get() >= mirror.acked())
         })
     }
 
@@ -345,15 +345,24 @@ impl Share {
         before: usize,
         after: usize,
     ) {
-        if let Some(queue) = self.send_queue(broker, cell) {
-            queue.buffered_bytes.set((queue.buffered_bytes.get() + after).saturating_sub(before));
-            let all = (self.buffered_bytes.get() + after).saturating_sub(before);
-            self.buffered_bytes.set(all);
-            if after < before {
-                self.budget.freed();
-            }
-            self.stats.buffered_bytes.store(all as u64, Relaxed);
+        self.budget.shift_buffered(before, after);
+        let Some(queue) = self.send_queue(broker, cell) else { return };
+        queue.buffered_bytes.set((queue.buffered_bytes.get() + after).saturating_sub(before));
+        let all = (self.buffered_bytes.get() + after).saturating_sub(before);
+        self.buffered_bytes.set(all);
+        self.stats.buffered_bytes.store(all as u64, Relaxed);
+        if after < before && queue.buffered_bytes.get() <= self.budget.free_bytes() {
+            queue.held.take().iter().for_each(|held| self.touch_fetch(held));
         }
+    }
+
+    /// Stops a mirror until the operator acts, and gives back what it holds. Answers that are still to come find nothing.
+    pub(super) fn park(self: &Rc<Self>, cell: &Rc<MirrorCell>, error: Error) {
+        cell.park(error);
+        if let Some(mirror) = &mut *cell.mirror.borrow_mut() {
+            self.add_buffered(cell, mirror, Mirror::drop_all);
+        }
+        self.touch_fetch(cell);
     }
 
     /// Counts what the target acknowledged, lets the fetcher and the sender go on.
@@ -377,11 +386,6 @@ impl Share {
         if cell.held.get() {
             self.touch_fetch(cell);
         }
-        if let Some(queue) = self.send_queue(cell.target_leader.get().broker, cell)
-            && queue.buffered_bytes.get() <= self.budget.free_bytes()
-        {
-            queue.held.take().iter().for_each(|held| self.touch_fetch(held));
-        }
     }
 
     /// Whether more may be fetched for a mirror: its own window has room, and its target connection does not hold more of
@@ -396,8 +400,9 @@ impl Share {
         if let Some(queue) = queue
             && queue.buffered_bytes.get() > self.budget.free_bytes()
         {
-            if !cell.held.get() {
-                queue.held.borrow_mut().push(cell.clone());
+            let mut held = queue.held.borrow_mut();
+            if !held.iter().any(|other| Rc::ptr_eq(other, cell)) {
+                held.push(cell.clone());
             }
             self.set_held(cell, true);
             return false;
@@ -406,7 +411,15 @@ impl Share {
         true
     }
 
-    fn set_held(&self, cell: &MirrorCell, held: bool) {
+    /// Lets every mirror that waits for room be looked at again.
+    pub(super) fn touch_held(self: &Rc<Self>) {
+        let queues: Vec<_> = self.senders.borrow().values().cloned().collect();
+        for queue in queues {
+            queue.held.take().iter().for_each(|held| self.touch_fetch(held));
+        }
+    }
+
+    pub(super) fn set_held(&self, cell: &MirrorCell, held: bool) {
         if cell.held.replace(held) != held {
             let count = self.held.get();
             self.held.set(if held { count + 1 } else { count - 1 });
