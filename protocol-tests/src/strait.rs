@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::lab::{Cluster, Listener, PASSWORD};
+use crate::lab::{Cluster, Listener, PASSWORD, pool};
 use crate::ports;
 use crate::process::{Guarded, Usage, tail, usage};
 use crate::wait::wait_for;
@@ -361,6 +361,7 @@ impl Drop for Strait {
             if let Ok((_, status)) = self.get("/status") {
                 eprintln!("--- status: {}", status.chars().take(4000).collect::<String>());
             }
+            pool::print_logs();
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Cluster, Version};
+use crate::process::tail;
 
 /// Brokers at once unless `STRAIT_LAB_BROKERS` says otherwise: 500 MB each.
 const BROKERS_MAX: usize = 8;
@@ -109,6 +110,14 @@ pub fn shared(version: Version, role: &'static str) -> Arc<Cluster> {
             drop(guard);
             std::panic::resume_unwind(panic)
         }
+    }
+}
+
+/// Prints what the shared brokers logged last, for a test that fails: their own end comes too late for that.
+pub fn print_logs() {
+    for ((version, role), cluster) in &lock().as_ref().unwrap().shared {
+        let log = tail(&cluster.nodes[0].log_file(), 12);
+        eprintln!("--- shared {role} broker {}, last lines:\n{log}", version.number());
     }
 }
 

@@ -33,6 +33,7 @@ fn rule_23_61_cut_again_and_again_it_loses_and_repeats_nothing() {
     );
     let mut strait = Strait::start(&config);
     strait.expect_in_log("WARN");
+    strait.expect_in_log("ST-027");
     let seconds = sized(15, 1800);
     std::thread::scope(|scope| {
         let load = scope.spawn(|| {
