@@ -147,6 +147,9 @@ mod tests {
     #[test]
     fn another_record_in_the_place_of_the_last_is_noticed() {
         let mut replay = replay(0, 2, batch(0, 2)).expect("three records");
-        assert!(matches!(replay.take(&outgoing(0, 3)), Ok(Replayed::Differs)));
+        assert!(matches!(replay.take(&outgoing(0, 3)), Ok(Replayed::Differs)), "another time");
+        let replay = Replay::new(0, 2, batch(0, 2), true).expect("not behind");
+        let mut replay = replay.expect("three records");
+        assert!(matches!(replay.take(&outgoing(0, 3)), Ok(Replayed::Differs)), "another body");
     }
 }
