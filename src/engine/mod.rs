@@ -9,7 +9,8 @@
 //!
 //! The deciding half is pure, and is where the invariants live: [`admit`] (fate of a batch), [`mirror`] (one partition's
 //! state), [`window`] (when the next batch may leave), [`session`], [`identity`], [`anchor`]. The other half moves bytes
-//! between it and the network: [`fetcher`], [`sender`], [`recovery`] with [`position`] and [`readback`], [`committer`].
+//! between it and the network: [`fetcher`], [`sender`], [`recovery`] with [`position`] ([`decide`],
+//! [`source_log`], [`target_log`]) and [`readback`], [`committer`].
 //! A [`share`] ties them together for one link on one lane.
 
 pub mod admit;
@@ -17,6 +18,7 @@ pub mod anchor;
 pub mod budget;
 pub mod cell;
 pub mod committer;
+pub mod decide;
 pub mod fetcher;
 pub mod group;
 pub mod identity;
@@ -29,7 +31,9 @@ pub mod replay;
 pub mod sender;
 pub mod session;
 pub mod share;
+pub mod source_log;
 pub mod spec;
 pub mod stats;
+pub mod target_log;
 pub mod trouble;
 pub mod window;

@@ -16,7 +16,7 @@ use super::mirror::Mirror;
 use super::share::Share;
 use super::stats::MirrorStats;
 use super::trouble::{self, Remedy};
-use super::{position, readback};
+use super::{position, readback, source_log};
 use crate::cluster::rights::Need;
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
@@ -79,7 +79,7 @@ async fn recover(share: &Rc<Share>, broker: i32, cells: &[Rc<MirrorCell>]) {
         cells.iter().cloned().partition(|cell| cell.out_of_range.get().is_some());
     let (starting, doubtful): (Vec<_>, Vec<_>) =
         known.into_iter().partition(|cell| cell.mirror.borrow().is_none());
-    position::resolve_out_of_range(share, &lost).await;
+    source_log::resolve_out_of_range(share, &lost).await;
     let leaderless = broker < 0;
     if leaderless {
         share.link.target.refresh();

@@ -1,0 +1,161 @@
+//! Puts commit, source and target together: where a mirror begins and under which numbering, or why nobody can say.
+
+use super::anchor::Anchor;
+use super::cell::MirrorCell;
+use super::group::Committed;
+use super::identity::{self, Origin};
+use super::mirror::{Beginning, Lineage};
+use super::offsets;
+use super::readback::Seen;
+use super::replay::{BehindTheCommit, Replay};
+use super::share::Share;
+use super::target_log::TargetFound;
+use super::trouble;
+use crate::error::{Code, Error, Side};
+
+/// A beginning, and whether its numbering is a new one.
+pub(super) struct Decided {
+    pub(super) beginning: Beginning,
+    pub(super) is_new: bool,
+}
+pub(super) fn producer_id(share: &Share, cell: &MirrorCell) -> i64 {
+    let map = share.link.source.map();
+    let origin = Origin::of_cluster(map.cluster_id.as_deref().unwrap_or_default());
+    let id = &cell.spec.id;
+    identity::producer_id(origin, &id.link, cell.spec.source_topic_id, id.partition)
+}
+/// Puts commit, source and target together.
+pub(super) fn decide(
+    share: &Share,
+    cell: &MirrorCell,
+    committed: Option<&Committed>,
+    start: Option<Result<offsets::Found, Error>>,
+    target: TargetFound,
+) -> Result<Decided, Error> {
+    if let Some(committed) = committed
+        && let Some(anchor) = &committed.anchor
+        && let Some(seen) = target.seen
+    {
+        return resume(cell, committed, anchor, seen, target.epoch);
+    }
+    if committed.is_none() && target.epoch.is_some() {
+        let group = &share.group;
+        let message = format!(
+            "the target holds batches of this mirror, but group {group} holds no offset for it: \
+             it expired or was deleted"
+        );
+        let fix = format!(
+            "name the position: kafka-consumer-groups.sh --reset-offsets --group {group} on the source, \
+             or delete the target topic"
+        );
+        return Err(trouble::park(Code(65), Side::Source, cell, target.end, message).fix(fix));
+    }
+    let producer_epoch = match target.epoch {
+        None => 0,
+        Some(epoch) => epoch.checked_add(1).ok_or_else(|| {
+            let message = "every epoch of this mirror's producer id is used up".to_owned();
+            trouble::park(Code(65), Side::Target, cell, target.end, message)
+                .fix("copy under a link of another name")
+        })?,
+    };
+    let (source_offset, leader_epoch) = match (committed, start) {
+        (Some(committed), _) => (committed.offset, committed.leader_epoch),
+        (None, Some(found)) => (found?.offset, -1),
+        (None, None) => return Err(trouble::stopped()),
+    };
+    let beginning = Beginning {
+        source_offset,
+        leader_epoch,
+        target_offset: target.end,
+        lineage: Lineage { producer_id: producer_id(share, cell), producer_epoch },
+        next_sequence: 0,
+        replay: None,
+    };
+    Ok(Decided { beginning, is_new: true })
+}
+
+/// Goes on under the anchor's numbering, behind what the target holds of it (R3, R4): a request of a former life that is
+/// still on its way is refused or recognised by its sequence.
+fn resume(
+    cell: &MirrorCell,
+    committed: &Committed,
+    anchor: &Anchor,
+    seen: Seen,
+    epoch: Option<i16>,
+) -> Result<Decided, Error> {
+    if epoch.is_some_and(|epoch| epoch > anchor.producer_epoch) {
+        let message = format!(
+            "the commit speaks of numbering {}, the target of a newer one: the position was set back \
+             with its metadata, or another instance took over",
+            anchor.producer_epoch
+        );
+        return Err(trouble::park(Code(65), Side::Target, cell, seen.target_end, message)
+            .fix("name the position: kafka-consumer-groups.sh --reset-offsets on the source"));
+    }
+    let times_differ = cell.spec.target.log_append_time();
+    let replay = match seen.last_sequence.zip(seen.last) {
+        None => None,
+        Some((last_sequence, last)) => {
+            let replay = Replay::new(anchor.next_sequence, last_sequence, last, times_differ);
+            replay.map_err(|BehindTheCommit| {
+                let message = format!(
+                    "the target's last sequence is {last_sequence}, the commit counts from {}: \
+                     another instance of this link is writing",
+                    anchor.next_sequence
+                );
+                trouble::park(Code(65), Side::Target, cell, seen.target_end, message)
+            })?
+        }
+    };
+    let beginning = Beginning {
+        source_offset: committed.offset,
+        leader_epoch: committed.leader_epoch,
+        target_offset: seen.target_end,
+        lineage: Lineage { producer_id: anchor.producer_id, producer_epoch: anchor.producer_epoch },
+        next_sequence: anchor.next_sequence,
+        replay,
+    };
+    Ok(Decided { beginning, is_new: false })
+}
+
+/// Whether an anchor speaks of the topics and the log that are there now.
+pub(super) fn fits(cell: &MirrorCell, anchor: &Anchor, target_end: i64) -> Result<(), Error> {
+    let spec = &cell.spec;
+    let what = if anchor.source_topic_id != spec.source_topic_id {
+        Some((
+            Code(67),
+            Side::Source,
+            format!(
+                "the committed offset belongs to source topic id {}, the topic is now {}: it was re-created",
+                anchor.source_topic_id, spec.source_topic_id
+            ),
+        ))
+    } else if anchor.target_topic_id != spec.target_topic_id {
+        Some((
+            Code(66),
+            Side::Target,
+            format!(
+                "the copy was written to target topic id {}, the topic is now {}: it was re-created",
+                anchor.target_topic_id, spec.target_topic_id
+            ),
+        ))
+    } else if anchor.target_offset > target_end {
+        Some((
+            Code(68),
+            Side::Target,
+            format!(
+                "the copy reached target offset {}, the log now ends at {target_end}: it was truncated",
+                anchor.target_offset
+            ),
+        ))
+    } else {
+        None
+    };
+    match what {
+        None => Ok(()),
+        Some((code, side, message)) => {
+            let fix = "name the position: kafka-consumer-groups --reset-offsets on the source";
+            Err(trouble::park(code, side, cell, anchor.target_offset, message).fix(fix))
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What the source log holds, as its leaders say: where a first copy starts, and what was lost where an offset is gone.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::cell::MirrorCell;
+use super::offsets::{self, Ask, Reader};
+use super::position::key;
+use super::recovery::refresh_on;
+use super::share::Share;
+use super::stats::MirrorStats;
+use super::trouble;
+use crate::cluster::rights::Need;
+use crate::config::resolved::{Isolation, Start};
+use crate::error::{Action, Code, Error, Side};
+use crate::wire::error_code::ErrorCode;
+
+/// The operator's `start` for mirrors without a commit, asked of each source leader.
+pub(super) async fn start_offsets(
+    share: &Rc<Share>,
+    cells: &[Rc<MirrorCell>],
+) -> Result<BTreeMap<(Arc<str>, i32), Result<offsets::Found, Error>>, Error> {
+    let config = &share.link.config;
+    let timestamp = match config.start {
+        Start::Earliest => offsets::EARLIEST,
+        Start::Latest => offsets::LATEST,
+        Start::Timestamp(ms) => ms,
+    };
+    let mut starts = BTreeMap::new();
+    for (leader, cells) in by_source_leader(cells) {
+        let found = match source_offsets(share, leader, &cells, timestamp).await {
+            Ok(found) => found,
+            // One broker that cannot be asked holds up no mirror of another (I7).
+            Err(error) => {
+                starts.extend(cells.iter().map(|cell| (key(cell), Err(error.clone()))));
+                continue;
+            }
+        };
+        let mut late = Vec::new();
+        for (cell, found) in cells.iter().zip(found) {
+            match found {
+                // No record that young: whatever comes next.
+                Ok(found) if found.offset < 0 => late.push(cell.clone()),
+                found => drop(starts.insert(key(cell), found)),
+            }
+        }
+        if !late.is_empty() {
+            let ends = source_offsets(share, leader, &late, offsets::LATEST).await?;
+            starts.extend(late.iter().map(|cell| key(cell)).zip(ends));
+        }
+    }
+    Ok(starts)
+}
+
+async fn source_offsets(
+    share: &Rc<Share>,
+    leader: i32,
+    cells: &[Rc<MirrorCell>],
+    timestamp: i64,
+) -> Result<Vec<Result<offsets::Found, Error>>, Error> {
+    let connection = share.question(Side::Source, leader).await?;
+    let asks: Vec<_> = cells.iter().map(|cell| Ask::source(cell, timestamp)).collect();
+    let reader = match share.link.config.isolation {
+        Isolation::ReadCommitted => Reader::CommittedConsumer,
+        Isolation::ReadUncommitted => Reader::Consumer,
+    };
+    let answers = offsets::list(Side::Source, &connection, &asks, reader).await?;
+    let named = |(cell, answer): (&Rc<MirrorCell>, offsets::Answer)| {
+        answer.map_err(|error| {
+            refresh_on(share, Side::Source, error);
+            match error {
+                ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
+                    trouble::not_authorized(share, Need::ReadSource, cell)
+                }
+                error => trouble::answered(Side::Source, "ListOffsets", error, ""),
+            }
+        })
+    };
+    Ok(cells.iter().zip(answers).map(named).collect())
+}
+
+fn by_source_leader(cells: &[Rc<MirrorCell>]) -> BTreeMap<i32, Vec<Rc<MirrorCell>>> {
+    let mut by_leader: BTreeMap<i32, Vec<_>> = BTreeMap::new();
+    for cell in cells {
+        by_leader.entry(cell.source_leader.get().broker).or_default().push(cell.clone());
+    }
+    by_leader
+}
+
+/// The source says that the wanted offset is not in its log: names what was lost (I6).
+pub async fn resolve_out_of_range(share: &Rc<Share>, cells: &[Rc<MirrorCell>]) {
+    for (leader, cells) in by_source_leader(cells) {
+        let starts = source_offsets(share, leader, &cells, offsets::EARLIEST).await;
+        let ends = source_offsets(share, leader, &cells, offsets::LATEST).await;
+        let (Ok(starts), Ok(ends)) = (starts, ends) else {
+            share.link.source.refresh();
+            for cell in &cells {
+                cell.out_of_range.set(None);
+                share.touch_fetch(cell);
+            }
+            continue;
+        };
+        for ((cell, start), end) in cells.iter().zip(starts).zip(ends) {
+            let wanted = cell.out_of_range.take().unwrap_or(-1);
+            share.touch_fetch(cell);
+            let (Ok(start), Ok(end)) = (start, end) else { continue };
+            if wanted < start.offset {
+                lost(share, cell, wanted, start.offset);
+            } else if wanted > end.offset {
+                let message = format!(
+                    "the source log was truncated: offset {wanted} was reached, it now ends at {}",
+                    end.offset
+                );
+                share.park(cell, trouble::park(Code(63), Side::Source, cell, wanted, message));
+            }
+            // Else it is in the log again: a follower or a late leader answered.
+        }
+    }
+}
+
+/// Retention or DeleteRecords overtook the mirror.
+fn lost(share: &Rc<Share>, cell: &Rc<MirrorCell>, wanted: i64, log_start: i64) {
+    MirrorStats::add(&cell.stats.gap_offsets, (log_start - wanted).unsigned_abs());
+    let message = format!(
+        "source offsets {wanted} to {} were deleted before they were copied ({} offsets)",
+        log_start - 1,
+        log_start - wanted
+    );
+    let error = Error::new(Code(70), Side::Source, Action::Park, message)
+        .mirror(&*cell.spec.id.topic, cell.spec.id.partition, Some(wanted))
+        .fix(format!(
+            "to go on without them: kafka-consumer-groups --reset-offsets --to-offset {log_start} on the source"
+        ));
+    share.park(cell, error);
+}
