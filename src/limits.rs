@@ -121,3 +121,16 @@ pub const WINDOW_BYTES_DEFAULT: usize = 8 << 20;
 /// Partitions in one OffsetCommit: each becomes a record of about 300 bytes, anchor included, in one batch of at most
 /// `message.max.bytes` (1 MiB).
 pub const COMMITS_PER_REQUEST_MAX: usize = 1000;
+/// Runs of a mirror's offset map, 40 bytes each: with what the anchor takes of them, 64 tell every hole of the last minutes
+/// of most topics, and cost 25 MiB where ten thousand partitions are full of holes.
+pub const OFFSET_RUNS_MAX: usize = 64;
+/// Stretches in which the source offsets of one batch with holes are remembered while it is on its way.
+pub const BATCH_SPANS_MAX: usize = 64;
+/// Places of batches that a read-back remembers, 32 bytes each, one for each stretch without another writer's records.
+pub const LANDED_MAX: usize = 4096;
+/// Origins whose records one mirror carries on, each with 35 characters of the anchor.
+pub const ORIGINS_MAX: usize = 60;
+/// Characters of the anchor that the offset map may take: every commit of a partition writes them.
+pub const ANCHOR_RUNS_CHARS_MAX: usize = 1200;
+/// Bytes of metadata in one OffsetCommit, which becomes one batch of at most `message.max.bytes` (1 MiB).
+pub const COMMIT_METADATA_BYTES_MAX: usize = 512 << 10;

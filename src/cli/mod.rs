@@ -11,6 +11,7 @@ mod demo_world;
 mod explain;
 mod lag;
 mod net;
+mod offsets;
 mod probe;
 mod progress;
 mod run;
@@ -110,6 +111,8 @@ pub enum Verb {
     Status(status::StatusArgs),
     /// Show how far the committed positions are behind, from the source cluster itself
     Lag(lag::LagArgs),
+    /// Show where a source offset is on the target, exactly
+    Offsets(offsets::OffsetsArgs),
     /// Make or show a configuration
     #[command(subcommand)]
     Config(config::ConfigVerb),
@@ -188,6 +191,7 @@ pub fn execute(cli: Cli, screen: &mut Screen<'_>) -> Exit {
         Verb::Check(args) => check::main(&args, common, screen),
         Verb::Status(args) => status::main(&args, common, screen),
         Verb::Lag(args) => lag::main(&args, common, screen),
+        Verb::Offsets(args) => offsets::main(&args, common, screen),
         Verb::Config(verb) => config::main(&verb, common, screen),
         Verb::Explain(args) => explain::main(&args, screen),
         Verb::Version(args) => version::main(args, screen),

@@ -107,6 +107,7 @@ pub fn admit(
                 max_timestamp: if known { header.max_timestamp } else { -1 },
                 fetched_at,
                 ends_place: true,
+                spans: header.base_offset.into(),
             };
             each(Step::Take(outgoing, Fate::Stamped));
         }
@@ -145,6 +146,7 @@ fn recode(
         batch: part.bytes,
         fetched_at,
         ends_place: true,
+        spans: part.spans,
     };
     Ok(parts.into_iter().map(outgoing).collect())
 }
@@ -156,6 +158,7 @@ pub fn split(whole: &Outgoing, acked: i64) -> Result<Vec<Outgoing>, RecordsError
     let parts = recode.run(&whole.batch, |_| true)?;
     let mut records_done = 0;
     let outgoing = |part: Recoded| {
+        let spans = whole.spans.slice(records_done, part.records_count);
         records_done += part.records_count;
         let is_last = records_done == whole.records;
         Outgoing {
@@ -167,6 +170,7 @@ pub fn split(whole: &Outgoing, acked: i64) -> Result<Vec<Outgoing>, RecordsError
             batch: part.bytes,
             fetched_at: whole.fetched_at,
             ends_place: is_last && whole.ends_place,
+            spans,
         }
     };
     Ok(parts.into_iter().map(outgoing).collect())

@@ -1,10 +1,22 @@
 //! The anchor: what a commit in the source group says besides the offset, in its metadata string. With it a later
 //! start knows where on the target the copy of that offset ended and under which numbering it was written. PURE.
+//!
+//! ```text
+//! strait2;<target topic id>;<target offset>;<source topic id>;<source offset>;<numberings>;<map begins>;<runs>
+//! numberings  <producer id, hex>.<epoch>.<next sequence>,...
+//! runs        <source gap>.<target gap>.<length>,...           newest first; a gap is that to the run before it in the list,
+//!             <source gap>.<target gap>.<length>.<length>      of the first to the two offsets; two lengths: not exact
+//! ```
+//!
+//! `strait1` had one numbering and no map; it is still read.
 
 use std::fmt;
 use std::str::FromStr;
 
 use uuid::Uuid;
+
+use super::offset_map::{OffsetMap, Run};
+use crate::limits;
 
 /// The state of a mirror at a committed source offset (rule R0 of the resume rules, see the README's design notes).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,31 +25,75 @@ pub struct Anchor {
     pub target_topic_id: Uuid,
     /// Target offset after the copy of the last record below the committed offset.
     pub target_offset: i64,
-    /// Producer id of this mirror.
+    /// The topic that was read.
+    pub source_topic_id: Uuid,
+    /// The offset that it was committed with; with another one it says nothing.
+    pub source_offset: i64,
+    /// The numberings of this mirror.
+    pub numberings: Vec<Numbering>,
+    /// Where what lies below is.
+    pub map: OffsetMap,
+}
+
+/// A numbering and how far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbering {
+    /// Producer id.
     pub producer_id: i64,
     /// Its epoch: (id, epoch) names one numbering, a lineage.
     pub producer_epoch: i16,
     /// Sequence of the next record.
     pub next_sequence: i32,
-    /// The topic that was read.
-    pub source_topic_id: Uuid,
 }
 
 /// Version of the format; an unknown one is no anchor.
-const FORMAT: &str = "strait1";
+const FORMAT: &str = "strait2";
+/// One numbering, no map.
+const FORMAT_1: &str = "strait1";
 
 impl fmt::Display for Anchor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbering =
+            |n: &Numbering| format!("{:x}.{}.{}", n.producer_id, n.producer_epoch, n.next_sequence);
+        let numberings: Vec<_> = self.numberings.iter().map(numbering).collect();
         write!(
             f,
-            "{FORMAT};{};{};{:x};{};{};{}",
+            "{FORMAT};{};{};{};{};{};{};{}",
             self.target_topic_id.simple(),
             self.target_offset,
-            self.producer_id,
-            self.producer_epoch,
-            self.next_sequence,
-            self.source_topic_id.simple()
+            self.source_topic_id.simple(),
+            self.source_offset,
+            numberings.join(","),
+            self.map.begins(),
+            self.runs(),
         )
+    }
+}
+
+impl Anchor {
+    /// The runs that fit; the oldest of those that do not are one that is not exact.
+    fn runs(&self) -> String {
+        let mut text = String::new();
+        let (mut source, mut target) = (self.source_offset, self.target_offset);
+        let mut newest_first = self.map.runs().rev();
+        while let Some(run) = newest_first.next() {
+            let mut run = run.clone();
+            // The last one may need four full numbers.
+            if text.len() + 160 > limits::ANCHOR_RUNS_CHARS_MAX {
+                newest_first.by_ref().for_each(|older| run.join(older));
+            }
+            let (gap, target_gap) = (source - run.source.end, target - run.target.end);
+            let length = run.source.end - run.source.start;
+            if !text.is_empty() {
+                text.push(',');
+            }
+            text.push_str(&format!("{gap}.{target_gap}.{length}"));
+            if !run.exact {
+                text.push_str(&format!(".{}", run.target.end - run.target.start));
+            }
+            (source, target) = (run.source.start, run.target.start);
+        }
+        text
     }
 }
 
@@ -45,62 +101,181 @@ impl fmt::Display for Anchor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAnAnchor;
 
-impl FromStr for Anchor {
-    type Err = NotAnAnchor;
-
-    fn from_str(text: &str) -> Result<Self, NotAnAnchor> {
-        let mut fields = text.split(';');
-        let mut field = || fields.next().ok_or(NotAnAnchor);
-        if field()? != FORMAT {
+impl Anchor {
+    /// From the metadata of a commit of `offset`.
+    pub fn parse(text: &str, offset: i64) -> Result<Self, NotAnAnchor> {
+        if text.len() > limits::COMMIT_METADATA_CHARS_MAX {
             return Err(NotAnAnchor);
         }
-        let anchor = Self {
-            target_topic_id: field()?.parse().map_err(|_| NotAnAnchor)?,
-            target_offset: field()?.parse().map_err(|_| NotAnAnchor)?,
-            producer_id: i64::from_str_radix(field()?, 16).map_err(|_| NotAnAnchor)?,
-            producer_epoch: field()?.parse().map_err(|_| NotAnAnchor)?,
-            next_sequence: field()?.parse().map_err(|_| NotAnAnchor)?,
-            source_topic_id: field()?.parse().map_err(|_| NotAnAnchor)?,
+        let mut fields = text.split(';');
+        let anchor = match fields.next() {
+            Some(FORMAT) => Self::second(&mut fields)?,
+            Some(FORMAT_1) => Self::first(&mut fields, offset)?,
+            _ => return Err(NotAnAnchor),
         };
         let legal = anchor.target_offset >= 0
-            && anchor.producer_epoch >= 0
-            && anchor.next_sequence >= 0
+            && anchor.source_offset == offset
+            && (1..=limits::ORIGINS_MAX).contains(&anchor.numberings.len())
+            && anchor.numberings.iter().all(|n| n.producer_epoch >= 0 && n.next_sequence >= 0)
             && fields.next().is_none();
         if legal { Ok(anchor) } else { Err(NotAnAnchor) }
     }
+
+    fn first<'a>(
+        fields: &mut impl Iterator<Item = &'a str>,
+        offset: i64,
+    ) -> Result<Self, NotAnAnchor> {
+        let (target_topic_id, target_offset) = (next(fields)?, next(fields)?);
+        let numbering = Numbering {
+            producer_id: hex(fields.next().ok_or(NotAnAnchor)?)?,
+            producer_epoch: next(fields)?,
+            next_sequence: next(fields)?,
+        };
+        Ok(Self {
+            target_topic_id,
+            target_offset,
+            source_topic_id: next(fields)?,
+            source_offset: offset,
+            numberings: vec![numbering],
+            map: OffsetMap::new(offset),
+        })
+    }
+
+    fn second<'a>(fields: &mut impl Iterator<Item = &'a str>) -> Result<Self, NotAnAnchor> {
+        let (target_topic_id, target_offset) = (next(fields)?, next(fields)?);
+        let (source_topic_id, source_offset) = (next(fields)?, next(fields)?);
+        let numberings = list(fields.next().ok_or(NotAnAnchor)?);
+        let numbering = |text: &str| {
+            let mut parts = text.split('.');
+            let numbering = Numbering {
+                producer_id: hex(parts.next().ok_or(NotAnAnchor)?)?,
+                producer_epoch: next(&mut parts)?,
+                next_sequence: next(&mut parts)?,
+            };
+            if parts.next().is_none() { Ok(numbering) } else { Err(NotAnAnchor) }
+        };
+        let numberings = numberings.map(numbering).collect::<Result<_, _>>()?;
+        let begins: i64 = next(fields)?;
+        let (mut source, mut target) = (source_offset, target_offset);
+        let mut runs = Vec::new();
+        for text in list(fields.next().ok_or(NotAnAnchor)?) {
+            let run = run(text, source, target)?;
+            (source, target) = (run.source.start, run.target.start);
+            runs.push(run);
+        }
+        if begins < 0 || begins > source {
+            return Err(NotAnAnchor);
+        }
+        let map = OffsetMap::with(begins, runs.into_iter().rev());
+        Ok(Self { target_topic_id, target_offset, source_topic_id, source_offset, numberings, map })
+    }
+}
+
+/// The run before these two offsets.
+fn run(text: &str, source: i64, target: i64) -> Result<Run, NotAnAnchor> {
+    let mut parts = text.split('.');
+    let mut part = || match parts.next() {
+        Some(text) => text.parse().map(Some).map_err(|_| NotAnAnchor),
+        None => Ok(None),
+    };
+    let (gap, target_gap) = (part()?.ok_or(NotAnAnchor)?, part()?.ok_or(NotAnAnchor)?);
+    let length = part()?.ok_or(NotAnAnchor)?;
+    let target_length: Option<i64> = part()?;
+    let back = |from: i64, by: i64| match from.checked_sub(by) {
+        Some(to) if by >= 0 && to >= 0 => Ok(to),
+        _ => Err(NotAnAnchor),
+    };
+    let source_end = back(source, gap)?;
+    let target_end = back(target, target_gap)?;
+    let source = back(source_end, length)?..source_end;
+    let target = back(target_end, target_length.unwrap_or(length))?..target_end;
+    if part()?.is_some() || source.is_empty() {
+        return Err(NotAnAnchor);
+    }
+    Ok(Run { source, target, exact: target_length.is_none() })
+}
+
+fn next<'a, T: FromStr>(fields: &mut impl Iterator<Item = &'a str>) -> Result<T, NotAnAnchor> {
+    fields.next().and_then(|field| field.parse().ok()).ok_or(NotAnAnchor)
+}
+
+fn hex(text: &str) -> Result<i64, NotAnAnchor> {
+    i64::from_str_radix(text, 16).map_err(|_| NotAnAnchor)
+}
+
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').filter(|item| !item.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::COMMIT_METADATA_CHARS_MAX;
+    use crate::limits::{COMMIT_METADATA_CHARS_MAX, OFFSET_RUNS_MAX, ORIGINS_MAX};
 
-    fn anchor() -> Anchor {
+    const OFFSET: i64 = i64::MAX - 1;
+
+    fn anchor(runs: impl IntoIterator<Item = Run>) -> Anchor {
+        let numbering =
+            Numbering { producer_id: i64::MAX, producer_epoch: i16::MAX, next_sequence: i32::MAX };
         Anchor {
             target_topic_id: Uuid::from_u128(1),
             target_offset: i64::MAX,
-            producer_id: i64::MAX,
-            producer_epoch: i16::MAX,
-            next_sequence: i32::MAX,
             source_topic_id: Uuid::from_u128(2),
+            source_offset: OFFSET,
+            numberings: vec![numbering; ORIGINS_MAX],
+            map: OffsetMap::with(3, runs),
         }
+    }
+
+    fn exact(source: i64, target: i64, length: i64) -> Run {
+        Run { source: source..source + length, target: target..target + length, exact: true }
     }
 
     #[test]
     fn survives_the_round_trip_and_fits() {
-        let text = anchor().to_string();
-        assert_eq!(text.parse(), Ok(anchor()));
-        assert!(text.len() < COMMIT_METADATA_CHARS_MAX);
+        let joined = Run { source: 30..50, target: 12..18, exact: false };
+        let small = anchor([exact(3, 0, 10), exact(20, 10, 2), joined, exact(60, 20, 1 << 50)]);
+        assert_eq!(Anchor::parse(&small.to_string(), OFFSET), Ok(small));
+        // The largest numbers, and as many runs as there may be.
+        let step = i64::MAX / (OFFSET_RUNS_MAX as i64 + 1);
+        let many = (0..OFFSET_RUNS_MAX as i64).map(|n| exact(3 + n * step, n * step, step / 2));
+        let large = anchor(many);
+        let text = large.to_string();
+        assert!(text.len() < COMMIT_METADATA_CHARS_MAX, "{}", text.len());
+        let read = Anchor::parse(&text, OFFSET).unwrap();
+        assert_eq!(read.numberings, large.numberings);
+        let (read, all): (Vec<_>, Vec<_>) = (read.map.runs().collect(), large.map.runs().collect());
+        let exact = read.len() - 1;
+        assert!(exact > 8 && !read[0].exact);
+        assert_eq!(read[1..], all[all.len() - exact..], "the newest are whole");
+        assert_eq!(read[0].source, 3..all[all.len() - exact - 1].source.end, "nothing is dropped");
+    }
+
+    #[test]
+    fn the_first_format_is_still_read() {
+        let id = Uuid::from_u128(1).simple();
+        let text = format!("strait1;{id};77;4000000000000001;5;900;{id}");
+        let anchor = Anchor::parse(&text, 55).unwrap();
+        let numbering =
+            Numbering { producer_id: 0x4000_0000_0000_0001, producer_epoch: 5, next_sequence: 900 };
+        assert_eq!((anchor.target_offset, &anchor.numberings[..]), (77, &[numbering][..]));
+        assert_eq!((anchor.source_offset, anchor.map), (55, OffsetMap::new(55)));
     }
 
     #[test]
     fn foreign_metadata_is_no_anchor() {
-        let good = anchor().to_string();
-        let cut = &good[..good.len() - 3];
+        let good = anchor([exact(3, 0, 10)]).to_string();
+        assert!(Anchor::parse(&good, OFFSET).is_ok());
+        assert_eq!(Anchor::parse(&good, OFFSET - 1), Err(NotAnAnchor), "another offset's");
+        let cut = good.rsplit_once(';').unwrap().0;
         let long = format!("{good};1");
-        let negative = good.replace(";32767;", ";-1;");
-        for text in ["", "NO_METADATA", "strait1", "strait0;1;2", cut, &long, &negative] {
-            assert_eq!(text.parse::<Anchor>(), Err(NotAnAnchor), "{text}");
+        let negative = good.replace(".32767.", ".-1.");
+        let far = format!("{good},0.0.{}", i64::MAX);
+        let empty = format!("{good},0.0.0");
+        let huge = format!("{good}{}", ",0.0.1.1".repeat(600));
+        let texts = ["", "NO_METADATA", "strait2", "strait0;1;2", cut, &long, &negative, &far];
+        for text in texts.into_iter().chain([&*empty, &huge]) {
+            assert_eq!(Anchor::parse(text, OFFSET), Err(NotAnAnchor), "{text}");
         }
     }
 }

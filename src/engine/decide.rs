@@ -1,10 +1,11 @@
 //! Puts commit, source and target together: where a mirror begins and under which numbering, or why nobody can say.
 
-use super::anchor::Anchor;
+use super::anchor::{Anchor, Numbering};
 use super::cell::MirrorCell;
 use super::group::Committed;
 use super::identity::{self, Origin};
 use super::mirror::{Beginning, Lineage};
+use super::offset_map::OffsetMap;
 use super::offsets;
 use super::readback::Seen;
 use super::replay::{BehindTheCommit, Replay};
@@ -70,6 +71,7 @@ pub(super) fn decide(
         lineage: Lineage { producer_id: producer_id(share, cell), producer_epoch },
         next_sequence: 0,
         replay: None,
+        map: OffsetMap::new(source_offset),
     };
     Ok(Decided { beginning, is_new: true })
 }
@@ -83,11 +85,12 @@ fn resume(
     seen: Seen,
     epoch: Option<i16>,
 ) -> Result<Decided, Error> {
-    if epoch.is_some_and(|epoch| epoch > anchor.producer_epoch) {
+    let Some(numbering) = anchor.numberings.first() else { return Err(trouble::stopped()) };
+    let Numbering { producer_id, producer_epoch, next_sequence } = *numbering;
+    if epoch.is_some_and(|epoch| epoch > producer_epoch) {
         let message = format!(
-            "the commit speaks of numbering {}, the target of a newer one: the position was set back \
-             with its metadata, or another instance took over",
-            anchor.producer_epoch
+            "the commit speaks of numbering {producer_epoch}, the target of a newer one: the position was \
+             set back with its metadata, or another instance took over"
         );
         return Err(trouble::park(Code(65), Side::Target, cell, seen.target_end, message)
             .fix("name the position: kafka-consumer-groups.sh --reset-offsets on the source"));
@@ -96,12 +99,12 @@ fn resume(
     let replay = match seen.last_sequence.zip(seen.last) {
         None => None,
         Some((last_sequence, last)) => {
-            let replay = Replay::new(anchor.next_sequence, last_sequence, last, times_differ);
+            let landed = seen.landed;
+            let replay = Replay::new(next_sequence, last_sequence, last, landed, times_differ);
             replay.map_err(|BehindTheCommit| {
                 let message = format!(
-                    "the target's last sequence is {last_sequence}, the commit counts from {}: \
-                     another instance of this link is writing",
-                    anchor.next_sequence
+                    "the target's last sequence is {last_sequence}, the commit counts from \
+                     {next_sequence}: another instance of this link is writing"
                 );
                 trouble::park(Code(65), Side::Target, cell, seen.target_end, message)
             })?
@@ -111,9 +114,10 @@ fn resume(
         source_offset: committed.offset,
         leader_epoch: committed.leader_epoch,
         target_offset: seen.target_end,
-        lineage: Lineage { producer_id: anchor.producer_id, producer_epoch: anchor.producer_epoch },
-        next_sequence: anchor.next_sequence,
+        lineage: Lineage { producer_id, producer_epoch },
+        next_sequence,
         replay,
+        map: anchor.map.clone(),
     };
     Ok(Decided { beginning, is_new: false })
 }

@@ -49,10 +49,24 @@ pub async fn commit(
     commits: &[Commit],
 ) -> Result<Vec<Result<(), Error>>, Error> {
     let mut outcomes = Vec::with_capacity(commits.len());
-    for chunk in commits.chunks(limits::COMMITS_PER_REQUEST_MAX) {
+    for chunk in requests(commits) {
         outcomes.extend(commit_chunk(share, chunk).await?);
     }
     Ok(outcomes)
+}
+
+/// What goes into one request each: so many partitions, and so many bytes of metadata.
+fn requests(commits: &[Commit]) -> impl Iterator<Item = &[Commit]> {
+    let mut bytes = 0;
+    let chunks = commits.chunk_by(move |before, commit| {
+        bytes += before.metadata.len();
+        let fits = bytes + commit.metadata.len() <= limits::COMMIT_METADATA_BYTES_MAX;
+        if !fits {
+            bytes = 0;
+        }
+        fits
+    });
+    chunks.flat_map(|chunk| chunk.chunks(limits::COMMITS_PER_REQUEST_MAX))
 }
 
 /// Commits one request's worth.
@@ -114,7 +128,7 @@ pub async fn committed(
             return Err(refused(share, "OffsetFetch", partition.error));
         }
         if partition.offset >= 0 {
-            let anchor = partition.metadata.parse().ok();
+            let anchor = Anchor::parse(&partition.metadata, partition.offset).ok();
             let committed = Committed {
                 offset: partition.offset,
                 leader_epoch: partition.leader_epoch,
@@ -155,4 +169,31 @@ fn refused(share: &Share, api: &str, error: ErrorCode) -> Error {
         _ => {}
     }
     trouble::answered(Side::Source, api, error, "").cluster(&share.link.config.from.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_stays_within_what_one_batch_of_the_offsets_topic_takes() {
+        let commit = |chars: usize| Commit {
+            topic: "orders".into(),
+            partition: 0,
+            offset: 1,
+            leader_epoch: -1,
+            metadata: "x".repeat(chars),
+        };
+        for (chars, count) in [(100, 3_500), (4_000, 700), (0, 1), (0, 0)] {
+            let commits = vec![commit(chars); count];
+            let sizes: Vec<usize> = requests(&commits).map(<[Commit]>::len).collect();
+            assert_eq!(sizes.iter().sum::<usize>(), count);
+            let fits = |n: &usize| {
+                *n <= limits::COMMITS_PER_REQUEST_MAX
+                    && n * chars <= limits::COMMIT_METADATA_BYTES_MAX
+            };
+            assert!(sizes.iter().all(fits), "{chars}: {sizes:?}");
+            assert!(sizes.len() <= count / 100 + 1, "{chars}: {sizes:?}");
+        }
+    }
 }

@@ -53,6 +53,11 @@ pub fn advance(sequence: i32, records: i32) -> i32 {
     ((i64::from(sequence) + i64::from(records)) & i64::from(i32::MAX)) as i32
 }
 
+/// How far `to` lies behind `from` in that numbering.
+pub fn distance(from: i32, to: i32) -> i32 {
+    ((i64::from(to) - i64::from(from)) & i64::from(i32::MAX)) as i32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

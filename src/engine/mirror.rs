@@ -13,13 +13,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::anchor::Anchor;
+use super::anchor::{Anchor, Numbering};
 use super::identity::advance;
+use super::landed::Landed;
+use super::offset_map::OffsetMap;
 use super::replay::{Replay, Replayed};
 use super::spec::TargetFacts;
 use super::window::{self, Violation, Window};
 use crate::wire::batch::HEADER_BYTES;
 use crate::wire::records::RecordsError;
+use crate::wire::spans::Spans;
 use crate::wire::stamp::{self, Stamp};
 
 /// A batch on its way: fit for the target but for the producer fields, which are stamped when it is sent.
@@ -40,6 +43,8 @@ pub struct Outgoing {
     /// Its `next_offset` and the sequence after it name one place. Not so for all but the last of the parts that a batch
     /// was cut into: a commit between them could not be counted from.
     pub ends_place: bool,
+    /// Source offsets of its records.
+    pub spans: Spans,
 }
 
 /// A batch that was sent, with the first sequence that it was given.
@@ -105,6 +110,8 @@ pub struct Beginning {
     pub next_sequence: i32,
     /// What the target holds already of the records after `source_offset`.
     pub replay: Option<Replay>,
+    /// Where the records before `source_offset` are.
+    pub map: OffsetMap,
 }
 
 /// The copying half of a mirror's state; it exists once a position was found.
@@ -126,6 +133,7 @@ pub struct Mirror {
     acked_epoch: i32,
     /// Sequence of the first record after the acked prefix.
     acked_sequence: i32,
+    map: OffsetMap,
 }
 
 impl Mirror {
@@ -146,6 +154,7 @@ impl Mirror {
             acked: beginning.source_offset,
             acked_epoch: beginning.leader_epoch,
             acked_sequence: beginning.next_sequence,
+            map: beginning.map,
         }
     }
 
@@ -157,17 +166,20 @@ impl Mirror {
         };
         let (next_offset, leader_epoch) = (outgoing.next_offset, outgoing.leader_epoch);
         let rest = match replay.take(&outgoing)? {
-            Replayed::Whole => {
-                self.count_off(outgoing.records);
-                self.skip_to(next_offset, leader_epoch);
-                return Ok(true);
-            }
+            Replayed::Whole => None,
             Replayed::Differs => return Ok(false),
-            Replayed::Ended(rest) => rest,
+            Replayed::Ended(rest) => Some(rest),
+        };
+        let to_send: i32 = rest.iter().flatten().map(|part| part.records).sum();
+        let counted = outgoing.records - to_send;
+        let places = replay.landed().pieces(self.lineage.producer_id, self.acked_sequence, counted);
+        note_places(&mut self.map, &outgoing.spans, counted, places, self.window.target_next());
+        self.count_off(counted);
+        let Some(rest) = rest else {
+            self.skip_to(next_offset, leader_epoch);
+            return Ok(true);
         };
         self.replay = None;
-        let to_send: i32 = rest.iter().map(|part| part.records).sum();
-        self.count_off(outgoing.records - to_send);
         self.mid_batch = !rest.is_empty();
         if rest.is_empty() {
             self.skip_to(next_offset, leader_epoch);
@@ -258,7 +270,14 @@ impl Mirror {
     pub fn on_success(&mut self, base_offset: i64) -> Result<Option<Settled>, Violation> {
         let records = self.flight.front().ok_or(Violation::Unasked)?.outgoing.records;
         let counts = self.window.on_success(base_offset, records)?;
-        Ok(if counts { self.settle_front() } else { None })
+        if !counts {
+            return Ok(None);
+        }
+        if let Some(flight) = self.flight.front() {
+            let spans = &flight.outgoing.spans;
+            self.map.note(spans, records, [(base_offset, records)]);
+        }
+        Ok(self.settle_front())
     }
 
     /// The oldest unanswered batch was refused. It stays in flight until the resync.
@@ -284,12 +303,13 @@ impl Mirror {
 
     /// The target was read back (R2, R3): `last_sequence` is that of the last record it holds of this lineage, none if it
     /// holds none above the acked prefix; `target_end` is its log end, all of it replicated. What is there is settled,
-    /// the rest goes back to the head of the queue under the same numbers.
+    /// the rest goes back to the head of the queue under the same numbers. `landed` says where it is there.
     ///
     /// A last sequence that is not the end of a batch in flight means that somebody else writes under our numbers.
     pub fn on_resynced(
         &mut self,
         last_sequence: Option<i32>,
+        landed: &Landed,
         target_end: i64,
     ) -> Result<Vec<Settled>, NotOurs> {
         let mut settled = Vec::new();
@@ -298,6 +318,12 @@ impl Mirror {
             if end != self.acked_sequence {
                 let ends_at = |f: &Flight| advance(f.sequence, f.outgoing.records) == end;
                 let position = self.flight.iter().position(ends_at).ok_or(NotOurs { last })?;
+                for Flight { outgoing, sequence } in self.flight.iter().take(position + 1) {
+                    let producer_id = self.lineage.producer_id;
+                    let places = landed.pieces(producer_id, *sequence, outgoing.records);
+                    let spans = &outgoing.spans;
+                    note_places(&mut self.map, spans, outgoing.records, places, target_end);
+                }
                 settled.extend((0..=position).filter_map(|_| self.settle_front()));
             }
         }
@@ -414,14 +440,29 @@ impl Mirror {
 
     /// What to commit with [`Mirror::acked`].
     pub fn anchor(&self, source_topic_id: uuid::Uuid, target_topic_id: uuid::Uuid) -> Anchor {
+        let Lineage { producer_id, producer_epoch } = self.lineage;
+        let next_sequence = self.acked_sequence;
         Anchor {
             target_topic_id,
             target_offset: self.window.target_next(),
-            producer_id: self.lineage.producer_id,
-            producer_epoch: self.lineage.producer_epoch,
-            next_sequence: self.acked_sequence,
             source_topic_id,
+            source_offset: self.acked,
+            numberings: vec![Numbering { producer_id, producer_epoch, next_sequence }],
+            map: self.map.clone(),
         }
+    }
+}
+
+fn note_places(
+    map: &mut OffsetMap,
+    spans: &Spans,
+    records: i32,
+    places: Option<Vec<(i64, i32)>>,
+    target_end: i64,
+) {
+    match places {
+        Some(places) => map.note(spans, records, places),
+        None => map.note_somewhere(spans, records, target_end),
     }
 }
 

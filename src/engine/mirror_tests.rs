@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::offset_map::Place;
 
 /// A v2 batch head with a payload; nothing but the header is looked at here.
 fn batch(base: i64, records: i32, max_timestamp: i64) -> Bytes {
@@ -38,6 +39,7 @@ fn outgoing(base: i64, records: i32) -> Outgoing {
         max_timestamp: NOW,
         fetched_at: Instant::now(),
         ends_place: true,
+        spans: base.into(),
     }
 }
 
@@ -50,6 +52,7 @@ fn mirror() -> Mirror {
         lineage,
         next_sequence: 0,
         replay: None,
+        map: OffsetMap::new(0),
     };
     Mirror::new(beginning, 1 << 20, Arc::default())
 }
@@ -99,7 +102,8 @@ fn rule_23_a_lost_answer_is_resent_under_the_same_sequence_unless_it_landed() {
         mirror.send(NOW).expect("open");
         mirror.on_doubt().expect("outstanding");
         assert!(mirror.needs_resync());
-        let settled = mirror.on_resynced(landed.then_some(2), 3).expect("our batch");
+        let settled =
+            mirror.on_resynced(landed.then_some(2), &Landed::default(), 3).expect("our batch");
         assert_eq!(settled.len(), usize::from(landed));
         assert_eq!(mirror.acked(), if landed { 3 } else { 0 });
         assert_eq!(sequence_of(&mirror.send(NOW).expect("open")), if landed { 3 } else { 0 });
@@ -112,7 +116,7 @@ fn a_last_sequence_that_ends_no_batch_of_ours_is_refused() {
     take(&mut mirror, outgoing(0, 3));
     mirror.send(NOW).expect("open");
     mirror.on_doubt().expect("outstanding");
-    assert_eq!(mirror.on_resynced(Some(1), 2).err(), Some(NotOurs { last: 1 }));
+    assert_eq!(mirror.on_resynced(Some(1), &Landed::default(), 2).err(), Some(NotOurs { last: 1 }));
 }
 
 #[test]
@@ -138,6 +142,17 @@ struct Target {
 impl Target {
     fn end(&self) -> i64 {
         self.log.iter().map(|(_, records)| i64::from(*records)).sum()
+    }
+
+    /// What a read-back finds.
+    fn landed(&self) -> Landed {
+        let mut landed = Landed::default();
+        let mut at = 0;
+        for (sequence, records) in &self.log {
+            landed.note(1 << 62, *sequence, *records, at);
+            at += i64::from(*records);
+        }
+        landed
     }
 
     /// Appends as `ProducerAppendInfo` does: with state the sequence must follow, without state any is taken.
@@ -195,7 +210,7 @@ proptest! {
             }
             if mirror.needs_resync() {
                 let ours = target.log.iter().rev().map(|(s, r)| advance(*s, *r - 1)).next();
-                mirror.on_resynced(ours, target.end()).expect("only we write");
+                mirror.on_resynced(ours, &target.landed(), target.end()).expect("only we write");
             }
             let mut next = 0;
             for (sequence, records) in &target.log {
@@ -204,6 +219,11 @@ proptest! {
             }
             prop_assert!(clean, "a hole or a repeat: {:?}", target.log);
             prop_assert!(mirror.acked() <= i64::from(next), "acked past the target (I1)");
+            // No holes and no other writer: an offset of the source is the same on the target.
+            let places = (0..mirror.acked()).map(|offset| mirror.map.place(offset, mirror.acked(), 0));
+            for (offset, place) in (0..).zip(places) {
+                prop_assert_eq!(place, Place::Exact { target_offset: offset });
+            }
         }
     }
 }

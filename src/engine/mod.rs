@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The deciding half is pure, and is where the invariants live: [`admit`] (fate of a batch), [`mirror`] (one partition's
-//! state), [`window`] (when the next batch may leave), [`session`], [`identity`], [`anchor`]. The other half moves bytes
+//! state), [`window`] (when the next batch may leave), [`session`], [`identity`], [`anchor`], [`offset_map`]. The other half moves bytes
 //! between it and the network: [`fetcher`], [`sender`], [`recovery`] with [`position`] ([`decide`],
 //! [`source_log`], [`target_log`]) and [`readback`], [`committer`].
 //! A [`share`] ties them together for one link on one lane.
@@ -22,7 +22,9 @@ pub mod decide;
 pub mod fetcher;
 pub mod group;
 pub mod identity;
+pub mod landed;
 pub mod mirror;
+pub mod offset_map;
 pub mod offsets;
 pub mod position;
 pub mod readback;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::anchor::Anchor;
+use super::anchor::{Anchor, Numbering};
 use super::cell::MirrorCell;
 use super::decide::{Decided, decide};
 use super::group::{self, Commit};
@@ -79,10 +79,14 @@ fn anchor_commit(cell: &MirrorCell, beginning: &Beginning) -> Commit {
     let anchor = Anchor {
         target_topic_id: spec.target_topic_id,
         target_offset: beginning.target_offset,
-        producer_id: beginning.lineage.producer_id,
-        producer_epoch: beginning.lineage.producer_epoch,
-        next_sequence: 0,
         source_topic_id: spec.source_topic_id,
+        source_offset: beginning.source_offset,
+        numberings: vec![Numbering {
+            producer_id: beginning.lineage.producer_id,
+            producer_epoch: beginning.lineage.producer_epoch,
+            next_sequence: 0,
+        }],
+        map: beginning.map.clone(),
     };
     Commit {
         topic: spec.id.topic.clone(),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::cell::MirrorCell;
 use super::identity::advance;
+use super::landed::Landed;
 use super::mirror::Lineage;
 use super::offsets::{self, Ask, Reader};
 use super::recovery::{QUESTION_DEADLINE, all_failed, refresh_on};
@@ -34,6 +35,8 @@ pub struct Seen {
     pub last_sequence: Option<i32>,
     /// The batch that it ends.
     pub last: Option<Bytes>,
+    /// Where on the target its batches are.
+    pub landed: Landed,
     /// The log end that was read to; everything below is replicated.
     pub target_end: i64,
 }
@@ -129,10 +132,10 @@ pub(super) async fn read_to(
     lineage: Lineage,
     target_end: i64,
 ) -> Result<Seen, Error> {
-    let mut last = None;
+    let mut found = Found { last: None, landed: Landed::default() };
     let mut deleted_below = None;
     while offset < target_end {
-        match read_once(share, connection, cell, offset, lineage, &mut last).await? {
+        match read_once(share, connection, cell, offset, lineage, &mut found).await? {
             Read::Next(next) if next > offset => offset = next,
             Read::Next(_) => {
                 let detail = format!("no progress at offset {offset} of {target_end}");
@@ -150,7 +153,7 @@ pub(super) async fn read_to(
             }
         }
     }
-    match (last, deleted_below) {
+    match (found.last, deleted_below) {
         // What was in flight may have been appended and deleted since: nothing tells.
         (None, Some(log_start)) => {
             let message = format!(
@@ -160,9 +163,15 @@ pub(super) async fn read_to(
         }
         (last, _) => {
             let (last_sequence, last) = last.unzip();
-            Ok(Seen { last_sequence, last, target_end })
+            Ok(Seen { last_sequence, last, landed: found.landed, target_end })
         }
     }
+}
+
+/// What was found so far.
+struct Found {
+    last: Option<(i32, Bytes)>,
+    landed: Landed,
 }
 
 enum Read {
@@ -179,7 +188,7 @@ async fn read_once(
     cell: &Rc<MirrorCell>,
     offset: i64,
     lineage: Lineage,
-    last: &mut Option<(i32, Bytes)>,
+    found: &mut Found,
 ) -> Result<Read, Error> {
     let spec = &cell.spec;
     let request = FetchRequest {
@@ -238,7 +247,10 @@ async fn read_once(
         if ours {
             // A copy: a slice would keep the whole frame alive.
             let sequence = advance(header.base_sequence, header.last_offset_delta);
-            *last = Some((sequence, Bytes::copy_from_slice(&batch)));
+            found.last = Some((sequence, Bytes::copy_from_slice(&batch)));
+            let (first, records) =
+                (header.base_sequence, header.last_offset_delta.saturating_add(1));
+            found.landed.note(header.producer_id, first, records, header.base_offset);
         }
     }
     Ok(Read::Next(next))

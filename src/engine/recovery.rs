@@ -120,7 +120,9 @@ fn resynced(share: &Rc<Share>, cell: &Rc<MirrorCell>, seen: readback::Seen) {
     let outcome = {
         let mut mirror = cell.mirror.borrow_mut();
         let Some(mirror) = &mut *mirror else { return };
-        share.add_buffered(cell, mirror, |m| m.on_resynced(seen.last_sequence, seen.target_end))
+        share.add_buffered(cell, mirror, |mirror| {
+            mirror.on_resynced(seen.last_sequence, &seen.landed, seen.target_end)
+        })
     };
     match outcome {
         Ok(settled) => share.on_settled(cell, &settled),

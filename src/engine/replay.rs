@@ -7,11 +7,13 @@
 
 use bytes::Bytes;
 
-use super::identity::advance;
+use super::identity::{advance, distance};
+use super::landed::Landed;
 use super::mirror::Outgoing;
 use crate::limits;
 use crate::wire::recode::{Recode, Recoded, Times};
 use crate::wire::records::{OpenBatch, RecordsError};
+use crate::wire::spans::Spans;
 
 /// What is left to count off.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub struct Replay {
     records_left: i32,
     /// The last batch of our lineage on the target.
     last: Bytes,
+    /// Where the target holds what is counted off.
+    landed: Landed,
     /// The target replaces the records' times.
     times_differ: bool,
 }
@@ -45,15 +49,20 @@ impl Replay {
         next_sequence: i32,
         last_sequence: i32,
         last: Bytes,
+        landed: Landed,
         times_differ: bool,
     ) -> Result<Option<Self>, BehindTheCommit> {
         let end = advance(last_sequence, 1);
-        let records_left =
-            ((i64::from(end) - i64::from(next_sequence)) & i64::from(i32::MAX)) as i32;
+        let records_left = distance(next_sequence, end);
         if records_left > i32::MAX / 2 {
             return Err(BehindTheCommit);
         }
-        Ok((records_left > 0).then_some(Self { records_left, last, times_differ }))
+        Ok((records_left > 0).then_some(Self { records_left, last, landed, times_differ }))
+    }
+
+    /// Where the target holds records that are counted off.
+    pub fn landed(&self) -> &Landed {
+        &self.landed
     }
 
     /// Counts off a batch, in the order of the source.
@@ -80,11 +89,17 @@ impl Replay {
         let batch_bytes_max = limits::FETCH_FRAME_BYTES_MAX;
         let recode = Recode { times: Times::Producer, batch_bytes_max };
         let parts = recode.run(&outgoing.batch, |offset| offset >= next.offset)?;
-        Ok(Replayed::Ended(parts.into_iter().map(|part| rest_of(outgoing, part)).collect()))
+        let mut done = self.records_left;
+        let rest = parts.into_iter().map(|part| {
+            let spans = outgoing.spans.slice(done, part.records_count);
+            done += part.records_count;
+            rest_of(outgoing, part, spans)
+        });
+        Ok(Replayed::Ended(rest.collect()))
     }
 }
 
-fn rest_of(whole: &Outgoing, part: Recoded) -> Outgoing {
+fn rest_of(whole: &Outgoing, part: Recoded, spans: Spans) -> Outgoing {
     Outgoing {
         next_offset: whole.next_offset,
         leader_epoch: whole.leader_epoch,
@@ -93,6 +108,7 @@ fn rest_of(whole: &Outgoing, part: Recoded) -> Outgoing {
         batch: part.bytes,
         fetched_at: whole.fetched_at,
         ends_place: true,
+        spans,
     }
 }
 
@@ -111,11 +127,13 @@ mod tests {
             max_timestamp: 0,
             fetched_at: Instant::now(),
             ends_place: true,
+            spans: base.into(),
         }
     }
 
     fn replay(next_sequence: i32, last_sequence: i32, last: Bytes) -> Option<Replay> {
-        Replay::new(next_sequence, last_sequence, last, false).expect("not behind")
+        Replay::new(next_sequence, last_sequence, last, Landed::default(), false)
+            .expect("not behind")
     }
 
     #[test]
@@ -126,7 +144,8 @@ mod tests {
 
     #[test]
     fn a_target_behind_the_commit_is_not_counted_off_for_ever() {
-        assert_eq!(Replay::new(50_005, 40_009, batch(0, 1), false).err(), Some(BehindTheCommit));
+        let behind = Replay::new(50_005, 40_009, batch(0, 1), Landed::default(), false);
+        assert_eq!(behind.err(), Some(BehindTheCommit));
     }
 
     #[test]
@@ -142,13 +161,14 @@ mod tests {
         let mut replay = replay(0, 1, batch(0, 2)).expect("two records");
         let Ok(Replayed::Ended(rest)) = replay.take(&outgoing(0, 5)) else { panic!("ended") };
         assert_eq!(rest.iter().map(|o| (o.records, o.next_offset)).collect::<Vec<_>>(), [(3, 5)]);
+        assert_eq!(rest[0].spans, 2.into());
     }
 
     #[test]
     fn another_record_in_the_place_of_the_last_is_noticed() {
         let mut replay = replay(0, 2, batch(0, 2)).expect("three records");
         assert!(matches!(replay.take(&outgoing(0, 3)), Ok(Replayed::Differs)), "another time");
-        let replay = Replay::new(0, 2, batch(0, 2), true).expect("not behind");
+        let replay = Replay::new(0, 2, batch(0, 2), Landed::default(), true).expect("not behind");
         let mut replay = replay.expect("three records");
         assert!(matches!(replay.take(&outgoing(0, 3)), Ok(Replayed::Differs)), "another body");
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::anchor::Anchor;
+use super::anchor::{Anchor, Numbering};
 use super::cell::MirrorCell;
 use super::decide::{fits, producer_id};
 use super::group::Committed;
@@ -70,9 +70,10 @@ async fn seen_since(
     end: i64,
 ) -> Result<Seen, Error> {
     fits(cell, anchor, end)?;
-    let Anchor { producer_id, producer_epoch, target_offset, .. } = *anchor;
+    let Some(numbering) = anchor.numberings.first() else { return Err(trouble::stopped()) };
+    let Numbering { producer_id, producer_epoch, .. } = *numbering;
     let lineage = Lineage { producer_id, producer_epoch };
-    readback::read_to(share, connection, cell, target_offset, lineage, end).await
+    readback::read_to(share, connection, cell, anchor.target_offset, lineage, end).await
 }
 
 type Epochs = BTreeMap<(Arc<str>, i32), Result<Option<i16>, Error>>;

@@ -36,6 +36,7 @@ pub mod recode;
 pub mod records;
 pub mod sasl_authenticate;
 pub mod sasl_handshake;
+pub mod spans;
 pub mod stamp;
 #[cfg(test)]
 #[allow(dead_code, reason = "for the decoders' tests")]

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::batch::BatchHeader;
 use super::records::{BatchBuilder, OpenBatch, Record, Records, RecordsError};
+use super::spans::{Span, Spans};
 use crate::limits;
 
 /// Which time a record gets when the source's broker set it (LogAppendTime).
@@ -40,6 +41,8 @@ pub struct Recoded {
     pub last_offset: i64,
     /// How many records it holds.
     pub records_count: i32,
+    /// Their offsets in the batch that was recoded.
+    pub spans: Spans,
 }
 
 impl Recode {
@@ -88,7 +91,9 @@ impl Recode {
         let records_count = builder.count();
         let bytes = builder.finish()?;
         if bytes.len() <= self.batch_bytes_max {
-            pieces.push(Recoded { bytes, first_offset, last_offset, records_count });
+            let offsets = start.take(count as usize).filter_map(Result::ok);
+            let spans = offsets.map(|record| Span::contiguous(record.offset, 1)).collect();
+            pieces.push(Recoded { bytes, first_offset, last_offset, records_count, spans });
             return Ok(());
         }
         if count == 1 {
@@ -157,6 +162,9 @@ mod tests {
             assert_eq!(header.max_timestamp, 1_700_000_000_180);
             assert_eq!((piece.first_offset, piece.last_offset), (1000, 1019));
             assert_eq!((piece.records_count, header.records_count), (13, 13));
+            let offsets: Vec<i64> =
+                piece.spans.pieces(0, 13).flat_map(|span| span.source).collect();
+            assert_eq!(offsets, (1000..1020).filter(|o| (o - 1000) % 3 != 1).collect::<Vec<_>>());
             let kept = (0..20).filter(|i| i % 3 != 1).map(expected);
             assert_eq!(records_of(&piece.bytes).unwrap(), at_target(kept));
         }

@@ -6,6 +6,7 @@ mod cli;
 mod corpus;
 mod embedded_parity;
 mod engine;
+mod offsets;
 mod parity;
 mod stage;
 mod tidy;
