@@ -144,4 +144,8 @@ pub(super) async fn last_commit(share: Rc<Share>, cell: Rc<MirrorCell>) {
     {
         tracing::info!(group = %share.group, %error, "the last commit of a mirror that left failed");
     }
+    // Nobody resyncs a mirror that left: what is still in doubt is given back, or the budget would shrink by it for ever.
+    if let Some(mirror) = &mut *cell.mirror.borrow_mut() {
+        share.add_buffered(&cell, mirror, Mirror::drop_all);
+    }
 }

@@ -91,6 +91,22 @@ fn rule_31_32_a_partition_that_fails_is_not_committed_past_and_harms_no_other() 
 }
 
 #[test]
+fn a_mirror_that_leaves_in_doubt_gives_its_memory_back() {
+    let stage = Stage::new("leaves-in-doubt");
+    let never = Order::next(ApiKey::Produce, Fault::Silence).times(u32::MAX);
+    let fault = stage.target.fault(never);
+    stage.append_many(0..20);
+    let strait = stage.start();
+    let buffered = || strait.metric("strait_buffer_bytes", &[]);
+    wait_until("a request without an answer", 30, || {
+        stage.target.fault_struck(fault) > 0 && buffered() > 0.0
+    });
+    stage.source.delete_topic("topic").unwrap();
+    wait_until("an empty buffer", 30, || buffered() == 0.0);
+    strait.assert_clean_log();
+}
+
+#[test]
 fn rule_42_a_partition_that_cannot_be_written_is_not_fetched_again_and_again() {
     let stage = Stage::new("forgotten");
     stage.source.create_topic("topic-two", 1, -1, &[]).unwrap();
