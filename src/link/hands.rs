@@ -16,7 +16,7 @@ use crate::cluster::ClusterHandle;
 use crate::config::resolved::Link;
 use crate::engine::spec::{MirrorId, MirrorSpec, TargetFacts};
 use crate::env::Env;
-use crate::error::Error;
+use crate::error::{Action, Error};
 use crate::limits;
 use crate::wire::create_topics::NewTopic;
 
@@ -351,7 +351,8 @@ impl Hands {
         let (base, max) = limits::RECONNECT_BACKOFF;
         let tries = self.pending(topic).tries;
         let wait = self.env.backoff(base, max, tries);
-        self.postpone(topic, wait, Some(error.clone()));
+        let error = Error { action: Action::Retry, ..error.clone() };
+        self.postpone(topic, wait, Some(error));
     }
 
     /// Only the operator can help; asked again every now and then.

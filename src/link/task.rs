@@ -18,7 +18,7 @@ use crate::config::resolved::Link;
 use crate::engine::spec::{MirrorId, Mirrors};
 use crate::engine::stats::LinkEntry;
 use crate::env::Env;
-use crate::error::Error;
+use crate::error::{Action, Error};
 use crate::limits;
 
 /// What a link's task works with.
@@ -209,8 +209,14 @@ impl<M: Mirrors> Task<M> {
             blocked.into_iter().map(|(topic, error)| (topic.to_string(), error)).collect();
         let mut told = self.entry.blocked_topics.lock().unwrap_or_else(PoisonError::into_inner);
         for (topic, error) in &blocked {
-            if told.get(topic).is_none_or(|before| before != error) {
-                error!(link = %self.link.name, %topic, "{error}");
+            if told.get(topic).is_some_and(|before| before == error) {
+                continue;
+            }
+            match error.action {
+                Action::Retry | Action::Reconnect => {
+                    warn!(link = %self.link.name, %topic, "{error}")
+                }
+                Action::Park | Action::Stop => error!(link = %self.link.name, %topic, "{error}"),
             }
         }
         for topic in told.keys().filter(|topic| !blocked.contains_key(*topic)) {

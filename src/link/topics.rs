@@ -132,7 +132,7 @@ pub fn refusal(
         let message = format!("the target did not {verb}: {}{colon}{detail}", code.name());
         Error::new(st, Side::Target, action, message).cluster(link.to.name.clone()).fix(fix)
     };
-    let blocked = |st: Code, fix: String| Refusal::Blocked(error(st, Action::Retry, fix));
+    let blocked = |st: Code, fix: String| Refusal::Blocked(error(st, Action::Park, fix));
     let by_hand = format!("create topic {target} by hand");
     match code {
         ErrorCode::TOPIC_ALREADY_EXISTS => Refusal::LookAgain,
