@@ -14,7 +14,7 @@ use crate::limits;
 use crate::wire::common::TopicPartitions;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::offset_commit::{OffsetCommitRequest, OffsetToCommit};
-use crate::wire::offset_fetch::OffsetFetchRequest;
+use crate::wire::offset_fetch::{OffsetFetchRequest, OffsetFetchResponse};
 
 /// One partition's commit.
 #[derive(Clone, Debug)]
@@ -102,11 +102,15 @@ async fn commit_chunk(
     Ok(commits.iter().map(outcome).collect())
 }
 
-/// What the group holds for these partitions; a partition without a commit is left out.
+/// What the group holds, by source topic and partition.
+pub type Commits = BTreeMap<(Arc<str>, i32), Result<Committed, Error>>;
+
+/// What the group holds for these partitions; a partition without a commit is left out. The outer error is one of the
+/// whole request.
 pub async fn committed(
     share: &Rc<Share>,
     partitions: &[(Arc<str>, i32)],
-) -> Result<BTreeMap<(Arc<str>, i32), Committed>, Error> {
+) -> Result<Commits, Error> {
     let topics =
         TopicPartitions::gather(partitions.iter().map(|(topic, index)| (&**topic, *index)));
     let request = OffsetFetchRequest {
@@ -122,22 +126,27 @@ pub async fn committed(
     if answer.error.is_error() {
         return Err(refused(share, "OffsetFetch", answer.error));
     }
+    Ok(sort(&answer, |error| refused(share, "OffsetFetch", error)))
+}
+
+/// UNSTABLE_OFFSET_COMMIT and the like are one partition's trouble: they hold up no other (I7).
+fn sort(answer: &OffsetFetchResponse, refused: impl Fn(ErrorCode) -> Error) -> Commits {
     let mut found = BTreeMap::new();
     for (topic, partition) in TopicPartitions::flat(&answer.topics) {
+        let key = (Arc::from(topic), partition.index);
         if partition.error.is_error() {
-            return Err(refused(share, "OffsetFetch", partition.error));
-        }
-        if partition.offset >= 0 {
+            found.insert(key, Err(refused(partition.error)));
+        } else if partition.offset >= 0 {
             let anchor = Anchor::parse(&partition.metadata, partition.offset).ok();
             let committed = Committed {
                 offset: partition.offset,
                 leader_epoch: partition.leader_epoch,
                 anchor,
             };
-            found.insert((Arc::from(topic), partition.index), committed);
+            found.insert(key, Ok(committed));
         }
     }
-    Ok(found)
+    found
 }
 
 async fn coordinator(share: &Rc<Share>) -> Result<Connection, Error> {
@@ -174,6 +183,7 @@ fn refused(share: &Share, api: &str, error: ErrorCode) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::offset_fetch::StoredOffset;
 
     #[test]
     fn a_request_stays_within_what_one_batch_of_the_offsets_topic_takes() {
@@ -195,5 +205,32 @@ mod tests {
             assert!(sizes.iter().all(fits), "{chars}: {sizes:?}");
             assert!(sizes.len() <= count / 100 + 1, "{chars}: {sizes:?}");
         }
+    }
+
+    #[test]
+    fn a_position_that_cannot_be_read_holds_up_no_other() {
+        let partition = |index, offset, error| StoredOffset {
+            index,
+            offset,
+            leader_epoch: 3,
+            metadata: String::new(),
+            error,
+        };
+        let partitions = vec![
+            partition(0, -1, ErrorCode::UNSTABLE_OFFSET_COMMIT),
+            partition(1, 7, ErrorCode::NONE),
+            partition(2, -1, ErrorCode::NONE),
+        ];
+        let answer = OffsetFetchResponse {
+            throttle_time_ms: 0,
+            error: ErrorCode::NONE,
+            topics: vec![TopicPartitions { topic: "t".to_owned(), partitions }],
+        };
+        let found =
+            sort(&answer, |error| trouble::answered(Side::Source, "OffsetFetch", error, ""));
+        let of = |index| found.get(&(Arc::from("t"), index));
+        assert!(matches!(of(0), Some(Err(error)) if error.message.contains("UNSTABLE")));
+        assert!(matches!(of(1), Some(Ok(Committed { offset: 7, leader_epoch: 3, anchor: None }))));
+        assert!(of(2).is_none());
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::anchor::{Anchor, Numbering};
 use super::cell::MirrorCell;
 use super::decide::{Decided, decide};
-use super::group::{self, Commit};
+use super::group::{self, Commit, Commits};
 use super::mirror::Beginning;
 use super::recovery::all_failed;
 use super::share::Share;
@@ -31,20 +31,39 @@ pub async fn begin(
         Ok(committed) => committed,
         Err(error) => return all_failed(cells, &error),
     };
+    let mut outcomes = Vec::with_capacity(cells.len());
+    let mut readable = Vec::with_capacity(cells.len());
+    for cell in cells {
+        match committed.get(&key(cell)) {
+            Some(Err(error)) => outcomes.push((cell.clone(), Err(error.clone()))),
+            Some(Ok(_)) | None => readable.push(cell.clone()),
+        }
+    }
+    outcomes.extend(begin_behind(share, broker, &readable, &committed).await);
+    outcomes
+}
+
+/// The same with the commits at hand.
+async fn begin_behind(
+    share: &Rc<Share>,
+    broker: i32,
+    cells: &[Rc<MirrorCell>],
+    committed: &Commits,
+) -> Outcomes<Beginning> {
     let fresh: Vec<_> =
         cells.iter().filter(|c| !committed.contains_key(&key(c))).cloned().collect();
     let starts = match start_offsets(share, &fresh).await {
         Ok(starts) => starts,
         Err(error) => return all_failed(cells, &error),
     };
-    let targets = match target_facts(share, broker, cells, &committed).await {
+    let targets = match target_facts(share, broker, cells, committed).await {
         Ok(targets) => targets,
         Err(error) => return all_failed(cells, &error),
     };
     let mut outcomes = Vec::with_capacity(cells.len());
     let mut anchors = Vec::new();
     for (cell, target) in cells.iter().zip(targets) {
-        let found = committed.get(&key(cell));
+        let found = committed.get(&key(cell)).and_then(|found| found.as_ref().ok());
         let start = starts.get(&key(cell)).cloned();
         let outcome = target.and_then(|target| decide(share, cell, found, start, target));
         if let Ok(Decided { beginning, is_new: true }) = &outcome {
