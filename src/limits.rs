@@ -118,6 +118,9 @@ pub const LANE_SHUTDOWN: Duration = Duration::from_millis(500);
 /// A mirror's window unless the link says otherwise: 80 MB/s over a round trip of 100 ms, and small enough that the frames
 /// of a few mirrors stay in the CPU's cache (64 MiB cost a fifth more CPU and 200 MB of memory on loopback).
 pub const WINDOW_BYTES_DEFAULT: usize = 8 << 20;
+/// How far before a log's end it is looked at for batches of our own, one Fetch each.
+pub const TAIL_LOOKS: [i64; 4] = [1, 100, 10_000, 1_000_000];
+
 /// Partitions in one OffsetCommit: each becomes a record of about 300 bytes, anchor included, in one batch of at most
 /// `message.max.bytes` (1 MiB).
 pub const COMMITS_PER_REQUEST_MAX: usize = 1000;

@@ -10,7 +10,7 @@ use super::offsets;
 use super::readback::Seen;
 use super::replay::{BehindTheCommit, Replay};
 use super::share::Share;
-use super::target_log::TargetFound;
+use super::target_log::{Remains, TargetFound};
 use super::trouble;
 use crate::error::{Code, Error, Side};
 
@@ -19,12 +19,15 @@ pub(super) struct Decided {
     pub(super) beginning: Beginning,
     pub(super) is_new: bool,
 }
+
+/// The id that the mirror writes under.
 pub(super) fn producer_id(share: &Share, cell: &MirrorCell) -> i64 {
     let map = share.link.source.map();
     let origin = Origin::of_cluster(map.cluster_id.as_deref().unwrap_or_default());
     let id = &cell.spec.id;
     identity::producer_id(origin, &id.link, cell.spec.source_topic_id, id.partition)
 }
+
 /// Puts commit, source and target together.
 pub(super) fn decide(
     share: &Share,
@@ -39,17 +42,8 @@ pub(super) fn decide(
     {
         return resume(cell, committed, anchor, seen, target.epoch);
     }
-    if committed.is_none() && target.epoch.is_some() {
-        let group = &share.group;
-        let message = format!(
-            "the target holds batches of this mirror, but group {group} holds no offset for it: \
-             it expired or was deleted"
-        );
-        let fix = format!(
-            "name the position: kafka-consumer-groups.sh --reset-offsets --group {group} on the source, \
-             or delete the target topic"
-        );
-        return Err(trouble::park(Code(65), Side::Source, cell, target.end, message).fix(fix));
+    if committed.is_none() && target.remains != Remains::Nothing {
+        return Err(no_position(share, cell, &target));
     }
     let producer_epoch = match target.epoch {
         None => 0,
@@ -74,6 +68,24 @@ pub(super) fn decide(
         map: OffsetMap::new(source_offset),
     };
     Ok(Decided { beginning, is_new: true })
+}
+
+/// `start` is for a first copy: applied to what was copied before, it would double the topic or skip what came since (R8).
+fn no_position(share: &Share, cell: &MirrorCell, target: &TargetFound) -> Error {
+    let group = &share.group;
+    let what = match target.remains {
+        Remains::Unreadable => {
+            "the target's records were all deleted, nobody can say whose they were"
+        }
+        Remains::Nothing | Remains::Ours => "the target holds batches of this mirror",
+    };
+    let message =
+        format!("{what}, but group {group} holds no offset for it: it expired or was deleted");
+    let fix = format!(
+        "name the position: kafka-consumer-groups.sh --reset-offsets --group {group} on the source, \
+         or delete the target topic"
+    );
+    trouble::park(Code(65), Side::Source, cell, target.end, message).fix(fix)
 }
 
 /// Goes on under the anchor's numbering, behind what the target holds of it (R3, R4): a request of a former life that is

@@ -41,6 +41,13 @@ pub struct Seen {
     pub target_end: i64,
 }
 
+impl Seen {
+    /// Nothing of ours up to this log end.
+    pub(super) fn nothing(target_end: i64) -> Self {
+        Self { last_sequence: None, last: None, landed: Landed::default(), target_end }
+    }
+}
+
 /// Reads back the mirrors led by one target broker.
 pub async fn read_back(
     share: &Rc<Share>,
@@ -174,6 +181,36 @@ struct Found {
     landed: Landed,
 }
 
+/// Whether a batch of our own stands among the newest of a log, looked for in steps that grow tenfold: behind foreign
+/// writers it may lie deeper than anybody would read (R8).
+pub(super) async fn tail_holds(
+    share: &Rc<Share>,
+    connection: &Connection,
+    cell: &Rc<MirrorCell>,
+    log_start: i64,
+    log_end: i64,
+    is_ours: impl Fn(i64) -> bool,
+) -> Result<bool, Error> {
+    for distance in limits::TAIL_LOOKS {
+        let offset = log_start.max(log_end - distance);
+        if offset >= log_end {
+            return Ok(false);
+        }
+        if let Fetched::Records(records) = fetch(share, connection, cell, offset).await? {
+            for batch in Batches::new(records) {
+                let (header, _) = batch.map_err(|error| unreadable(&error))?;
+                if is_ours(header.producer_id) {
+                    return Ok(true);
+                }
+            }
+        }
+        if offset == log_start {
+            break;
+        }
+    }
+    Ok(false)
+}
+
 enum Read {
     /// Go on from here.
     Next(i64),
@@ -181,7 +218,7 @@ enum Read {
     DeletedBelow(i64),
 }
 
-/// One Fetch without a session; gives the offset to go on from.
+/// One step of the walk; gives the offset to go on from.
 async fn read_once(
     share: &Rc<Share>,
     connection: &Connection,
@@ -190,6 +227,47 @@ async fn read_once(
     lineage: Lineage,
     found: &mut Found,
 ) -> Result<Read, Error> {
+    let records = match fetch(share, connection, cell, offset).await? {
+        Fetched::Records(records) => records,
+        Fetched::DeletedBelow(log_start) => return Ok(Read::DeletedBelow(log_start)),
+    };
+    let mut next = offset;
+    for batch in Batches::new(records) {
+        let (header, batch) = batch.map_err(|error| unreadable(&error))?;
+        next = next.max(header.next_offset());
+        let ours = header.producer_id == lineage.producer_id
+            && header.producer_epoch == lineage.producer_epoch
+            && header.base_sequence >= 0
+            && header.base_offset >= offset;
+        if ours {
+            // A copy: a slice would keep the whole frame alive.
+            let sequence = advance(header.base_sequence, header.last_offset_delta);
+            found.last = Some((sequence, Bytes::copy_from_slice(&batch)));
+            let (first, records) =
+                (header.base_sequence, header.last_offset_delta.saturating_add(1));
+            found.landed.note(header.producer_id, first, records, header.base_offset);
+        }
+    }
+    Ok(Read::Next(next))
+}
+
+fn unreadable(error: &BatchError) -> Error {
+    trouble::answered(Side::Target, "Fetch", ErrorCode::CORRUPT_MESSAGE, &error.to_string())
+}
+
+enum Fetched {
+    Records(Bytes),
+    /// The log starts only here.
+    DeletedBelow(i64),
+}
+
+/// One Fetch without a session.
+async fn fetch(
+    share: &Rc<Share>,
+    connection: &Connection,
+    cell: &Rc<MirrorCell>,
+    offset: i64,
+) -> Result<Fetched, Error> {
     let spec = &cell.spec;
     let request = FetchRequest {
         max_wait_ms: 0,
@@ -219,39 +297,19 @@ async fn read_once(
         return Err(trouble::answered(Side::Target, "Fetch", answer.error, "an empty answer"));
     };
     match partition.error {
-        ErrorCode::NONE => {}
+        ErrorCode::NONE => Ok(Fetched::Records(partition.records)),
         ErrorCode::OFFSET_OUT_OF_RANGE => {
             let ask = [Ask::target(cell, offsets::EARLIEST)];
             let start = offsets::list(Side::Target, connection, &ask, Reader::Consumer).await?;
             let start = start.first().and_then(|start| start.ok()).map_or(-1, |start| start.offset);
-            return Ok(Read::DeletedBelow(start));
+            Ok(Fetched::DeletedBelow(start))
         }
         ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
-            return Err(trouble::not_authorized(share, Need::ReadTarget, cell));
+            Err(trouble::not_authorized(share, Need::ReadTarget, cell))
         }
         error => {
             refresh_on(share, Side::Target, error);
-            return Err(trouble::answered(Side::Target, "Fetch", error, ""));
+            Err(trouble::answered(Side::Target, "Fetch", error, ""))
         }
     }
-    let mut next = offset;
-    for batch in Batches::new(partition.records) {
-        let (header, batch) = batch.map_err(|error: BatchError| {
-            trouble::answered(Side::Target, "Fetch", ErrorCode::CORRUPT_MESSAGE, &error.to_string())
-        })?;
-        next = next.max(header.next_offset());
-        let ours = header.producer_id == lineage.producer_id
-            && header.producer_epoch == lineage.producer_epoch
-            && header.base_sequence >= 0
-            && header.base_offset >= offset;
-        if ours {
-            // A copy: a slice would keep the whole frame alive.
-            let sequence = advance(header.base_sequence, header.last_offset_delta);
-            found.last = Some((sequence, Bytes::copy_from_slice(&batch)));
-            let (first, records) =
-                (header.base_sequence, header.last_offset_delta.saturating_add(1));
-            found.landed.note(header.producer_id, first, records, header.base_offset);
-        }
-    }
-    Ok(Read::Next(next))
 }

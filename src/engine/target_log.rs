@@ -7,8 +7,10 @@ use std::sync::Arc;
 use super::anchor::{Anchor, Numbering};
 use super::cell::MirrorCell;
 use super::decide::{fits, producer_id};
-use super::group::Committed;
+use super::group::{Commits, Committed};
+use super::identity::advance;
 use super::mirror::Lineage;
+use super::offsets::{self, Ask, Reader};
 use super::position::key;
 use super::readback::{self, Seen};
 use super::recovery::{QUESTION_DEADLINE, refresh_on};
@@ -28,35 +30,76 @@ pub(super) struct TargetFound {
     pub(super) end: i64,
     /// Newest epoch of our id that the leader holds state for.
     pub(super) epoch: Option<i16>,
-    /// Of the anchor's lineage, above the anchor.
+    /// Of a position that was committed by a Strait, and above it.
     pub(super) seen: Option<Seen>,
+    /// Without any position: what is there all the same (R8).
+    pub(super) remains: Remains,
 }
 
+/// Of a partition for which the group holds no position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remains {
+    /// Nothing that this mirror wrote, as far as anybody can see.
+    Nothing,
+    /// Batches of this mirror.
+    Ours,
+    /// There were records, and all are deleted: nobody can say whose they were.
+    Unreadable,
+}
+
+/// What a leader remembers of our id.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    epoch: i16,
+    last_sequence: i32,
+}
+
+/// The leader is asked for its producers before the log end: what it remembered then is replicated once the end is.
 pub(super) async fn target_facts(
     share: &Rc<Share>,
     broker: i32,
     cells: &[Rc<MirrorCell>],
-    committed: &BTreeMap<(Arc<str>, i32), Committed>,
+    committed: &Commits,
 ) -> Result<Vec<Result<TargetFound, Error>>, Error> {
     let connection = share.question(Side::Target, broker).await?;
+    let mut states = producer_states(share, &connection, cells).await?;
     let ends = readback::replicated_ends(share, &connection, cells).await?;
-    let mut epochs = producer_epochs(share, &connection, cells).await?;
     let mut found = Vec::with_capacity(cells.len());
     for (cell, end) in cells.iter().zip(ends) {
-        let anchor = committed.get(&key(cell)).and_then(|committed| committed.anchor.as_ref());
-        let epoch = epochs.remove(&key(cell)).unwrap_or(Ok(None));
-        found.push(match (end, epoch) {
-            (Ok(end), Ok(epoch)) => {
-                let seen = match anchor {
-                    Some(anchor) => {
-                        seen_since(share, &connection, cell, anchor, end).await.map(Some)
-                    }
-                    None => Ok(None),
-                };
-                seen.map(|seen| TargetFound { end, epoch, seen })
+        let committed = committed.get(&key(cell)).and_then(|found| found.as_ref().ok());
+        let state = states.remove(&key(cell)).unwrap_or(Ok(None));
+        found.push(match (end, state) {
+            (Ok(end), Ok(state)) => {
+                target_found(share, &connection, cell, committed, state, end).await
             }
             (Err(error), _) | (_, Err(error)) => Err(error),
         });
+    }
+    Ok(found)
+}
+
+async fn target_found(
+    share: &Rc<Share>,
+    connection: &Connection,
+    cell: &Rc<MirrorCell>,
+    committed: Option<&Committed>,
+    state: Option<State>,
+    end: i64,
+) -> Result<TargetFound, Error> {
+    let mut found = TargetFound {
+        end,
+        epoch: state.map(|state| state.epoch),
+        seen: None,
+        remains: Remains::Nothing,
+    };
+    match committed {
+        Some(Committed { anchor: Some(anchor), .. }) => {
+            found.seen = Some(seen_since(share, connection, cell, anchor, state, end).await?);
+        }
+        // The operator named the position.
+        Some(Committed { anchor: None, .. }) => {}
+        None if state.is_some() => found.remains = Remains::Ours,
+        None => found.remains = remains(share, connection, cell, end).await?,
     }
     Ok(found)
 }
@@ -67,23 +110,74 @@ async fn seen_since(
     connection: &Connection,
     cell: &Rc<MirrorCell>,
     anchor: &Anchor,
+    state: Option<State>,
     end: i64,
 ) -> Result<Seen, Error> {
     fits(cell, anchor, end)?;
     let Some(numbering) = anchor.numberings.first() else { return Err(trouble::stopped()) };
-    let Numbering { producer_id, producer_epoch, .. } = *numbering;
+    let Numbering { producer_id, producer_epoch, next_sequence } = *numbering;
+    let state = state.filter(|state| state.epoch == producer_epoch);
+    let next_of = |last_sequence| advance(last_sequence, 1);
+    if state.is_some_and(|state| next_of(state.last_sequence) == next_sequence) {
+        // Nothing of ours came after the commit, and while the leader remembers, it refuses what comes out of turn:
+        // what foreign writers appended since need not be read.
+        return Ok(Seen::nothing(end));
+    }
     let lineage = Lineage { producer_id, producer_epoch };
-    readback::read_to(share, connection, cell, anchor.target_offset, lineage, end).await
+    let seen =
+        readback::read_to(share, connection, cell, anchor.target_offset, lineage, end).await?;
+    let next = seen.last_sequence.map_or(next_sequence, next_of);
+    match state {
+        Some(state) if next_of(state.last_sequence) != next => {
+            let detail = format!(
+                "its leader remembers sequence {} as our last, its log says {}",
+                state.last_sequence,
+                next.wrapping_sub(1)
+            );
+            Err(trouble::answered(Side::Target, "DescribeProducers", ErrorCode::NONE, &detail))
+        }
+        _ => Ok(seen),
+    }
 }
 
-type Epochs = BTreeMap<(Arc<str>, i32), Result<Option<i16>, Error>>;
+/// What is left on the target of a life whose position is gone (the group's offsets expire after 7 days of standstill, the
+/// leader's memory of us after one).
+async fn remains(
+    share: &Rc<Share>,
+    connection: &Connection,
+    cell: &Rc<MirrorCell>,
+    end: i64,
+) -> Result<Remains, Error> {
+    if end == 0 {
+        return Ok(Remains::Nothing);
+    }
+    let ask = [Ask::target(cell, offsets::EARLIEST)];
+    let start = offsets::list(Side::Target, connection, &ask, Reader::Consumer).await?;
+    let start = match start.first() {
+        Some(Ok(start)) => start.offset,
+        Some(Err(error)) => {
+            refresh_on(share, Side::Target, *error);
+            return Err(trouble::answered(Side::Target, "ListOffsets", *error, ""));
+        }
+        None => return Err(trouble::stopped()),
+    };
+    if start >= end {
+        return Ok(Remains::Unreadable);
+    }
+    let ours = producer_id(share, cell);
+    let is_ours = |id| id == ours;
+    let holds = readback::tail_holds(share, connection, cell, start, end, is_ours).await?;
+    Ok(if holds { Remains::Ours } else { Remains::Nothing })
+}
 
-/// The newest epoch of each mirror's id that the target leader holds state for.
-async fn producer_epochs(
+type States = BTreeMap<(Arc<str>, i32), Result<Option<State>, Error>>;
+
+/// What the target leader remembers of each mirror's id.
+async fn producer_states(
     share: &Rc<Share>,
     connection: &Connection,
     cells: &[Rc<MirrorCell>],
-) -> Result<Epochs, Error> {
+) -> Result<States, Error> {
     let topics = TopicPartitions::gather(
         cells.iter().map(|cell| (&*cell.spec.target_topic, cell.spec.id.partition)),
     );
@@ -94,7 +188,7 @@ async fn producer_epochs(
     let producers: BTreeMap<_, _> = TopicPartitions::flat(&answer.topics)
         .map(|(topic, partition)| ((topic, partition.index), partition))
         .collect();
-    let epoch = |cell: &Rc<MirrorCell>| {
+    let state = |cell: &Rc<MirrorCell>| {
         let at = (&*cell.spec.target_topic, cell.spec.id.partition);
         let error = producers.get(&at).map_or(ErrorCode::UNKNOWN_SERVER_ERROR, |found| found.error);
         refresh_on(share, Side::Target, error);
@@ -102,7 +196,10 @@ async fn producer_epochs(
             (ErrorCode::NONE, Some(found)) => {
                 let ours = producer_id(share, cell);
                 let ours = found.producers.iter().find(|producer| producer.id == ours);
-                Ok(ours.and_then(|producer| i16::try_from(producer.epoch).ok()))
+                Ok(ours.and_then(|producer| {
+                    let epoch = i16::try_from(producer.epoch).ok()?;
+                    Some(State { epoch, last_sequence: producer.last_sequence })
+                }))
             }
             (ErrorCode::TOPIC_AUTHORIZATION_FAILED, _) => {
                 Err(trouble::not_authorized(share, Need::ReadTarget, cell))
@@ -110,5 +207,5 @@ async fn producer_epochs(
             (error, _) => Err(trouble::answered(Side::Target, "DescribeProducers", error, "")),
         }
     };
-    Ok(cells.iter().map(|cell| (key(cell), epoch(cell))).collect())
+    Ok(cells.iter().map(|cell| (key(cell), state(cell))).collect())
 }

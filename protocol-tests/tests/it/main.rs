@@ -9,4 +9,5 @@ mod engine;
 mod offsets;
 mod parity;
 mod stage;
+mod starts;
 mod tidy;
