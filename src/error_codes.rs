@@ -367,8 +367,8 @@ pub const EXPLANATIONS: &[Explanation] = &[
         title: "a source batch cannot be copied",
         text: "The batch is damaged (its CRC does not match, also when it was fetched again), of an unknown format or codec, or holds a \
                record that alone is too large for the target. What lies before it is copied; nothing after it.\n\
-               Fix: inspect the segment on the source broker with kafka-dump-log.sh. To step over it, move the position of the \
-               link's group past it with kafka-consumer-groups.sh --reset-offsets.",
+               Fix: inspect the segment on the source broker with kafka-dump-log.sh. To step over it, set `on_poison: skip` on the \
+               link, or move the position of the link's group past it with kafka-consumer-groups.sh --reset-offsets.",
     },
     Explanation {
         code: 63,
@@ -426,8 +426,8 @@ pub const EXPLANATIONS: &[Explanation] = &[
         title: "records were deleted before they were copied",
         text: "Retention or DeleteRecords at the source overtook the mirror. The message has the exact offsets; they are counted in \
                strait_gap_offsets_total.\n\
-               Fix: to go on without them, move the link's group to the log start with kafka-consumer-groups.sh --reset-offsets \
-               --to-offset.",
+               Fix: to go on without them, set `on_gap: continue` on the link, or move the link's group to the log start with \
+               kafka-consumer-groups.sh --reset-offsets --to-offset.",
     },
     Explanation {
         code: 71,

@@ -47,6 +47,11 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// First and largest wait before a broker is dialled again.
 pub const RECONNECT_BACKOFF: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(10));
+/// First and largest wait before a parked mirror is tried again (`on_failure: retry`).
+pub const PARKED_RETRY_BACKOFF: (Duration, Duration) =
+    (Duration::from_secs(1), Duration::from_secs(300));
+/// How often that is done without an acknowledgement in between: about a day.
+pub const PARKED_RETRIES_MAX: u32 = 300;
 /// A broker's `throttle_time_ms` is obeyed up to this (I7: a lying broker must not stop a mirror for days).
 pub const THROTTLE_MAX: Duration = Duration::from_secs(60);
 /// Bytes that one Fetch asks for. 1 MiB frames stay in the CPU's cache between the two sockets.

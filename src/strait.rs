@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::admin;
 use crate::cluster::{self, ClusterHandle};
-use crate::config::resolved::{self, Config};
+use crate::config::resolved::{self, Config, OnFailure};
 use crate::engine::share::LinkContext;
 use crate::engine::stats::{Board, LinkEntry, MirrorState};
 use crate::env::Env;
@@ -82,7 +82,10 @@ impl Builder {
 }
 
 fn entry(link: &resolved::Link) -> LinkEntry {
-    LinkEntry::new(&link.name, &link.from.name, &link.to.name, link.to.tls.is_some())
+    LinkEntry {
+        stops_on_failure: link.policies.on_failure == OnFailure::Stop,
+        ..LinkEntry::new(&link.name, &link.from.name, &link.to.name, link.to.tls.is_some())
+    }
 }
 
 /// A running engine. Dropping it stops the threads without draining.
@@ -165,10 +168,14 @@ impl Handle {
         Some(parked.map_or(Ok(()), Err))
     }
 
-    /// Waits until the engine itself can no longer run: every link failed for good, or a lane did.
+    /// Waits until the engine shall end: every link failed for good, a lane did, or a link that stops at its first failure
+    /// had one.
     pub async fn stopped(&self) -> Error {
         loop {
             if let Some(error) = self.board.failure() {
+                return error;
+            }
+            if let Some(error) = self.board.stopping_failure() {
                 return error;
             }
             let links = self.board.links();

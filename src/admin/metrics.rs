@@ -45,6 +45,9 @@ struct Totals {
     batches: [u64; Fate::ALL.len()],
     resyncs: u64,
     gap_offsets: u64,
+    truncated_offsets: u64,
+    skipped_poison_records: u64,
+    recreations: u64,
 }
 
 /// Link, topic and partition; the last two empty where the grain is coarser.
@@ -196,7 +199,7 @@ fn with_labels(key: &Key, sample: impl FnOnce(Labels<'_>)) {
 
 fn counters(exposition: &mut Exposition, totals: &BTreeMap<Key, Totals>) {
     type Pick = fn(&Totals) -> u64;
-    let plain: [(&'static str, &str, Pick); 6] = [
+    let plain: [(&'static str, &str, Pick); 9] = [
         ("strait_fetched_bytes_total", "Bytes of batches read, as stored on the source.", |t| {
             t.fetched[0]
         }),
@@ -216,6 +219,21 @@ fn counters(exposition: &mut Exposition, totals: &BTreeMap<Key, Totals>) {
             "strait_gap_offsets_total",
             "Source offsets that were gone before they were copied: possible loss.",
             |t| t.gap_offsets,
+        ),
+        (
+            "strait_truncated_offsets_total",
+            "Source offsets that were copied and that the source has lost since.",
+            |t| t.truncated_offsets,
+        ),
+        (
+            "strait_skipped_poison_records_total",
+            "Records in batches that were stepped over because they cannot be copied.",
+            |t| t.skipped_poison_records,
+        ),
+        (
+            "strait_source_recreations_total",
+            "Times that a partition of a re-created source topic was begun anew.",
+            |t| t.recreations,
         ),
     ];
     for (name, help, pick) in plain {
@@ -245,6 +263,9 @@ impl Totals {
             batches: std::array::from_fn(|fate| get(&mirror.batches[fate])),
             resyncs: get(&mirror.resyncs),
             gap_offsets: get(&mirror.gap_offsets),
+            truncated_offsets: get(&mirror.truncated_offsets),
+            skipped_poison_records: get(&mirror.skipped_poison_records),
+            recreations: get(&mirror.recreations),
         });
     }
 
@@ -256,6 +277,9 @@ impl Totals {
         }
         self.resyncs += other.resyncs;
         self.gap_offsets += other.gap_offsets;
+        self.truncated_offsets += other.truncated_offsets;
+        self.skipped_poison_records += other.skipped_poison_records;
+        self.recreations += other.recreations;
     }
 }
 

@@ -7,7 +7,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde::{Deserialize, Serialize};
 
 use super::{link_word, mirror_word};
-use crate::engine::stats::{Board, LinkEntry, LinkState, MirrorState, new_latency_histogram};
+use crate::engine::losses::{Loss, LossKind};
+use crate::engine::stats::{
+    Board, LinkEntry, LinkState, MirrorState, MirrorStats, new_latency_histogram,
+};
 use crate::error::Error;
 use crate::limits;
 
@@ -57,6 +60,12 @@ pub struct LinkStatus {
     pub acked_records: u64,
     /// Source offsets lost before they were copied.
     pub gap_offsets: u64,
+    /// Source offsets that were copied and that the source has lost since.
+    pub truncated_offsets: u64,
+    /// Records in batches that were stepped over because they cannot be copied.
+    pub skipped_poison_records: u64,
+    /// What was lost or stepped over since the start, newest first; the newest only.
+    pub losses: Vec<LossStatus>,
     /// Bytes of frames that are held.
     pub buffer_bytes: u64,
     /// Fetch answer to target's acknowledgement; none before the first.
@@ -86,6 +95,42 @@ pub struct MirrorTrouble {
     pub acked: Option<i64>,
     /// Why.
     pub error: Option<ErrorStatus>,
+}
+
+/// A stretch of source offsets that was not copied, or is no longer what was copied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LossStatus {
+    /// Source topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// `gap`, `truncated`, `recreated` or `poison`.
+    pub kind: LossKind,
+    /// First source offset.
+    pub from_offset: i64,
+    /// The offset after the last; none where nobody can tell any more.
+    pub to_offset: Option<i64>,
+    /// Whether copying went on behind it.
+    pub continued: bool,
+    /// When it was found, milliseconds since 1970.
+    pub at_ms: i64,
+    /// In words.
+    pub reason: String,
+}
+
+impl LossStatus {
+    fn of(mirror: &MirrorStats, loss: Loss) -> Self {
+        Self {
+            topic: mirror.topic.to_string(),
+            partition: mirror.partition,
+            kind: loss.kind,
+            from_offset: loss.from,
+            to_offset: loss.to,
+            continued: loss.continued,
+            at_ms: loss.at_ms,
+            reason: loss.reason,
+        }
+    }
 }
 
 /// An error as JSON.
@@ -181,6 +226,10 @@ impl LinkStatus {
             status.acked_bytes += mirror.acked_bytes.load(Relaxed);
             status.acked_records += mirror.acked_records.load(Relaxed);
             status.gap_offsets += mirror.gap_offsets.load(Relaxed);
+            status.truncated_offsets += mirror.truncated_offsets.load(Relaxed);
+            status.skipped_poison_records += mirror.skipped_poison_records.load(Relaxed);
+            let losses = mirror.losses.all().into_iter();
+            status.losses.extend(losses.map(|loss| LossStatus::of(mirror, loss)));
             if matches!(state, MirrorState::Retrying | MirrorState::Parked) {
                 status.troubled_total += 1;
                 if status.troubled.len() < limits::STATUS_TROUBLES_MAX {
@@ -194,6 +243,8 @@ impl LinkStatus {
                 }
             }
         }
+        status.losses.sort_by_key(|loss| std::cmp::Reverse(loss.at_ms));
+        status.losses.truncate(limits::STATUS_TROUBLES_MAX);
         let mut relay = new_latency_histogram();
         for lane in board.lanes().iter().filter(|lane| lane.link == link.name) {
             status.buffer_bytes += lane.buffered_bytes.load(Relaxed);
@@ -211,7 +262,7 @@ impl LinkStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::stats::{LaneStats, MirrorStats};
+    use crate::engine::stats::LaneStats;
     use crate::error::{Action, Code, Side};
     use std::sync::Arc;
 
@@ -278,6 +329,30 @@ mod tests {
         let p99 = status.links[0].relay_p99_seconds.unwrap();
         assert!((0.037..0.039).contains(&p99), "{p99}");
         assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
+    }
+
+    #[test]
+    fn losses_are_listed_newest_first_with_their_offsets() {
+        let board = Board::default();
+        link(&board, "a");
+        let mirror = Arc::new(MirrorStats::new("a".into(), "t".into(), "t".into(), 4));
+        board.add_mirror(mirror.clone());
+        for at_ms in [1, 2] {
+            mirror.note_loss(Loss {
+                kind: LossKind::Gap,
+                from: at_ms * 100,
+                to: Some(at_ms * 100 + 7),
+                continued: true,
+                at_ms,
+                reason: "deleted".into(),
+            });
+        }
+        let status = Status::of(&board);
+        let newest = &status.links[0].losses[0];
+        assert_eq!((newest.from_offset, newest.to_offset, newest.partition), (200, Some(207), 4));
+        assert_eq!((status.links[0].gap_offsets, status.links[0].losses.len()), (14, 2));
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["links"][0]["losses"][1]["kind"], "gap");
     }
 
     #[test]

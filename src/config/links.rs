@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use super::resolved::{Cluster, Isolation, Link, Naming, Start, Timestamps, TopicSelection};
+use super::resolved::{
+    Cluster, Isolation, Link, Naming, OnFailure, OnGap, OnPoison, OnRecreate, Policies, Start,
+    Timestamps, TopicSelection,
+};
 use super::values::parse_time;
 use super::written::{Fields, Reading, Text, nearest};
 use super::yaml::{At, Entry, Node, Value};
@@ -95,10 +98,9 @@ fn link(
     // A window of more than the memory could never fill.
     let window = fields.size(reading, "window", 1 << 16..=memory_bytes as u64);
     fields.choice(reading, "forward", &[("local", ())], &[]);
-    fields.not_yet(
-        reading,
-        &["groups", "sync", "limits", "slo", "on_failure", "producer_id", "priority", "merge"],
-    );
+    let policies = policies(reading, &mut fields);
+    fields
+        .not_yet(reading, &["groups", "sync", "limits", "slo", "producer_id", "priority", "merge"]);
     fields.finish(reading);
     Some(Link {
         name: entry.key.clone(),
@@ -112,7 +114,24 @@ fn link(
         replication_factor: replication_factor.and_then(|n| i16::try_from(n).ok()),
         connections_per_broker: usize::try_from(connections).unwrap_or(1),
         window_bytes_max: window.unwrap_or(limits::WINDOW_BYTES_DEFAULT.min(memory_bytes)),
+        policies,
     })
+}
+
+fn policies(reading: &mut Reading<'_>, link: &mut Fields<'_>) -> Policies {
+    let on_gap = [("stop", OnGap::Stop), ("continue", OnGap::Continue)];
+    let on_recreate = [("stop", OnRecreate::Stop)];
+    let on_poison = [("park", OnPoison::Park), ("skip", OnPoison::Skip)];
+    let on_failure =
+        [("pause", OnFailure::Pause), ("retry", OnFailure::Retry), ("stop", OnFailure::Stop)];
+    Policies {
+        on_gap: link.choice(reading, "on_gap", &on_gap, &[]).unwrap_or_default(),
+        on_recreate: link
+            .choice(reading, "on_recreate", &on_recreate, &["restart"])
+            .unwrap_or_default(),
+        on_poison: link.choice(reading, "on_poison", &on_poison, &[]).unwrap_or_default(),
+        on_failure: link.choice(reading, "on_failure", &on_failure, &[]).unwrap_or_default(),
+    }
 }
 
 /// The cluster at one end; none where it is missing, unknown, or broken (which was said at the cluster).

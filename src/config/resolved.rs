@@ -168,6 +168,63 @@ pub struct Link {
     pub connections_per_broker: usize,
     /// Bytes sent and not yet acknowledged, per mirror.
     pub window_bytes_max: usize,
+    /// What is done about what cannot be copied.
+    pub policies: Policies,
+}
+
+/// What a link does where a mirror cannot go on as it is. The defaults stop and name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policies {
+    /// Source records were deleted before they were copied.
+    pub on_gap: OnGap,
+    /// The source topic is another one of the same name.
+    pub on_recreate: OnRecreate,
+    /// A batch cannot be read, or the target refuses what is in it.
+    pub on_poison: OnPoison,
+    /// A mirror is parked, for whichever reason.
+    pub on_failure: OnFailure,
+}
+
+/// Retention or DeleteRecords overtook a mirror.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnGap {
+    /// The mirror is parked in front of the gap.
+    #[default]
+    Stop,
+    /// It is named and counted, and copying goes on at the log start.
+    Continue,
+}
+
+/// A source topic was deleted and made again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRecreate {
+    /// Nothing of the new topic is copied.
+    #[default]
+    Stop,
+    /// The new topic is copied from its beginning, behind what the target holds of the old one.
+    Restart,
+}
+
+/// A batch that cannot be copied, for what is in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnPoison {
+    /// The mirror is parked in front of the batch.
+    #[default]
+    Park,
+    /// The batch is named, counted and stepped over.
+    Skip,
+}
+
+/// What a parked mirror means for the rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Nothing: the others go on.
+    #[default]
+    Pause,
+    /// It is tried again by itself, ever more seldom.
+    Retry,
+    /// The engine ends, once everything that was sent is acknowledged and committed.
+    Stop,
 }
 
 /// Anchored patterns: each must match the whole name.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::resolved::{
-    Cluster, Config, Isolation, Link, Naming, Sasl, ScramHash, Start, Timestamps, TokenSource,
+    Cluster, Config, Isolation, Link, Naming, OnFailure, OnGap, OnPoison, OnRecreate, Policies,
+    Sasl, ScramHash, Start, Timestamps, TokenSource,
 };
 use super::values::{show_size, show_time};
 use super::{Loaded, Origin};
@@ -218,5 +219,30 @@ impl Values<'_> {
         let connections = link.connections_per_broker.to_string();
         self.put(format!("{base}.connections_per_broker"), connections);
         self.put(format!("{base}.window"), show_size(link.window_bytes_max as u64));
+        self.policies(&base, link.policies);
+    }
+
+    fn policies(&mut self, base: &str, policies: Policies) {
+        let on_gap = match policies.on_gap {
+            OnGap::Stop => "stop",
+            OnGap::Continue => "continue",
+        };
+        self.put(format!("{base}.on_gap"), on_gap);
+        let on_recreate = match policies.on_recreate {
+            OnRecreate::Stop => "stop",
+            OnRecreate::Restart => "restart",
+        };
+        self.put(format!("{base}.on_recreate"), on_recreate);
+        let on_poison = match policies.on_poison {
+            OnPoison::Park => "park",
+            OnPoison::Skip => "skip",
+        };
+        self.put(format!("{base}.on_poison"), on_poison);
+        let on_failure = match policies.on_failure {
+            OnFailure::Pause => "pause",
+            OnFailure::Retry => "retry",
+            OnFailure::Stop => "stop",
+        };
+        self.put(format!("{base}.on_failure"), on_failure);
     }
 }

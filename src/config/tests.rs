@@ -85,6 +85,9 @@ links:
     replication_factor: 3
     connections_per_broker: 2
     window: 1MiB
+    on_gap: continue
+    on_poison: skip
+    on_failure: retry
   east-to-north:
     from: east
     to: north
@@ -121,6 +124,13 @@ telemetry: { listen: off }
     assert_eq!(link.topics.literal, ["orders", "__internal.x"]);
     assert_eq!((link.replication_factor, link.connections_per_broker), (Some(3), 2));
     assert_eq!(link.window_bytes_max, 1 << 20);
+    let policies = Policies {
+        on_gap: OnGap::Continue,
+        on_recreate: OnRecreate::Stop,
+        on_poison: OnPoison::Skip,
+        on_failure: OnFailure::Retry,
+    };
+    assert_eq!((link.policies, links[0].policies), (policies, Policies::default()));
     assert_eq!(engine, Engine { lanes: 2, memory_bytes: 64 << 20 });
     assert_eq!(engine.memory_bound_bytes(), 96 << 20);
     assert_eq!(telemetry, None);
@@ -292,6 +302,8 @@ fn bad_links_are_refused_with_place_and_cure() {
         ("connections_per_broker: 1000", &[("13:29", "write a whole number from 1 to 64")]),
         ("window: 64MB/s", &[("13:13", "a size is a whole number with KiB, MiB or GiB")]),
         ("window: 1GiB", &[("13:13", "write 64KiB to 256MiB")]),
+        ("on_gap: skip", &[("13:13", "write stop or continue")]),
+        ("on_failure: park", &[("13:17", "write pause or retry or stop")]),
         ("groups: {}", &[("13:5", "`groups` is not supported yet")]),
         ("groups: { include: [\"a\"] }", &[("13:5", "`groups` is not supported yet")]),
     ];
@@ -444,7 +456,8 @@ fn no_secret_is_ever_shown() {
 fn what_is_shown_parses_again_to_the_same() {
     let text = minimal(
         "tls: { ca: ca.pem, min_version: 1.3 }",
-        "naming: prefix\n    start: { timestamp: 2026-01-01T00:00:00Z }\n    window: 1MiB",
+        "naming: prefix\n    start: { timestamp: 2026-01-01T00:00:00Z }\n    window: 1MiB\n    \
+         on_poison: skip\n    on_gap: continue\n    on_failure: stop",
     );
     let loaded = parsed(&text).unwrap();
     let shown = show::yaml(&loaded);
@@ -458,6 +471,7 @@ fn what_is_shown_parses_again_to_the_same() {
         format!("{:?}", loaded.config.links[0].topics)
     );
     assert_eq!(again.config.links[0].start, loaded.config.links[0].start);
+    assert_eq!(again.config.links[0].policies, loaded.config.links[0].policies);
     assert_eq!(again.config.engine, loaded.config.engine);
     assert!(shown.contains("naming: prefix"), "{shown}");
     assert!(

@@ -49,6 +49,33 @@ pub struct Refusal {
     pub offset: i64,
     /// What is wrong with it.
     pub cause: RecordsError,
+    /// Where it ends; none if its header tells nothing that can be believed.
+    pub end: Option<BatchEnd>,
+}
+
+/// What a batch's header says of its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchEnd {
+    /// The offset after its last record.
+    pub next_offset: i64,
+    /// Its leader epoch.
+    pub leader_epoch: i32,
+    /// Records in it.
+    pub records: u64,
+}
+
+impl BatchEnd {
+    /// Of a batch whose first wanted record is at `wanted`. Where its bytes are damaged, the next batch bounds it.
+    fn of(header: &BatchHeader, wanted: i64, rest: &mut Batches) -> Option<Self> {
+        let mut next_offset = header.next_offset();
+        if let Some(Ok((next, _))) = rest.next_upgraded() {
+            next_offset = next_offset.min(next.base_offset);
+        }
+        let records = u64::try_from(header.records_count).unwrap_or(0);
+        let records = records.min(u64::try_from(next_offset - wanted).ok()?);
+        let leader_epoch = header.partition_leader_epoch;
+        (next_offset > wanted).then_some(Self { next_offset, leader_epoch, records })
+    }
 }
 
 /// Decides every batch of one partition's Fetch answer, in order, and hands each step to `each`. `wanted` is the offset
@@ -65,8 +92,11 @@ pub fn admit(
     let mut wanted = wanted;
     let mut batches = Batches::new(records);
     while let Some(next) = batches.next_upgraded() {
-        let refused = |cause| Refusal { offset: wanted, cause };
-        let (header, batch) = next.map_err(refused)?;
+        let (header, batch) = next.map_err(|cause| Refusal { offset: wanted, cause, end: None })?;
+        let mut refused = |cause| {
+            let end = BatchEnd::of(&header, wanted, &mut batches);
+            Refusal { offset: wanted, cause, end }
+        };
         verify_crc(&batch).map_err(|error| refused(error.into()))?;
         let drop_as_aborted =
             aborted.judge(&header, &batch).map_err(|error| refused(error.into()))?;

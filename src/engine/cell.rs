@@ -12,6 +12,7 @@ use super::mirror::Mirror;
 use super::session::SourcePartition;
 use super::spec::MirrorSpec;
 use super::stats::{MirrorState, MirrorStats};
+use super::step_over::{Anew, StepOver};
 use crate::env::Env;
 use crate::error::Error;
 use crate::wire::error_code::ErrorCode;
@@ -82,6 +83,14 @@ pub struct MirrorCell {
     pub fetch_parked: Cell<bool>,
     /// Damaged batches in a row at the source; the first is fetched again.
     pub corrupt_fetches: Cell<u32>,
+    /// Offsets that are stepped over once everything before them is acknowledged; nothing is fetched until then.
+    pub(super) step_over: RefCell<Option<StepOver>>,
+    /// The step that its next beginning makes.
+    pub(super) anew: RefCell<Option<Anew>>,
+    /// Parked, it is tried again at this time (`on_failure: retry`).
+    pub(super) retry_at: Cell<Option<Instant>>,
+    /// How often it was, without an ack in between.
+    pub(super) retries: Cell<u32>,
     /// A recovery is looking at it.
     pub recovering: Cell<bool>,
     /// Next source offset in the source group; -1 before one is known.
@@ -119,6 +128,10 @@ impl MirrorCell {
             fetch_not_before: Cell::new(None),
             fetch_parked: Cell::new(false),
             corrupt_fetches: Cell::new(0),
+            step_over: RefCell::new(None),
+            anew: RefCell::new(None),
+            retry_at: Cell::new(None),
+            retries: Cell::new(0),
             recovering: Cell::new(false),
             committed: Cell::new(-1),
             committed_at: Cell::new(None),
@@ -144,12 +157,27 @@ impl MirrorCell {
         self.removed.get()
     }
 
-    /// Whether the recovery must see to it, now or later: no position, a window that failed, an offset that is gone.
+    /// Whether the recovery must see to it, now or later: no position, a window that failed, an offset that is
+    /// gone, a step whose turn has come.
     pub fn needs_recovery(&self) -> bool {
         !self.removed.get()
             && self.halt.get() != Halt::Parked
             && (self.out_of_range.get().is_some()
-                || self.mirror.borrow().as_ref().is_none_or(Mirror::needs_resync))
+                || self.mirror.borrow().as_ref().is_none_or(Mirror::needs_resync)
+                || self.may_step_over())
+    }
+
+    /// Whether a step was ordered and everything before it is acknowledged.
+    pub(super) fn may_step_over(&self) -> bool {
+        let step = self.step_over.borrow();
+        let Some(step) = &*step else { return false };
+        let mirror = self.mirror.borrow();
+        mirror.as_ref().is_some_and(|m| m.is_idle() && m.acked() == step.from && !m.needs_resync())
+    }
+
+    /// Whether it waits for the operator, in whole or with its fetching.
+    pub fn is_parked(&self) -> bool {
+        self.halt.get() == Halt::Parked || self.fetch_parked.get()
     }
 
     /// Stops it until the operator acts.
@@ -165,6 +193,19 @@ impl MirrorCell {
         if !self.fetch_parked.replace(true) {
             self.show_parked(error);
         }
+    }
+
+    /// Forgets why it was parked: its next beginning finds out whether anything is still in its way.
+    pub(super) fn begin_again(&self) {
+        self.halt.set(Halt::None);
+        self.fetch_parked.set(false);
+        self.corrupt_fetches.set(0);
+        self.out_of_range.set(None);
+        self.fetch_not_before.set(None);
+        drop(self.refused.take());
+        drop(self.step_over.take());
+        drop(self.anew.take());
+        self.stats.set_state(MirrorState::Retrying);
     }
 
     fn show_parked(&self, error: Error) {

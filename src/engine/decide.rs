@@ -10,6 +10,7 @@ use super::offsets;
 use super::readback::Seen;
 use super::replay::{BehindTheCommit, Replay};
 use super::share::Share;
+use super::step_over::Anew;
 use super::target_log::{Remains, TargetFound};
 use super::trouble;
 use crate::error::{Code, Error, Side};
@@ -18,6 +19,8 @@ use crate::error::{Code, Error, Side};
 pub(super) struct Decided {
     pub(super) beginning: Beginning,
     pub(super) is_new: bool,
+    /// Whether it makes the step that was ordered.
+    pub(super) steps_over: bool,
 }
 
 /// The id that the mirror writes under.
@@ -34,12 +37,14 @@ pub(super) fn decide(
     cell: &MirrorCell,
     committed: Option<&Committed>,
     start: Option<Result<offsets::Found, Error>>,
-    target: TargetFound,
+    mut target: TargetFound,
 ) -> Result<Decided, Error> {
-    if let Some(committed) = committed
-        && let Some(anchor) = &committed.anchor
-        && let Some(seen) = target.seen
-    {
+    let anchor = committed.and_then(|committed| committed.anchor.as_ref());
+    // Without an anchor somebody else named the position meanwhile: that is where it begins.
+    if let (Some(anew), Some(anchor)) = (&*cell.anew.borrow(), anchor) {
+        return step_over(cell, anew, anchor, &target);
+    }
+    if let (Some(committed), Some(anchor), Some(seen)) = (committed, anchor, target.seen.take()) {
         return resume(cell, committed, anchor, seen, target.epoch);
     }
     if committed.is_none() && target.remains != Remains::Nothing {
@@ -47,11 +52,7 @@ pub(super) fn decide(
     }
     let producer_epoch = match target.epoch {
         None => 0,
-        Some(epoch) => epoch.checked_add(1).ok_or_else(|| {
-            let message = "every epoch of this mirror's producer id is used up".to_owned();
-            trouble::park(Code(65), Side::Target, cell, target.end, message)
-                .fix("copy under a link of another name")
-        })?,
+        Some(epoch) => epoch_after(cell, epoch, target.end)?,
     };
     let (source_offset, leader_epoch) = match (committed, start) {
         (Some(committed), _) => (committed.offset, committed.leader_epoch),
@@ -67,7 +68,51 @@ pub(super) fn decide(
         replay: None,
         map: OffsetMap::new(source_offset),
     };
-    Ok(Decided { beginning, is_new: true })
+    Ok(Decided { beginning, is_new: true, steps_over: false })
+}
+
+fn epoch_after(cell: &MirrorCell, epoch: i16, target_end: i64) -> Result<i16, Error> {
+    epoch.checked_add(1).ok_or_else(|| {
+        let message = "every epoch of this mirror's producer id is used up".to_owned();
+        trouble::park(Code(65), Side::Target, cell, target_end, message)
+            .fix("copy under a link of another name")
+    })
+}
+
+/// A new numbering behind what a policy steps over (R7, R9). Everything before it was acknowledged under the mirror's own
+/// lineage; a newer one means that somebody else went on from there.
+fn step_over(
+    cell: &MirrorCell,
+    anew: &Anew,
+    anchor: &Anchor,
+    target: &TargetFound,
+) -> Result<Decided, Error> {
+    fits(cell, anchor, target.end)?;
+    let Lineage { producer_id, producer_epoch } = anew.lineage;
+    let committed = anchor.numberings.iter().map(|numbering| numbering.producer_epoch).max();
+    if target.epoch.max(committed).is_some_and(|newest| newest > producer_epoch) {
+        return Err(newer_numbering(cell, producer_epoch, target.end));
+    }
+    let producer_epoch = epoch_after(cell, producer_epoch, target.end)?;
+    let beginning = Beginning {
+        source_offset: anew.over.to,
+        leader_epoch: anew.over.leader_epoch,
+        target_offset: target.end,
+        lineage: Lineage { producer_id, producer_epoch },
+        next_sequence: 0,
+        replay: None,
+        map: anew.map.clone(),
+    };
+    Ok(Decided { beginning, is_new: true, steps_over: true })
+}
+
+fn newer_numbering(cell: &MirrorCell, epoch: i16, target_end: i64) -> Error {
+    let message = format!(
+        "the commit speaks of numbering {epoch}, the target of a newer one: the position was set back with its metadata, \
+         or another instance took over"
+    );
+    let fix = trouble::reset_fix(&cell.spec.id.link, cell, "OFFSET");
+    trouble::park(Code(65), Side::Target, cell, target_end, message).fix(fix)
 }
 
 /// `start` is for a first copy: applied to what was copied before, it would double the topic or skip what came since (R8).
@@ -81,10 +126,8 @@ fn no_position(share: &Share, cell: &MirrorCell, target: &TargetFound) -> Error 
     };
     let message =
         format!("{what}, but group {group} holds no offset for it: it expired or was deleted");
-    let fix = format!(
-        "name the position: kafka-consumer-groups.sh --reset-offsets --group {group} on the source, \
-         or delete the target topic"
-    );
+    let fix = trouble::reset_fix(&cell.spec.id.link, cell, "OFFSET");
+    let fix = format!("{fix}; or delete the target topic to copy it anew");
     trouble::park(Code(65), Side::Source, cell, target.end, message).fix(fix)
 }
 
@@ -100,12 +143,7 @@ fn resume(
     let Some(numbering) = anchor.numberings.first() else { return Err(trouble::stopped()) };
     let Numbering { producer_id, producer_epoch, next_sequence } = *numbering;
     if epoch.is_some_and(|epoch| epoch > producer_epoch) {
-        let message = format!(
-            "the commit speaks of numbering {producer_epoch}, the target of a newer one: the position was \
-             set back with its metadata, or another instance took over"
-        );
-        return Err(trouble::park(Code(65), Side::Target, cell, seen.target_end, message)
-            .fix("name the position: kafka-consumer-groups.sh --reset-offsets on the source"));
+        return Err(newer_numbering(cell, producer_epoch, seen.target_end));
     }
     let times_differ = cell.spec.target.log_append_time();
     let replay = match seen.last_sequence.zip(seen.last) {
@@ -131,7 +169,7 @@ fn resume(
         replay,
         map: anchor.map.clone(),
     };
-    Ok(Decided { beginning, is_new: false })
+    Ok(Decided { beginning, is_new: false, steps_over: false })
 }
 
 /// Whether an anchor speaks of the topics and the log that are there now.
@@ -170,7 +208,7 @@ pub(super) fn fits(cell: &MirrorCell, anchor: &Anchor, target_end: i64) -> Resul
     match what {
         None => Ok(()),
         Some((code, side, message)) => {
-            let fix = "name the position: kafka-consumer-groups --reset-offsets on the source";
+            let fix = trouble::reset_fix(&spec.id.link, cell, "earliest");
             Err(trouble::park(code, side, cell, anchor.target_offset, message).fix(fix))
         }
     }

@@ -6,20 +6,23 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::admit::{Refusal, Rules, Step, admit};
 use super::cell::{Halt, MirrorCell};
+use super::losses::LossKind;
 use super::mirror::Mirror;
+use super::offsets::Found;
 use super::session::{Delta, Session, SourcePartition, Wish};
 use super::share::{FetchQueue, Share};
+use super::source_log;
 use super::stats::MirrorStats;
+use super::step_over::{self, StepOver};
 use super::trouble;
 use crate::cluster::rights::Need;
-use crate::config::resolved;
+use crate::config::resolved::{self, OnPoison};
 use crate::connection::Connection;
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
@@ -158,6 +161,7 @@ fn wish(share: &Rc<Share>, broker: i32, cell: &Rc<MirrorCell>, now: Instant) -> 
         || cell.halt.get() == Halt::Parked
         || cell.fetch_parked.get()
         || cell.out_of_range.get().is_some()
+        || cell.step_over.borrow().is_some()
         || cell.fetch_not_before.get().is_some_and(|at| at > now);
     let mirror = cell.mirror.borrow();
     let Some(mirror) = mirror.as_ref().filter(|_| !blocked) else {
@@ -243,12 +247,9 @@ fn deliver(share: &Rc<Share>, session: &Session, answer: FetchResponse) {
         if partition.error != ErrorCode::NONE {
             on_error(share, &cell, &partition);
         } else if let Some(diverging) = partition.diverging {
-            let place = cell.stats.acked.load(Relaxed);
-            let message = format!(
-                "the source log was truncated: epoch {} ends at offset {} there, {place} was copied",
-                diverging.epoch, diverging.end_offset
-            );
-            share.park(&cell, trouble::park(Code(63), Side::Source, &cell, place, message));
+            let copied = wanted.unwrap_or(diverging.end_offset);
+            let end = Found { offset: diverging.end_offset, leader_epoch: diverging.epoch };
+            source_log::truncated(share, &cell, copied, end);
         } else {
             take(share, &cell, partition, fetched_at);
         }
@@ -290,9 +291,11 @@ fn take(
         drop(guard);
         match (taken, outcome) {
             (Ok(true), Ok(())) => cell.corrupt_fetches.set(0),
-            (Ok(true), Err(refusal)) => refuse(share, cell, refusal),
+            (Ok(true), Err(refusal)) => refuse(share, cell, refusal, end),
             (Ok(false), _) => disagree(share, cell),
-            (Err(cause), _) => refuse(share, cell, Refusal { offset: wanted, cause }),
+            (Err(cause), _) => {
+                refuse(share, cell, Refusal { offset: wanted, cause, end: None }, end);
+            }
         }
     } else {
         let waits = mirror.is_replaying() && mirror.fetch_offset() >= end;
@@ -333,16 +336,13 @@ fn disagree(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
                    the source changed, or somebody else wrote"
         .to_owned();
     let error = trouble::park(Code(65), Side::Target, cell, offset, message);
-    share.park(
-        cell,
-        error.fix(
-            "compare both ends, then name the position: kafka-consumer-groups.sh --reset-offsets",
-        ),
-    );
+    let fix = trouble::reset_fix(&share.link.config.name, cell, "OFFSET");
+    share.park(cell, error.fix(format!("compare both ends; {fix}")));
 }
 
-/// A batch that cannot be copied: a damaged one is fetched once more, then the mirror is parked in front of it.
-fn refuse(share: &Rc<Share>, cell: &Rc<MirrorCell>, refusal: Refusal) {
+/// A batch that cannot be copied: a damaged one is fetched once more, then the mirror is parked in front of it, or steps
+/// over it. `readable` is the source's end for this reader.
+fn refuse(share: &Rc<Share>, cell: &Rc<MirrorCell>, refusal: Refusal, readable: i64) {
     let damaged = matches!(
         refusal.cause,
         RecordsError::Batch(BatchError::Crc { .. } | BatchError::Truncated)
@@ -369,7 +369,23 @@ fn refuse(share: &Rc<Share>, cell: &Rc<MirrorCell>, refusal: Refusal) {
             .fix("inspect the batch on the source; what lies before it has been copied")
     };
     let error = error.mirror(&*id.topic, id.partition, Some(refusal.offset));
-    cell.park_fetching(error);
+    // What is counted off is on the target already: it was readable once, and is no poison.
+    let counts_off = cell.mirror.borrow().as_ref().is_none_or(Mirror::is_replaying);
+    let policy = share.link.config.policies.on_poison;
+    match refusal.end.filter(|end| end.next_offset <= readable) {
+        Some(end) if policy == OnPoison::Skip && !counts_off => {
+            let step = StepOver {
+                kind: LossKind::Poison,
+                from: refusal.offset,
+                to: end.next_offset,
+                leader_epoch: end.leader_epoch,
+                records: end.records,
+                error,
+            };
+            step_over::order(share, cell, step);
+        }
+        _ => share.park_fetching(cell, error),
+    }
 }
 
 /// Leaves the session for a while.

@@ -127,6 +127,7 @@ pub struct Mirror {
     window: Window,
     target: Arc<TargetFacts>,
     buffered_bytes: usize,
+    given_up: bool,
     fetch_offset: i64,
     fetch_epoch: i32,
     acked: i64,
@@ -149,6 +150,7 @@ impl Mirror {
             window: Window::new(window_bytes_max, beginning.target_offset),
             target,
             buffered_bytes: 0,
+            given_up: false,
             fetch_offset: beginning.source_offset,
             fetch_epoch: beginning.leader_epoch,
             acked: beginning.source_offset,
@@ -268,6 +270,9 @@ impl Mirror {
     /// The oldest unanswered batch was appended at `base_offset` of the target. It is settled, unless one before it is in
     /// doubt.
     pub fn on_success(&mut self, base_offset: i64) -> Result<Option<Settled>, Violation> {
+        if self.given_up {
+            return self.window.on_doubt().map(|()| None);
+        }
         let records = self.flight.front().ok_or(Violation::Unasked)?.outgoing.records;
         let counts = self.window.on_success(base_offset, records)?;
         if !counts {
@@ -357,8 +362,10 @@ impl Mirror {
         self.fetch_epoch = last.map_or(self.acked_epoch, |f| f.outgoing.leader_epoch);
     }
 
-    /// Gives up everything that is not settled: the position is found anew.
+    /// Gives up everything that is not settled: the position is found anew. Answers that are still to come are only
+    /// counted.
     pub fn drop_all(&mut self) {
+        self.given_up = true;
         self.queue.clear();
         self.flight.clear();
         self.buffered_bytes = 0;
@@ -418,6 +425,11 @@ impl Mirror {
         self.lineage
     }
 
+    /// Where everything that is acknowledged is.
+    pub fn map(&self) -> &OffsetMap {
+        &self.map
+    }
+
     /// Target offset after the last acknowledged batch.
     pub fn target_next(&self) -> i64 {
         self.window.target_next()
@@ -426,6 +438,20 @@ impl Mirror {
     /// Bytes queued and in flight.
     pub fn buffered_bytes(&self) -> usize {
         self.buffered_bytes
+    }
+
+    /// What ends the source batch that the oldest queued one is, or is a part of: the offset after it, its leader epoch,
+    /// and the records of it that are queued. None if nothing is queued.
+    pub fn rest_of_front(&self) -> Option<(i64, i32, u64)> {
+        let end = self.queue.iter().position(|outgoing| outgoing.ends_place)?;
+        let last = self.queue.get(end)?;
+        let records = self.queue.iter().take(end + 1).map(|o| u64::from(o.records.unsigned_abs()));
+        Some((last.next_offset, last.leader_epoch, records.sum()))
+    }
+
+    /// Whether every batch that was ever sent is answered, or is known to be lost (R1).
+    pub fn is_answered(&self) -> bool {
+        self.window.outstanding() == 0
     }
 
     /// Nothing queued, nothing in flight.

@@ -14,6 +14,7 @@ use super::mirror::Beginning;
 use super::recovery::all_failed;
 use super::share::Share;
 use super::source_log::start_offsets;
+use super::step_over;
 use super::target_log::target_facts;
 use crate::error::Error;
 
@@ -66,7 +67,7 @@ async fn begin_behind(
         let found = committed.get(&key(cell)).and_then(|found| found.as_ref().ok());
         let start = starts.get(&key(cell)).cloned();
         let outcome = target.and_then(|target| decide(share, cell, found, start, target));
-        if let Ok(Decided { beginning, is_new: true }) = &outcome {
+        if let Ok(Decided { beginning, is_new: true, .. }) = &outcome {
             anchors.push(anchor_commit(cell, beginning));
         }
         outcomes.push((cell.clone(), outcome));
@@ -82,6 +83,10 @@ async fn begin_behind(
                 recorded.next().unwrap_or(Ok(()))?;
             }
             note_committed(share, &cell, decided.beginning.source_offset);
+            if decided.steps_over {
+                step_over::made(share, &cell);
+            }
+            drop(cell.anew.take());
             Ok(decided.beginning)
         });
         (cell, outcome)

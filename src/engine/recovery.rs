@@ -12,12 +12,15 @@ use tokio::time::Instant;
 
 use super::admit;
 use super::cell::{Halt, MirrorCell, Refused};
+use super::losses::LossKind;
 use super::mirror::Mirror;
 use super::share::Share;
 use super::stats::MirrorStats;
+use super::step_over::StepOver;
 use super::trouble::{self, Remedy};
-use super::{position, readback, source_log};
+use super::{position, readback, retry, source_log, step_over};
 use crate::cluster::rights::Need;
+use crate::config::resolved::OnPoison;
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
 use crate::wire::error_code::ErrorCode;
@@ -59,6 +62,9 @@ fn due(share: &Rc<Share>) -> (BTreeMap<i32, Vec<Rc<MirrorCell>>>, Option<Instant
     let mut due: BTreeMap<i32, Vec<_>> = BTreeMap::new();
     let mut next: Option<Instant> = None;
     for cell in share.mirrors() {
+        if let Some(at) = retry::look(share, &cell, now) {
+            next = Some(next.map_or(at, |next| next.min(at)));
+        }
         if !cell.needs_recovery() || cell.recovering.get() {
             continue;
         }
@@ -75,6 +81,7 @@ fn due(share: &Rc<Share>) -> (BTreeMap<i32, Vec<Rc<MirrorCell>>>, Option<Instant
 }
 
 async fn recover(share: &Rc<Share>, broker: i32, cells: &[Rc<MirrorCell>]) {
+    cells.iter().for_each(|cell| step_over::make_ordered(share, cell));
     let (lost, known): (Vec<_>, Vec<_>) =
         cells.iter().cloned().partition(|cell| cell.out_of_range.get().is_some());
     let (starting, doubtful): (Vec<_>, Vec<_>) =
@@ -154,11 +161,11 @@ fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
             if refused.error == ErrorCode::UNKNOWN_SERVER_ERROR
                 && cell.attempts.get() >= RESTARTS_MAX =>
         {
-            park_refused(share, cell, error);
+            park_refused(share, cell, refused.error, error);
         }
         Remedy::Again => again(share, cell, error),
-        Remedy::Split => split(share, cell, error),
-        Remedy::Park => park_refused(share, cell, error),
+        Remedy::Split => split(share, cell, refused, error),
+        Remedy::Park => park_refused(share, cell, refused.error, error),
         Remedy::Yield => {
             let message = format!("another instance of this link took over: {}", error.message);
             let error = Error { code: Code(65), action: Action::Park, message, ..error };
@@ -170,7 +177,7 @@ fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
         }
         Remedy::Restart => {
             if cell.attempts.get() >= RESTARTS_MAX {
-                park_refused(share, cell, error);
+                park_refused(share, cell, refused.error, error);
             } else {
                 restart(share, cell, error);
             }
@@ -179,7 +186,7 @@ fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
 }
 
 /// Too large for the target: sent as its parts, at depth one (W6). One record cannot be cut.
-fn split(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
+fn split(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused, error: Error) {
     let parts = {
         let mirror = cell.mirror.borrow();
         mirror.as_ref().and_then(|m| Some(admit::split(m.front_of_queue()?, m.acked())))
@@ -194,12 +201,12 @@ fn split(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
         _ => {
             let fix =
                 format!("raise max.message.bytes of {} on the target", cell.spec.target_topic);
-            park_refused(share, cell, error.fix(fix));
+            park_refused(share, cell, refused.error, error.fix(fix));
         }
     }
 }
 
-fn park_refused(share: &Rc<Share>, cell: &Rc<MirrorCell>, mut error: Error) {
+fn park_refused(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: ErrorCode, mut error: Error) {
     error.code = Code(61);
     error.action = Action::Park;
     let first = cell.stats.acked.load(Relaxed);
@@ -210,13 +217,23 @@ fn park_refused(share: &Rc<Share>, cell: &Rc<MirrorCell>, mut error: Error) {
         format!("the target refuses source offsets {first} to {last}: {}", error.message);
     error.place.mirror =
         Some((cell.spec.id.topic.to_string(), cell.spec.id.partition, Some(first)));
-    share.park(cell, error);
+    let rest = cell.mirror.borrow().as_ref().and_then(Mirror::rest_of_front);
+    let skips = share.link.config.policies.on_poison == OnPoison::Skip;
+    match rest {
+        Some((to, leader_epoch, records)) if skips && trouble::blames_content(refused) => {
+            let kind = LossKind::Poison;
+            let step = StepOver { kind, from: first, to, leader_epoch, records, error };
+            step_over::make(share, cell, step);
+        }
+        _ => share.park(cell, error),
+    }
 }
 
 /// Forgets the numbering: the position is found anew, from what is acknowledged, under a new lineage.
 fn restart(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
-    // The refusal belongs to batches that are given up with it.
+    // The refusal belongs to batches that are given up with it, and a step waits for their acks.
     drop(cell.refused.take());
+    drop(cell.step_over.take());
     let mut mirror = cell.mirror.borrow_mut();
     if let Some(mirror) = &mut *mirror {
         share.add_buffered(cell, mirror, Mirror::drop_all);

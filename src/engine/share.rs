@@ -15,7 +15,7 @@ use super::mirror::{Mirror, Settled};
 use super::session::SourcePartition;
 use super::spec::{MirrorId, MirrorSpec};
 use super::stats::{Board, LaneStats, MirrorStats};
-use super::{committer, fetcher, recovery, sender};
+use super::{committer, fetcher, recovery, retry, sender};
 use crate::cluster::ClusterHandle;
 use crate::config::resolved::Link;
 use crate::connection::Connection;
@@ -363,6 +363,14 @@ impl Share {
             self.add_buffered(cell, mirror, Mirror::drop_all);
         }
         self.touch_fetch(cell);
+        retry::on_parked(self, cell);
+    }
+
+    /// Fetches nothing more for a mirror until the operator acts; what lies before the trouble is still copied.
+    pub(super) fn park_fetching(self: &Rc<Self>, cell: &Rc<MirrorCell>, error: Error) {
+        cell.park_fetching(error);
+        self.touch_fetch(cell);
+        retry::on_parked(self, cell);
     }
 
     /// Counts what the target acknowledged, lets the fetcher and the sender go on.
@@ -378,7 +386,11 @@ impl Share {
         drop(relay);
         if !settled.is_empty() {
             cell.attempts.set(0);
+            cell.retries.set(0);
             cell.clear_trouble();
+        }
+        if cell.may_step_over() {
+            self.recovery_wake.notify_one();
         }
         cell.note_progress(now);
         self.budget.freed();

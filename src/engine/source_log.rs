@@ -5,14 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::cell::MirrorCell;
+use super::losses::LossKind;
+use super::mirror::Mirror;
 use super::offsets::{self, Ask, Reader};
 use super::position::key;
 use super::recovery::refresh_on;
 use super::share::Share;
-use super::stats::MirrorStats;
+use super::step_over::{self, StepOver};
 use super::trouble;
 use crate::cluster::rights::Need;
-use crate::config::resolved::{Isolation, Start};
+use crate::config::resolved::{Isolation, OnGap, Start};
 use crate::error::{Action, Code, Error, Side};
 use crate::wire::error_code::ErrorCode;
 
@@ -59,12 +61,22 @@ async fn source_offsets(
     cells: &[Rc<MirrorCell>],
     timestamp: i64,
 ) -> Result<Vec<Result<offsets::Found, Error>>, Error> {
-    let connection = share.question(Side::Source, leader).await?;
-    let asks: Vec<_> = cells.iter().map(|cell| Ask::source(cell, timestamp)).collect();
     let reader = match share.link.config.isolation {
         Isolation::ReadCommitted => Reader::CommittedConsumer,
         Isolation::ReadUncommitted => Reader::Consumer,
     };
+    ask(share, leader, cells, timestamp, reader).await
+}
+
+async fn ask(
+    share: &Rc<Share>,
+    leader: i32,
+    cells: &[Rc<MirrorCell>],
+    timestamp: i64,
+    reader: Reader,
+) -> Result<Vec<Result<offsets::Found, Error>>, Error> {
+    let connection = share.question(Side::Source, leader).await?;
+    let asks: Vec<_> = cells.iter().map(|cell| Ask::source(cell, timestamp)).collect();
     let answers = offsets::list(Side::Source, &connection, &asks, reader).await?;
     let named = |(cell, answer): (&Rc<MirrorCell>, offsets::Answer)| {
         answer.map_err(|error| {
@@ -91,9 +103,8 @@ fn by_source_leader(cells: &[Rc<MirrorCell>]) -> BTreeMap<i32, Vec<Rc<MirrorCell
 /// The source says that the wanted offset is not in its log: names what was lost (I6).
 pub async fn resolve_out_of_range(share: &Rc<Share>, cells: &[Rc<MirrorCell>]) {
     for (leader, cells) in by_source_leader(cells) {
-        let starts = source_offsets(share, leader, &cells, offsets::EARLIEST).await;
-        let ends = source_offsets(share, leader, &cells, offsets::LATEST).await;
-        let (Ok(starts), Ok(ends)) = (starts, ends) else {
+        let bounds = bounds(share, leader, &cells).await;
+        let Ok((starts, ends)) = bounds else {
             share.link.source.refresh();
             for cell in &cells {
                 cell.out_of_range.set(None);
@@ -106,31 +117,81 @@ pub async fn resolve_out_of_range(share: &Rc<Share>, cells: &[Rc<MirrorCell>]) {
             share.touch_fetch(cell);
             let (Ok(start), Ok(end)) = (start, end) else { continue };
             if wanted < start.offset {
-                lost(share, cell, wanted, start.offset);
+                overtaken(share, cell, wanted, start.offset);
             } else if wanted > end.offset {
-                let message = format!(
-                    "the source log was truncated: offset {wanted} was reached, it now ends at {}",
-                    end.offset
-                );
-                share.park(cell, trouble::park(Code(63), Side::Source, cell, wanted, message));
+                truncated(share, cell, wanted, end);
             }
             // Else it is in the log again: a follower or a late leader answered.
         }
     }
 }
 
+type Offsets = Vec<Result<offsets::Found, Error>>;
+
+/// Where the logs begin and where they end for a reader of everything. The last stable offset would be no end: what was
+/// copied below it may lie above it again.
+async fn bounds(
+    share: &Rc<Share>,
+    leader: i32,
+    cells: &[Rc<MirrorCell>],
+) -> Result<(Offsets, Offsets), Error> {
+    let starts = ask(share, leader, cells, offsets::EARLIEST, Reader::Consumer).await?;
+    Ok((starts, ask(share, leader, cells, offsets::LATEST, Reader::Consumer).await?))
+}
+
 /// Retention or DeleteRecords overtook the mirror.
-fn lost(share: &Rc<Share>, cell: &Rc<MirrorCell>, wanted: i64, log_start: i64) {
-    MirrorStats::add(&cell.stats.gap_offsets, (log_start - wanted).unsigned_abs());
+fn overtaken(share: &Rc<Share>, cell: &Rc<MirrorCell>, wanted: i64, log_start: i64) {
+    let (link, id) = (&share.link.config, &cell.spec.id);
     let message = format!(
         "source offsets {wanted} to {} were deleted before they were copied ({} offsets)",
         log_start - 1,
         log_start - wanted
     );
     let error = Error::new(Code(70), Side::Source, Action::Park, message)
-        .mirror(&*cell.spec.id.topic, cell.spec.id.partition, Some(wanted))
-        .fix(format!(
-            "to go on without them: kafka-consumer-groups --reset-offsets --to-offset {log_start} on the source"
-        ));
-    share.park(cell, error);
+        .mirror(&*id.topic, id.partition, Some(wanted))
+        .fix(trouble::reset_fix(&link.name, cell, &log_start.to_string()));
+    let step = StepOver {
+        kind: LossKind::Gap,
+        from: wanted,
+        to: log_start,
+        leader_epoch: -1,
+        records: 0,
+        error,
+    };
+    // Where a former life's records are still counted off, what was deleted may be on the target in part: nobody can tell.
+    let counts_off = cell.mirror.borrow().as_ref().is_none_or(Mirror::is_replaying);
+    if link.policies.on_gap == OnGap::Continue && !counts_off {
+        step_over::order(share, cell, step);
+    } else {
+        step_over::stopped_by(share, cell, &step);
+        share.park_fetching(cell, step.error);
+    }
+}
+
+/// The source lost what was copied from it: an unclean election (I6). It stops whatever the policy, since no side is
+/// known to be right. `end` is where the source's log goes other ways, with the epoch that ends there.
+pub(super) fn truncated(
+    share: &Rc<Share>,
+    cell: &Rc<MirrorCell>,
+    copied: i64,
+    end: offsets::Found,
+) {
+    let message = format!(
+        "the source log was truncated: offsets {} to {} were copied and are lost there (leader epoch {} ends at {0})",
+        end.offset,
+        copied - 1,
+        end.leader_epoch,
+    );
+    let fix = trouble::reset_fix(&share.link.config.name, cell, &end.offset.to_string());
+    let error = trouble::park(Code(63), Side::Source, cell, copied, message).fix(fix);
+    let step = StepOver {
+        kind: LossKind::Truncated,
+        from: end.offset,
+        to: copied,
+        leader_epoch: end.leader_epoch,
+        records: 0,
+        error,
+    };
+    step_over::stopped_by(share, cell, &step);
+    share.park_fetching(cell, step.error);
 }

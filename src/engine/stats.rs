@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 
-use crate::error::Error;
+use super::losses::{Loss, LossKind, Losses};
+use crate::error::{Action, Error};
 
 /// Where a mirror is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -43,17 +44,20 @@ pub enum Fate {
     SkippedEmpty = 4,
     /// Written by a Strait: it came from another cluster (`forward: local`).
     SkippedReplicated = 5,
+    /// It cannot be copied for what is in it, and `on_poison: skip` steps over such batches.
+    SkippedPoison = 6,
 }
 
 impl Fate {
     /// Every fate, in the order of its number.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Stamped,
         Self::Recoded,
         Self::SkippedControl,
         Self::SkippedAborted,
         Self::SkippedEmpty,
         Self::SkippedReplicated,
+        Self::SkippedPoison,
     ];
 
     /// The value of the metric label `fate`.
@@ -65,6 +69,7 @@ impl Fate {
             Self::SkippedAborted => "skipped_aborted",
             Self::SkippedEmpty => "skipped_empty",
             Self::SkippedReplicated => "skipped_replicated",
+            Self::SkippedPoison => "skipped_poison",
         }
     }
 }
@@ -103,6 +108,14 @@ pub struct MirrorStats {
     pub resyncs: AtomicU64,
     /// Source offsets that were lost before they were copied (I6).
     pub gap_offsets: AtomicU64,
+    /// Source offsets that were copied and that the source has lost since (I6).
+    pub truncated_offsets: AtomicU64,
+    /// Records in batches that were stepped over because they cannot be copied, by their headers.
+    pub skipped_poison_records: AtomicU64,
+    /// Times that the source topic was found to be another one, and was copied from its beginning.
+    pub recreations: AtomicU64,
+    /// The newest of all these, with their offsets.
+    pub losses: Losses,
     /// How long the oldest unacknowledged record has been readable, milliseconds; 0 when caught up.
     pub delay_ms: AtomicU64,
     /// Bytes queued and in flight.
@@ -130,6 +143,10 @@ impl MirrorStats {
             batches: Default::default(),
             resyncs: AtomicU64::new(0),
             gap_offsets: AtomicU64::new(0),
+            truncated_offsets: AtomicU64::new(0),
+            skipped_poison_records: AtomicU64::new(0),
+            recreations: AtomicU64::new(0),
+            losses: Losses::default(),
             delay_ms: AtomicU64::new(0),
             buffered_bytes: AtomicU64::new(0),
             error: Mutex::new(None),
@@ -139,6 +156,19 @@ impl MirrorStats {
     /// Adds to a cell that only this thread writes: no locked instruction.
     pub fn add(cell: &AtomicU64, n: u64) {
         cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Remembers a loss and counts what is new of it.
+    pub fn note_loss(&self, loss: Loss) {
+        let kind = loss.kind;
+        let offsets = self.losses.note(loss);
+        match kind {
+            LossKind::Gap => Self::add(&self.gap_offsets, offsets),
+            LossKind::Truncated => Self::add(&self.truncated_offsets, offsets),
+            LossKind::Recreated => Self::add(&self.recreations, 1),
+            // Its records are counted by whoever stepped over them.
+            LossKind::Poison => {}
+        }
     }
 
     /// The state.
@@ -256,6 +286,8 @@ pub struct LinkEntry {
     pub target: String,
     /// The TLS towards the target, for display.
     pub target_tls: bool,
+    /// One parked mirror or blocked topic ends the engine (`on_failure: stop`).
+    pub stops_on_failure: bool,
     /// Set by the control thread; none while all is well.
     pub error: Mutex<Option<Error>>,
     /// Why the link can never run; set once.
@@ -274,6 +306,7 @@ impl LinkEntry {
             source: source.to_owned(),
             target: target.to_owned(),
             target_tls,
+            stops_on_failure: false,
             error: Mutex::new(None),
             fatal: Mutex::new(None),
             blocked_topics: Mutex::default(),
@@ -352,6 +385,23 @@ impl Board {
     /// The engine as a whole can no longer run; the first reason counts.
     pub fn fail(&self, error: Error) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    /// The first trouble of a link whose policy is to stop at one.
+    pub fn stopping_failure(&self) -> Option<Error> {
+        let links = self.links();
+        let stops = |name: &Arc<str>| links.iter().any(|l| l.stops_on_failure && l.name == *name);
+        if !links.iter().any(|link| link.stops_on_failure) {
+            return None;
+        }
+        let blocked = links.iter().filter(|link| link.stops_on_failure);
+        let mut blocked = blocked.filter_map(|link| link.first_blocked());
+        if let Some(error) = blocked.find(|error| error.action == Action::Park) {
+            return Some(error);
+        }
+        let mirrors = self.mirrors();
+        let mut parked = mirrors.iter().filter(|mirror| mirror.state() == MirrorState::Parked);
+        parked.find(|mirror| stops(&mirror.link)).and_then(|mirror| mirror.error())
     }
 
     /// Whether the process is on its way out.

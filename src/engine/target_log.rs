@@ -93,6 +93,8 @@ async fn target_found(
         remains: Remains::Nothing,
     };
     match committed {
+        // Everything before a step was acknowledged: there is nothing to read back.
+        Some(Committed { anchor: Some(_), .. }) if cell.anew.borrow().is_some() => {}
         Some(Committed { anchor: Some(anchor), .. }) => {
             found.seen = Some(seen_since(share, connection, cell, anchor, state, end).await?);
         }

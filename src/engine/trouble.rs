@@ -50,6 +50,20 @@ pub fn remedy(error: ErrorCode) -> Remedy {
     }
 }
 
+/// Whether a refusal blames what is in the batch: another batch may be taken all the same.
+pub fn blames_content(error: ErrorCode) -> bool {
+    matches!(
+        error,
+        ErrorCode::CORRUPT_MESSAGE
+            | ErrorCode::INVALID_RECORD
+            | ErrorCode::INVALID_TIMESTAMP
+            | ErrorCode::MESSAGE_TOO_LARGE
+            | ErrorCode::RECORD_LIST_TOO_LARGE
+            | ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
+            | ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT
+    )
+}
+
 /// Whether a batch may have been appended all the same (`DelayedProduce`; our own NETWORK_EXCEPTION for a lost answer; an
 /// error that says nothing).
 pub fn leaves_doubt(error: ErrorCode) -> bool {
@@ -108,6 +122,16 @@ pub fn answered(side: Side, api: &str, error: ErrorCode, detail: &str) -> Error 
 pub fn park(code: Code, side: Side, cell: &MirrorCell, offset: i64, message: String) -> Error {
     let id = &cell.spec.id;
     Error::new(code, side, Action::Park, message).mirror(&*id.topic, id.partition, Some(offset))
+}
+
+/// The command that names the position of a mirror anew.
+pub fn reset_fix(link: &str, cell: &MirrorCell, to: &str) -> String {
+    let id = &cell.spec.id;
+    format!(
+        "to go on from a position of your choice: stop Strait, kafka-consumer-groups.sh --group strait.{link} --topic \
+         {}:{} --reset-offsets --to-offset {to} on the source, start Strait",
+        id.topic, id.partition
+    )
 }
 
 /// The error at the place of a mirror.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::resolved::{Cluster, Isolation, Link, Naming, Start, Timestamps};
+use crate::config::resolved::{Cluster, Isolation, Link, Naming, Policies, Start, Timestamps};
 
 /// A cluster that nobody dials.
 pub(crate) fn cluster(name: &str) -> Arc<Cluster> {
@@ -23,5 +23,6 @@ pub(crate) fn link(include: &[&str], exclude: &[&str]) -> Link {
         replication_factor: None,
         connections_per_broker: 1,
         window_bytes_max: 1 << 20,
+        policies: Policies::default(),
     }
 }

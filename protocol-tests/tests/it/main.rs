@@ -8,6 +8,7 @@ mod embedded_parity;
 mod engine;
 mod offsets;
 mod parity;
+mod policies;
 mod stage;
 mod starts;
 mod tidy;

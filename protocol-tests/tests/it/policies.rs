@@ -1,0 +1,262 @@
+//! What cannot be copied, by policy: named with its exact offsets, and stopped at, stepped over, or tried again.
+
+use bytes::Bytes;
+use protocol_tests::raw::{Batch, RawRecord};
+use protocol_tests::strait::{Config, Strait};
+use protocol_tests::wait::wait_until;
+use serde_json::Value;
+use strait::embedded::{ApiKey, Fault, Order};
+use strait::wire::ErrorCode;
+
+use crate::stage::{Stage, seen};
+
+/// Starts Strait with further lines for the link; it may warn.
+#[track_caller]
+fn start(stage: &Stage, lines: &[&str]) -> Strait {
+    let config = lines.iter().fold(stage.config.clone(), |config, line| config.link(line));
+    start_as(&config)
+}
+
+#[track_caller]
+fn start_as(config: &Config) -> Strait {
+    let mut strait = Strait::start(config);
+    strait.expect_in_log("WARN");
+    strait.expect_in_log("ERROR");
+    strait
+}
+
+/// The losses that the status lists.
+#[track_caller]
+fn losses(strait: &Strait) -> Vec<Value> {
+    strait.status()["links"][0]["losses"].as_array().unwrap().clone()
+}
+
+/// Kind, first offset, offset behind the last, and whether it went on.
+fn told(loss: &Value) -> (&str, i64, i64, bool) {
+    let offset = |key: &str| loss[key].as_i64().unwrap_or(-1);
+    let kind = loss["kind"].as_str().unwrap();
+    (kind, offset("from_offset"), offset("to_offset"), loss["continued"].as_bool().unwrap())
+}
+
+/// The source is read by nobody: what is appended now is not copied.
+fn hold_fetching(stage: &Stage) {
+    let refuse = Fault::Refuse(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    let hold = stage.source.fault(Order::next(ApiKey::Fetch, refuse).times(u32::MAX));
+    wait_until("a fetch that is refused", 10, || stage.source.fault_struck(hold) > 0);
+}
+
+#[test]
+fn a_gap_stops_its_mirror_with_its_exact_offsets() {
+    let stage = Stage::new("gap-stops");
+    stage.append_many(0..20);
+    let strait = stage.start();
+    stage.wait_committed(&strait, 30);
+    hold_fetching(&stage);
+    stage.append_many(20..60);
+    stage.source.delete_records("topic", 0, 47).unwrap();
+    stage.source.clear_faults();
+    stage.wait_status(&strait, &["parked", "ST-070", "source offsets 20 to 46"]);
+    assert_eq!(losses(&strait).iter().map(told).collect::<Vec<_>>(), [("gap", 20, 47, false)]);
+    assert_eq!(strait.metric("strait_gap_offsets_total", &[]), 27.0);
+    assert_eq!(stage.committed(), Some(20));
+    assert_eq!(stage.arrived_numbers(), (0..20).collect::<Vec<_>>());
+    strait.assert_clean_log();
+}
+
+#[test]
+fn a_gap_is_passed_when_told_and_counted_and_a_crash_behind_it_repeats_nothing() {
+    let stage = Stage::new("gap-passed");
+    stage.append_many(0..20);
+    let mut strait = start(&stage, &["on_gap: continue"]);
+    stage.wait_committed(&strait, 30);
+    for round in 1..4_u32 {
+        let first = round * 100;
+        hold_fetching(&stage);
+        stage.append_many(first..first + 50);
+        let end = stage.source.dump("topic", 0).unwrap().log_end;
+        stage.source.delete_records("topic", 0, end - 20).unwrap();
+        stage.source.clear_faults();
+        stage.wait_committed(&strait, 30);
+        let newest = losses(&strait);
+        assert_eq!(told(&newest[0]), ("gap", end - 50, end - 20, true));
+        assert_eq!(newest.len(), round as usize);
+        assert_eq!(strait.metric("strait_gap_offsets_total", &[]), f64::from(round * 30));
+    }
+    // Acknowledged behind the gap and not committed: the lineage of before must not be counted on.
+    let refuse = Fault::Refuse(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+    stage.source.fault(Order::next(ApiKey::OffsetCommit, refuse).times(u32::MAX));
+    stage.append_many(1000..1010);
+    wait_until("arrival", 30, || stage.arrived().len() == 90);
+    strait.kill();
+    stage.source.clear_faults();
+    strait.restart();
+    stage.wait_committed(&strait, 60);
+    let copied = (1..4).flat_map(|round| round * 100 + 30..round * 100 + 50);
+    let copied: Vec<u32> = (0..20).chain(copied).chain(1000..1010).collect();
+    assert_eq!(stage.arrived_numbers(), copied);
+    strait.assert_clean_log();
+}
+
+#[test]
+fn what_retention_took_while_it_was_away_is_passed_when_told() {
+    let stage = Stage::new("gap-away");
+    stage.append_many(0..20);
+    let mut strait = start(&stage, &["on_gap: continue"]);
+    stage.wait_committed(&strait, 30);
+    strait.terminate();
+    stage.append_many(20..60);
+    stage.source.delete_records("topic", 0, 60).unwrap();
+    strait.restart();
+    stage.wait_committed(&strait, 30);
+    stage.append_many(60..70);
+    stage.wait_committed(&strait, 30);
+    assert_eq!(told(&losses(&strait)[0]), ("gap", 20, 60, true));
+    assert_eq!(stage.arrived_numbers(), (0..20).chain(60..70).collect::<Vec<_>>());
+    strait.assert_clean_log();
+}
+
+#[test]
+fn a_truncation_stops_with_its_exact_offsets_whatever_the_policy() {
+    let stage = Stage::new("truncation-stops");
+    stage.append_many(0..100);
+    let mut strait = start(&stage, &["on_gap: continue", "on_poison: skip"]);
+    stage.wait_committed(&strait, 30);
+    stage.source.truncate("topic", 0, 60).unwrap();
+    stage.append_many(1000..1010);
+    stage.wait_status(&strait, &["parked", "ST-063", "offsets 60 to 99"]);
+    assert_eq!(told(&losses(&strait)[0]), ("truncated", 60, 100, false));
+    assert_eq!(strait.metric("strait_truncated_offsets_total", &[]), 40.0);
+    // The same after a start, when the log has grown past what was copied.
+    strait.terminate();
+    stage.append_many(1010..1100);
+    strait.restart();
+    stage.wait_status(&strait, &["parked", "ST-063", "offsets 60 to 99"]);
+    assert_eq!(told(&losses(&strait)[0]), ("truncated", 60, 100, false));
+    assert_eq!(stage.committed(), Some(100));
+    assert_eq!(stage.arrived_numbers(), (0..100).collect::<Vec<_>>());
+    strait.assert_clean_log();
+}
+
+/// A poisoned topic: numbers, one bad batch, numbers, another, numbers.
+fn poisoned(name: &str, bad: impl Fn(&mut Batch)) -> Stage {
+    let stage = Stage::new(name);
+    for round in 0..3_u32 {
+        stage.append_many(round * 10..round * 10 + 10);
+        if round < 2 {
+            stage.append(&Batch::small(3).with(&bad));
+        }
+    }
+    stage
+}
+
+/// Both bad batches are named, counted and passed, and all else arrives once; before and behind a crash.
+#[track_caller]
+fn passes_poison(stage: &Stage, counted: f64) {
+    let mut strait = start(stage, &["on_poison: skip"]);
+    stage.wait_committed(&strait, 30);
+    let mut stretches: Vec<_> = losses(&strait).iter().map(|l| told(l).1).collect();
+    stretches.sort_unstable();
+    assert_eq!(stretches, [10, 23]);
+    assert!(losses(&strait).iter().all(|l| told(l).2 == told(l).1 + 3 && told(l).3));
+    let skipped = |strait: &Strait| strait.metric("strait_batches_total", &["skipped_poison"]);
+    assert_eq!(skipped(&strait), 2.0);
+    assert_eq!(strait.metric("strait_skipped_poison_records_total", &[]), counted);
+    strait.kill_and_restart();
+    stage.append_many(30..40);
+    stage.wait_committed(&strait, 30);
+    assert_eq!(skipped(&strait), 0.0, "it lies behind the position");
+    assert_eq!(stage.arrived_numbers(), (0..40).collect::<Vec<_>>());
+    assert!(strait.log().contains("stepped over"), "{}", strait.log());
+    strait.assert_clean_log();
+}
+
+#[test]
+fn a_damaged_batch_is_stepped_over_when_told() {
+    passes_poison(&poisoned("poison-crc", |b| b.bad_crc = true), 6.0);
+}
+
+#[test]
+fn a_batch_that_cannot_be_read_is_stepped_over_when_told() {
+    passes_poison(&poisoned("poison-codec", |b| b.attributes = 5), 6.0);
+}
+
+#[test]
+fn a_batch_that_the_target_refuses_is_stepped_over_when_told() {
+    let stage = Stage::new("poison-refused");
+    stage.target.create_topic("topic", 1, -1, &[("cleanup.policy", "compact")]).unwrap();
+    let keyed = |value: u32| {
+        let key = Some(format!("key-{value}").into_bytes());
+        let record = RawRecord { key, ..RawRecord::at(0, &value.to_string()) };
+        stage.append(&Batch::of(vec![record]));
+    };
+    for round in 0..3_u32 {
+        (round * 10..round * 10 + 10).for_each(keyed);
+        if round < 2 {
+            let keyless = |b: &mut Batch| b.records.iter_mut().for_each(|r| r.key = None);
+            stage.append(&Batch::small(3).with(keyless));
+        }
+    }
+    let mut strait = start(&stage, &["on_poison: skip"]);
+    stage.wait_committed(&strait, 30);
+    let mut told: Vec<_> = losses(&strait).iter().map(|l| told(l).1).collect();
+    told.sort_unstable();
+    assert_eq!(told, [10, 23]);
+    assert_eq!(strait.metric("strait_skipped_poison_records_total", &[]), 6.0);
+    strait.kill_and_restart();
+    (30..40).for_each(keyed);
+    stage.wait_committed(&strait, 30);
+    assert_eq!(stage.arrived_numbers(), (0..40).collect::<Vec<_>>());
+    strait.assert_clean_log();
+}
+
+#[test]
+fn a_broker_that_refuses_for_no_fault_of_the_batch_is_no_poison() {
+    let stage = Stage::new("no-poison");
+    stage.append_many(0..5);
+    let refuse = Fault::Refuse(ErrorCode::POLICY_VIOLATION);
+    stage.target.fault(Order::next(ApiKey::Produce, refuse).times(u32::MAX));
+    let strait = start(&stage, &["on_poison: skip"]);
+    stage.wait_status(&strait, &["parked", "ST-061", "POLICY_VIOLATION"]);
+    assert!(losses(&strait).is_empty());
+    strait.assert_clean_log();
+}
+
+#[test]
+fn a_parked_mirror_is_tried_again_when_told() {
+    let stage = Stage::new("retried");
+    stage.append_many(0..10);
+    let refuse = Fault::Refuse(ErrorCode::INVALID_RECORD);
+    stage.target.fault(Order::next(ApiKey::Produce, refuse).times(3));
+    let strait = start(&stage, &["on_failure: retry"]);
+    stage.wait_committed(&strait, 60);
+    assert_eq!(stage.arrived_numbers(), (0..10).collect::<Vec<_>>());
+    wait_until("health", 10, || strait.status()["worst"] == "running");
+    // A gap that stays is told again and counted once.
+    hold_fetching(&stage);
+    stage.append_many(10..30);
+    stage.source.delete_records("topic", 0, 20).unwrap();
+    stage.source.clear_faults();
+    stage.wait_status(&strait, &["ST-070"]);
+    wait_until("two tries", 30, || strait.log().matches("ST-070").count() >= 3);
+    assert_eq!(strait.metric("strait_gap_offsets_total", &[]), 10.0);
+    strait.assert_clean_log();
+}
+
+#[test]
+fn one_failure_ends_it_when_told_and_the_rest_is_committed() {
+    let stage = Stage::new("stops");
+    stage.source.create_topic("topic-two", 1, -1, &[]).unwrap();
+    for _ in 0..20 {
+        stage.source.append("topic-two", 0, &Bytes::from(Batch::small(20).bytes())).unwrap();
+    }
+    let mut strait = start(&stage, &["on_failure: stop"]);
+    wait_until("the neighbour", 30, || seen(&stage.target, "topic-two", 0).len() == 400);
+    stage.append_many([1]);
+    stage.append(&Batch::small(1).with(|b| b.attributes = 5));
+    assert_eq!(strait.wait(30), 1);
+    let log = strait.log();
+    assert!(log.contains("ST-062") && log.contains("draining"), "{log}");
+    assert_eq!(stage.committed(), Some(1));
+    let committed = stage.source.committed(&stage.config.group());
+    assert_eq!(committed[&("topic-two".to_owned(), 0)].offset, 400);
+}
