@@ -46,6 +46,58 @@ pub trait World: Send + Sync {
     fn wall_clock_ms(&self) -> i64;
     /// Unpredictable bytes (nonces, jitter, member ids).
     fn fill_random(&self, buffer: &mut [u8]);
+    /// The engine is at this moment: a test's world may end the process here.
+    fn reached(&self, _moment: Moment) {}
+}
+
+/// Moments of a mirror's life at which a crash must neither lose nor repeat a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The link's task made a topic on the target.
+    TopicCreated,
+    /// The committed position is known, the target not asked yet.
+    PositionRead,
+    /// A new numbering is committed, nothing sent under it.
+    AnchorCommitted,
+    /// A batch was admitted and waits for its window.
+    Admitted,
+    /// A batch was counted off as one that the target holds already.
+    CountedOff,
+    /// A request was handed to the connection.
+    Sent,
+    /// An answer to it came and was not looked at.
+    Answered,
+    /// Its batches are settled, nothing committed.
+    Settled,
+    /// A commit is about to be sent.
+    Committing,
+    /// A commit was answered.
+    Committed,
+    /// After a doubt: the target's replicated end is known, nothing read.
+    LogEndKnown,
+    /// After a doubt: the target is read, nothing settled.
+    ReadBack,
+    /// Fetching has stopped for good; the last acks and the last commit are to come.
+    Draining,
+}
+
+impl Moment {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::TopicCreated,
+        Self::PositionRead,
+        Self::AnchorCommitted,
+        Self::Admitted,
+        Self::CountedOff,
+        Self::Sent,
+        Self::Answered,
+        Self::Settled,
+        Self::Committing,
+        Self::Committed,
+        Self::LogEndKnown,
+        Self::ReadBack,
+        Self::Draining,
+    ];
 }
 
 /// A cheap handle on a [`World`].
@@ -90,6 +142,13 @@ impl Env {
         let mut bytes = [0; 8];
         self.0.fill_random(&mut bytes);
         u64::from_le_bytes(bytes)
+    }
+
+    /// Tells the world where the engine is. Nothing in a release build.
+    pub fn reached(&self, moment: Moment) {
+        if cfg!(debug_assertions) {
+            self.0.reached(moment);
+        }
     }
 
     /// `base` doubled `attempt` times, capped at `max`, then anywhere in its upper half: retries of many

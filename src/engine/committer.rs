@@ -13,6 +13,7 @@ use super::group::{self, Commit};
 use super::mirror::Mirror;
 use super::share::Share;
 use super::trouble;
+use crate::env::Moment;
 use crate::limits;
 
 /// Commits are at least this far apart.
@@ -103,7 +104,9 @@ async fn commit(
     due: Vec<(Rc<MirrorCell>, Commit)>,
 ) -> Result<(), crate::error::Error> {
     let commits: Vec<Commit> = due.iter().map(|(_, commit)| commit.clone()).collect();
+    share.env.reached(Moment::Committing);
     let outcomes = group::commit(share, &commits).await?;
+    share.env.reached(Moment::Committed);
     share.note_group_trouble(None);
     for ((cell, commit), outcome) in due.iter().zip(outcomes) {
         match outcome {

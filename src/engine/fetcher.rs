@@ -24,6 +24,7 @@ use super::trouble;
 use crate::cluster::rights::Need;
 use crate::config::resolved::{self, OnPoison};
 use crate::connection::Connection;
+use crate::env::{Env, Moment};
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
 use crate::wire::batch::BatchError;
@@ -284,7 +285,7 @@ fn take(
         let outcome = share.add_buffered(cell, mirror, |mirror| {
             admit(records, aborted, wanted, &rules, fetched_at, |step| {
                 if matches!(taken, Ok(true)) {
-                    taken = apply(cell, mirror, step);
+                    taken = apply(&share.env, cell, mirror, step);
                 }
             })
         });
@@ -311,13 +312,20 @@ fn take(
 }
 
 /// Gives a step to the mirror; false if the target holds another record where this one should be.
-fn apply(cell: &MirrorCell, mirror: &mut Mirror, step: Step) -> Result<bool, RecordsError> {
+fn apply(
+    env: &Env,
+    cell: &MirrorCell,
+    mirror: &mut Mirror,
+    step: Step,
+) -> Result<bool, RecordsError> {
     let mut agree = true;
     let fate = match step {
         Step::Take(outgoing, fate) => {
             MirrorStats::add(&cell.stats.fetched_bytes, outgoing.batch.len() as u64);
             MirrorStats::add(&cell.stats.fetched_records, outgoing.records.unsigned_abs().into());
+            let replaying = mirror.is_replaying();
             agree = mirror.take(outgoing)?;
+            env.reached(if replaying { Moment::CountedOff } else { Moment::Admitted });
             fate
         }
         Step::Skip { next_offset, leader_epoch, fate } => {

@@ -16,6 +16,7 @@ use super::share::Share;
 use super::source_log::start_offsets;
 use super::step_over;
 use super::target_log::target_facts;
+use crate::env::Moment;
 use crate::error::Error;
 
 type Outcomes<T> = Vec<(Rc<MirrorCell>, Result<T, Error>)>;
@@ -32,6 +33,7 @@ pub async fn begin(
         Ok(committed) => committed,
         Err(error) => return all_failed(cells, &error),
     };
+    share.env.reached(Moment::PositionRead);
     let mut outcomes = Vec::with_capacity(cells.len());
     let mut readable = Vec::with_capacity(cells.len());
     for cell in cells {
@@ -77,6 +79,9 @@ async fn begin_behind(
         Ok(recorded) => recorded.into_iter(),
         Err(error) => return all_failed(cells, &error),
     };
+    if recorded.len() > 0 {
+        share.env.reached(Moment::AnchorCommitted);
+    }
     let settle = |(cell, outcome): (Rc<MirrorCell>, Result<Decided, Error>)| {
         let outcome = outcome.and_then(|decided| {
             if decided.is_new {

@@ -16,6 +16,7 @@ use super::share::Share;
 use super::trouble;
 use crate::cluster::rights::Need;
 use crate::connection::Connection;
+use crate::env::Moment;
 use crate::error::{Code, Error, Side};
 use crate::limits;
 use crate::wire::batch::{BatchError, Batches};
@@ -62,6 +63,7 @@ pub async fn read_back(
         Ok(ends) => ends,
         Err(error) => return all_failed(cells, &error),
     };
+    share.env.reached(Moment::LogEndKnown);
     let mut seen = Vec::with_capacity(cells.len());
     for (cell, end) in cells.iter().zip(ends) {
         let outcome = match end {
@@ -70,6 +72,7 @@ pub async fn read_back(
         };
         seen.push((cell.clone(), outcome));
     }
+    share.env.reached(Moment::ReadBack);
     seen
 }
 

@@ -14,6 +14,7 @@ use super::share::{SendQueue, Share};
 use super::trouble;
 use super::window::Violation;
 use crate::connection::{CallError, Connection, Pending};
+use crate::env::Moment;
 use crate::error::{Code, Error, Side};
 use crate::limits;
 use crate::wire::common::{TopicKey, TopicRef};
@@ -196,7 +197,10 @@ fn send_one(
     let deadline = ACK_TIMEOUT + limits::REQUEST_TIMEOUT;
     let sent = body.and_then(|body| connection.send(ApiKey::Produce, version, body, deadline));
     match sent {
-        Ok(answer) => Ok(Some(InFlight { answer, mirrors, version })),
+        Ok(answer) => {
+            share.env.reached(Moment::Sent);
+            Ok(Some(InFlight { answer, mirrors, version }))
+        }
         Err(error) => {
             for cell in mirrors {
                 failed(share, &cell, ErrorCode::NETWORK_EXCEPTION, "the request was not sent");
@@ -208,6 +212,7 @@ fn send_one(
 
 /// Gives each partition's answer to its mirror. A mirror that got none counts as failed: what the broker did is unknown.
 fn deliver(share: &Rc<Share>, request: InFlight, answer: ProduceResponse) -> Duration {
+    share.env.reached(Moment::Answered);
     let mut waiting = VecDeque::from(request.mirrors);
     for partition in &answer.partitions {
         let Some(topic) = answer.topics.get(partition.topic) else { continue };
@@ -263,6 +268,7 @@ fn appended(share: &Rc<Share>, cell: &Rc<MirrorCell>, answer: &ProducedPartition
     match outcome {
         Ok(Some(settled)) => {
             share.on_settled(cell, &[settled]);
+            share.env.reached(Moment::Settled);
             share.commit_wake.notify_one();
         }
         // Behind a doubt: it may have been the last answer that the recovery waits for.

@@ -19,7 +19,7 @@ use super::{committer, fetcher, recovery, retry, sender};
 use crate::cluster::ClusterHandle;
 use crate::config::resolved::Link;
 use crate::connection::Connection;
-use crate::env::Env;
+use crate::env::{Env, Moment};
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
 use futures_util::FutureExt;
@@ -198,6 +198,7 @@ impl Share {
             self.touch_fetch(&cell);
         }
         self.commit_wake.notify_one();
+        self.env.reached(Moment::Draining);
     }
 
     /// Whether it was told to drain.

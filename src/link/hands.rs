@@ -15,7 +15,7 @@ use super::topics::{self, Asked, Refusal, Setting};
 use crate::cluster::ClusterHandle;
 use crate::config::resolved::Link;
 use crate::engine::spec::{MirrorId, MirrorSpec, TargetFacts};
-use crate::env::Env;
+use crate::env::{Env, Moment};
 use crate::error::{Action, Error};
 use crate::limits;
 use crate::wire::create_topics::NewTopic;
@@ -292,6 +292,7 @@ impl Hands {
             info!(link = %self.link.name, %topic, target = %answer.topic, partitions,
                 "target topic {}", if asked == Asked::Create { "created" } else { "grown" });
             self.again(topic);
+            self.env.reached(Moment::TopicCreated);
             return true;
         }
         let brokers = self.target.cluster().map().brokers.len();

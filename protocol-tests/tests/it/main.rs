@@ -4,6 +4,7 @@
 mod brokers;
 mod cli;
 mod corpus;
+mod crashes;
 mod embedded_parity;
 mod engine;
 mod offsets;
