@@ -345,6 +345,14 @@ pub const EXPLANATIONS: &[Explanation] = &[
                again by itself.\n\
                Fix: none while brokers restart; if it lasts, look at the state of `__consumer_offsets`.",
     },
+    Explanation {
+        code: 59,
+        title: "the link is running",
+        text: "`strait reset` names the position at which a link goes on. While an instance of it runs, its group has members, and \
+               the broker takes positions from them alone.\n\
+               Fix: stop every instance of the link, reset, start again. A member that was killed is forgotten after its \
+               session timeout.",
+    },
     // 060-079 engine and mirrors
     Explanation {
         code: 60,
@@ -368,15 +376,14 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: "The batch is damaged (its CRC does not match, also when it was fetched again), of an unknown format or codec, or holds a \
                record that alone is too large for the target. What lies before it is copied; nothing after it.\n\
                Fix: inspect the segment on the source broker with kafka-dump-log.sh. To step over it, set `on_poison: skip` on the \
-               link, or move the position of the link's group past it with kafka-consumer-groups.sh --reset-offsets.",
+               link, or stop Strait, `strait reset LINK --topic TOPIC --partition N --to OFFSET`, start it again.",
     },
     Explanation {
         code: 63,
         title: "the source log was truncated",
         text: "The source no longer holds what was copied from it: an unclean leader election lost acknowledged records. The target holds \
                records that the source does not.\n\
-               Fix: decide which side is right; then move the position of the link's group with kafka-consumer-groups.sh \
-               --reset-offsets.",
+               Fix: decide which side is right; then name the position: stop Strait, `strait reset`, start it again.",
     },
     Explanation {
         code: 64,
@@ -390,30 +397,28 @@ pub const EXPLANATIONS: &[Explanation] = &[
         title: "the position or the numbering of a mirror is not certain",
         text: "The target holds batches of this mirror, but the source group has no offset for it (it expired, or was deleted), or somebody \
                else writes under the mirror's producer id. Beginning anywhere could lose or repeat records.\n\
-               Fix: name the position with kafka-consumer-groups.sh --reset-offsets on the group `strait.<link>`, or delete the \
-               target topic to copy it anew.",
+               Fix: name the position with `strait reset` (stop Strait, reset, start again), or delete the target topic to copy it \
+               anew.",
     },
     Explanation {
         code: 66,
         title: "the target topic was re-created",
         text: "The commit says that the copy was written to a topic of another id. The new one does not hold what the position counts as \
                copied.\n\
-               Fix: to copy from the start, reset the link's group to the earliest offset with kafka-consumer-groups.sh \
-               --reset-offsets --to-earliest.",
+               Fix: to copy from the start, stop Strait, `strait reset LINK --topic TOPIC --to earliest`, start it again.",
     },
     Explanation {
         code: 67,
         title: "the source topic was re-created",
         text: "The committed position belongs to a topic of another id; its offsets mean nothing in the new one.\n\
-               Fix: reset the link's group to where the new topic is to be copied from, with kafka-consumer-groups.sh \
-               --reset-offsets.",
+               Fix: stop Strait, `strait reset LINK --topic TOPIC --to earliest`, start it again.",
     },
     Explanation {
         code: 68,
         title: "the target log was truncated",
         text: "The target's log ends below what was acknowledged, or records were deleted before they could be read back: what it holds \
                of this mirror is not known.\n\
-               Fix: compare both ends of the partition, then name the position with kafka-consumer-groups.sh --reset-offsets.",
+               Fix: compare both ends of the partition, then name the position: stop Strait, `strait reset`, start it again.",
     },
     Explanation {
         code: 69,
@@ -426,8 +431,8 @@ pub const EXPLANATIONS: &[Explanation] = &[
         title: "records were deleted before they were copied",
         text: "Retention or DeleteRecords at the source overtook the mirror. The message has the exact offsets; they are counted in \
                strait_gap_offsets_total.\n\
-               Fix: to go on without them, set `on_gap: continue` on the link, or move the link's group to the log start with \
-               kafka-consumer-groups.sh --reset-offsets --to-offset.",
+               Fix: to go on without them, set `on_gap: continue` on the link, or stop Strait, `strait reset LINK \
+               --topic TOPIC --partition N --to earliest`, start it again.",
     },
     Explanation {
         code: 71,

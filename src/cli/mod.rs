@@ -14,6 +14,7 @@ mod net;
 mod offsets;
 mod probe;
 mod progress;
+mod reset;
 mod run;
 pub mod screen;
 mod status;
@@ -113,6 +114,8 @@ pub enum Verb {
     Lag(lag::LagArgs),
     /// Show where a source offset is on the target, exactly
     Offsets(offsets::OffsetsArgs),
+    /// Name the position at which a stopped link goes on
+    Reset(reset::ResetArgs),
     /// Make or show a configuration
     #[command(subcommand)]
     Config(config::ConfigVerb),
@@ -191,6 +194,7 @@ pub fn execute(cli: Cli, screen: &mut Screen<'_>) -> Exit {
         Verb::Check(args) => check::main(&args, common, screen),
         Verb::Status(args) => status::main(&args, common, screen),
         Verb::Lag(args) => lag::main(&args, common, screen),
+        Verb::Reset(args) => reset::main(&args, common, screen),
         Verb::Offsets(args) => offsets::main(&args, common, screen),
         Verb::Config(verb) => config::main(&verb, common, screen),
         Verb::Explain(args) => explain::main(&args, screen),

@@ -221,3 +221,38 @@ fn check_shows_tls_and_names_a_wrong_authority_and_plaintext() {
         assert!(out.contains(words), "{words}: {out}");
     }
 }
+
+#[test]
+fn reset_names_positions_within_the_log_and_keeps_the_newest_epoch() {
+    let (east, west) = (cluster(Options::default()), cluster(Options::default()));
+    east.create_topic("orders", 2, 1, &[]).unwrap();
+    east.create_topic("other", 1, 1, &[]).unwrap();
+    east.append("orders", 0, &batch(0, 5)).unwrap();
+    east.append("orders", 0, &batch(5, 5)).unwrap();
+    east.delete_records("orders", 0, 3).unwrap();
+    let config = config(&east.bootstrap(), &west.bootstrap(), "orders");
+    let stored = |partition| {
+        let offsets = east.committed("strait.east-to-west");
+        offsets.get(&("orders".to_owned(), partition)).map(|c| (c.offset, c.metadata.clone()))
+    };
+    let (exit, out) = strait("reset east-to-west --to latest --dry-run", &config);
+    assert_eq!((exit, stored(0)), (Exit::Ok, None), "{out}");
+    assert!(out.contains("2 of 2 positions would be set"), "{out}");
+    let (exit, out) = strait("reset east-to-west --to latest -o json", &config);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((exit, &json["schema"]), (Exit::Ok, &"strait.reset/1".into()), "{out}");
+    assert_eq!(json["partitions"][0]["to_offset"], 10);
+    assert_eq!(stored(0), Some((10, "strait-reset1;-1".to_owned())));
+    let at_seven = "reset east-to-west --topic orders --partition 0 --to 7";
+    assert_eq!(strait(at_seven, &config).0, Exit::Ok);
+    assert_eq!((stored(0).unwrap().0, stored(1).unwrap().0), (7, 0));
+    for (to, words) in [("2", "has 3 to 10"), ("11", "has 3 to 10")] {
+        let verb = format!("reset east-to-west --topic orders --partition 0 --to {to}");
+        let (exit, out) = strait(&verb, &config);
+        assert_eq!((exit, stored(0).unwrap().0), (Exit::Failed, 7), "{out}");
+        assert!(out.contains(words), "{out}");
+    }
+    assert_eq!(strait("reset east-to-west --topic other --to latest", &config).0, Exit::Usage);
+    let unknown = "reset east-to-west --topic orders --partition 2 --to latest";
+    assert_eq!(strait(unknown, &config).0, Exit::Usage);
+}

@@ -50,7 +50,8 @@ pub(super) fn decide(
     if committed.is_none() && target.remains != Remains::Nothing {
         return Err(no_position(share, cell, &target));
     }
-    let producer_epoch = match target.epoch {
+    let named = committed.and_then(|committed| committed.named);
+    let producer_epoch = match target.epoch.max(named.and_then(|named| named.newest_epoch)) {
         None => 0,
         Some(epoch) => epoch_after(cell, epoch, target.end)?,
     };

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::anchor::Anchor;
+use super::named::Named;
 use super::share::Share;
 use super::trouble;
 use crate::connection::{CallError, Connection};
@@ -40,6 +41,8 @@ pub struct Committed {
     pub leader_epoch: i32,
     /// None if it was not Strait that committed.
     pub anchor: Option<Anchor>,
+    /// Set if the operator named the position with `strait reset`.
+    pub named: Option<Named>,
 }
 
 /// Commits, one outcome for each. The outer error is one of a whole request. A request becomes one batch of
@@ -142,6 +145,7 @@ fn sort(answer: &OffsetFetchResponse, refused: impl Fn(ErrorCode) -> Error) -> C
                 offset: partition.offset,
                 leader_epoch: partition.leader_epoch,
                 anchor,
+                named: Named::parse(&partition.metadata),
             };
             found.insert(key, Ok(committed));
         }
@@ -230,7 +234,10 @@ mod tests {
             sort(&answer, |error| trouble::answered(Side::Source, "OffsetFetch", error, ""));
         let of = |index| found.get(&(Arc::from("t"), index));
         assert!(matches!(of(0), Some(Err(error)) if error.message.contains("UNSTABLE")));
-        assert!(matches!(of(1), Some(Ok(Committed { offset: 7, leader_epoch: 3, anchor: None }))));
+        assert!(matches!(
+            of(1),
+            Some(Ok(Committed { offset: 7, leader_epoch: 3, anchor: None, .. }))
+        ));
         assert!(of(2).is_none());
     }
 }

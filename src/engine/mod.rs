@@ -25,6 +25,7 @@ pub mod identity;
 pub mod landed;
 pub mod losses;
 pub mod mirror;
+pub mod named;
 pub mod offset_map;
 pub mod offsets;
 pub mod position;

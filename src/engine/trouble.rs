@@ -128,8 +128,8 @@ pub fn park(code: Code, side: Side, cell: &MirrorCell, offset: i64, message: Str
 pub fn reset_fix(link: &str, cell: &MirrorCell, to: &str) -> String {
     let id = &cell.spec.id;
     format!(
-        "to go on from a position of your choice: stop Strait, kafka-consumer-groups.sh --group strait.{link} --topic \
-         {}:{} --reset-offsets --to-offset {to} on the source, start Strait",
+        "to go on from a position of your choice: stop Strait, `strait reset {link} --topic {} --partition {} --to {to}`, \
+         start Strait",
         id.topic, id.partition
     )
 }

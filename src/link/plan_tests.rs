@@ -213,7 +213,7 @@ fn a_recreated_source_topic_is_stopped_at_once_and_stays_stopped() {
     assert_eq!(blocked(&plan), [("orders", codes::SOURCE_RECREATED)]);
     let text = plan.blocked["orders"].to_string();
     assert!(text.contains(&shown(1)) && text.contains(&shown(2)), "both ids: {text}");
-    assert!(text.contains("--group strait.east-to-west --delete-offsets"), "{text}");
+    assert!(text.contains("strait reset east-to-west --topic orders"), "{text}");
 
     // A broker that is behind shows the old one again: that does not make it right.
     for (second, source_id) in [(2, 1), (3, 2), (100, 1)] {

@@ -194,9 +194,8 @@ pub(super) fn compacted(link: &Link, target: &str) -> Error {
 
 fn start_over(link: &Link, topic: &str) -> String {
     format!(
-        "to copy the topic anew from the start: stop the link, delete the target topic, kafka-consumer-groups.sh \
-         --bootstrap-server {} --group strait.{} --delete-offsets --topic {topic}, start the link",
-        rights::dialled(&link.from),
+        "to copy the topic anew from the start: stop Strait, delete the target topic, `strait reset {} --topic {topic} \
+         --to earliest`, start Strait",
         link.name
     )
 }

@@ -11,8 +11,9 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, BrokerId, CreateTopicsRequest, DeleteRecordsRequest, FetchRequest,
-    FindCoordinatorRequest, GroupId, ListOffsetsRequest, MetadataRequest, MetadataResponse,
-    OffsetFetchRequest, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName,
+    FindCoordinatorRequest, GroupId, JoinGroupRequest, ListOffsetsRequest, MetadataRequest,
+    MetadataResponse, OffsetFetchRequest, ProduceRequest, ProduceResponse, RequestHeader,
+    ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
@@ -273,6 +274,25 @@ impl RawClient {
         let fetch = OffsetFetchRequest::default().with_group_id(GroupId(key)).with_topics(None);
         // 14 is loading; 16 is another broker's group, whose coordinator is asked there.
         self.try_call_at(7, &fetch).is_ok_and(|answer| [0, 16].contains(&answer.error_code))
+    }
+
+    /// Joins a group as a consumer that says nothing more, for as long as its session lasts (6 s). This broker must be
+    /// the group's coordinator.
+    #[track_caller]
+    pub fn join_group(&mut self, group: &str) {
+        use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+        let protocol = JoinGroupRequestProtocol::default()
+            .with_name(StrBytes::from_static_str("range"))
+            .with_metadata(Bytes::from_static(&[0; 10]));
+        let request = JoinGroupRequest::default()
+            .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
+            .with_session_timeout_ms(6_000)
+            .with_rebalance_timeout_ms(6_000)
+            .with_protocol_type(StrBytes::from_static_str("consumer"))
+            .with_protocols(vec![protocol]);
+        // From 4 on a member must ask for its id first.
+        let answer = self.try_call_at(3, &request).unwrap();
+        assert_eq!(answer.error_code, 0, "join {group}");
     }
 
     /// Creates a topic with one replica and waits until it has leaders.

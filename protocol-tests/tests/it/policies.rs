@@ -1,12 +1,13 @@
 //! What cannot be copied, by policy: named with its exact offsets, and stopped at, stepped over, or tried again.
 
+use ::strait::embedded::{ApiKey, Fault, Order};
+use ::strait::wire::ErrorCode;
 use bytes::Bytes;
+use protocol_tests::ports;
 use protocol_tests::raw::{Batch, RawRecord};
-use protocol_tests::strait::{Config, Strait};
+use protocol_tests::strait::{self, Config, Strait};
 use protocol_tests::wait::wait_until;
 use serde_json::Value;
-use strait::embedded::{ApiKey, Fault, Order};
-use strait::wire::ErrorCode;
 
 use crate::stage::{Stage, seen};
 
@@ -259,4 +260,93 @@ fn one_failure_ends_it_when_told_and_the_rest_is_committed() {
     assert_eq!(stage.committed(), Some(1));
     let committed = stage.source.committed(&stage.config.group());
     assert_eq!(committed[&("topic-two".to_owned(), 0)].offset, 400);
+}
+
+/// `strait reset` of the stage's topic, which must be taken.
+#[track_caller]
+fn reset(stage: &Stage, to: &str) {
+    let yaml = stage.config.yaml(ports::free());
+    let output = strait::run(&yaml, &["reset", &stage.config.name, "--topic", "topic", "--to", to]);
+    assert_eq!(output.code, 0, "{output:?}");
+}
+
+#[test]
+fn reset_releases_what_was_parked_and_goes_on_at_the_named_place_once() {
+    // What was done behind Strait's back, the code that it parks with, the place that is named, what follows there.
+    type Case<'a> = (&'a str, fn(&Stage), &'a str, &'a str, std::ops::Range<u32>);
+    let cases: [Case<'_>; 4] = [
+        (
+            "reset-65",
+            |stage| stage.source.expire_offsets(&stage.config.group()),
+            "ST-065",
+            "latest",
+            20..20,
+        ),
+        (
+            "reset-66",
+            |stage| assert!(stage.target.recreate_topic("topic").is_ok()),
+            "ST-066",
+            "earliest",
+            0..20,
+        ),
+        (
+            "reset-68",
+            |stage| stage.target.truncate("topic", 0, 10).unwrap(),
+            "ST-068",
+            "10",
+            10..20,
+        ),
+        (
+            "reset-63",
+            |stage| stage.source.truncate("topic", 0, 20).unwrap(),
+            "ST-063",
+            "20",
+            20..20,
+        ),
+    ];
+    for (name, behind_its_back, code, to, again) in cases {
+        let stage = Stage::new(name);
+        stage.append_many(0..if code == "ST-063" { 30 } else { 20 });
+        let mut strait = stage.start();
+        stage.wait_committed(&strait, 30);
+        strait.terminate();
+        behind_its_back(&stage);
+        strait.restart();
+        stage.wait_status(&strait, &["parked", code, "strait reset"]);
+        let before = stage.arrived_numbers();
+        strait.terminate();
+        reset(&stage, to);
+        strait.restart();
+        stage.append_many(100..110);
+        stage.wait_committed(&strait, 30);
+        let expected: Vec<u32> = before.into_iter().chain(again).chain(100..110).collect();
+        assert_eq!(stage.arrived_numbers(), expected, "{code}");
+        // The new numbering resumes like any other.
+        strait.kill_and_restart();
+        stage.append_many(110..120);
+        stage.wait_committed(&strait, 30);
+        let expected: Vec<u32> = expected.into_iter().chain(110..120).collect();
+        assert_eq!(stage.arrived_numbers(), expected, "{code}");
+        strait.assert_clean_log();
+    }
+}
+
+#[test]
+fn reset_begins_behind_the_epoch_that_the_target_has_forgotten() {
+    let stage = Stage::new("reset-epoch");
+    stage.append_many(0..10);
+    let mut strait = stage.start();
+    stage.wait_committed(&strait, 30);
+    for round in 1..4_u32 {
+        strait.terminate();
+        reset(&stage, "latest");
+        stage.target.drop_producer_state("topic", 0).unwrap();
+        strait.restart();
+        stage.append_many(round * 10..round * 10 + 10);
+        stage.wait_committed(&strait, 30);
+        let producers = stage.target.dump("topic", 0).unwrap().producers;
+        assert_eq!(producers.iter().map(|p| i32::from(p.epoch)).max(), i32::try_from(round).ok());
+    }
+    assert_eq!(stage.arrived_numbers(), (0..40).collect::<Vec<_>>());
+    strait.assert_clean_log();
 }

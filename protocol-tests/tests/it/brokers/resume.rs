@@ -6,6 +6,7 @@ use protocol_tests::compare::assert_same_digest;
 use protocol_tests::copying::{assert_copied, copy_once, sized, wait_committed};
 use protocol_tests::lab::Version::{V39, V43};
 use protocol_tests::lab::{Listener, pool};
+use protocol_tests::ports;
 use protocol_tests::strait::{Config, Strait};
 use protocol_tests::wait::{holds_for, wait_for, wait_until};
 use serde_json::json;
@@ -218,4 +219,35 @@ fn two_instances_by_mistake_copy_once() {
     assert_copied(&here, &there, "twice");
     first.assert_clean_log();
     second.assert_clean_log();
+}
+
+#[test]
+fn reset_of_a_running_group_is_refused_and_of_a_stopped_one_obeyed() {
+    for version in [V39, V43] {
+        let (source, target) = pool::pair(version, V43);
+        let (here, there) = (source.admin(), target.admin());
+        let topic = format!("reset-{version:?}");
+        here.create_topic(&topic, 1, json!({}));
+        here.produce(&topic, json!({ "count": 100 }));
+        let config =
+            Config::new(&topic, (&source, Listener::Plain), (&target, Listener::Tls), &[&topic]);
+        copy_once(&config);
+        let reset = || {
+            let arguments = ["reset", &topic, "--topic", &topic, "--to", "40", "-o", "json"];
+            protocol_tests::strait::run(&config.yaml(ports::free()), &arguments)
+        };
+        let at = || here.group_offsets(&config.group())[0].offset;
+        // A member stands for a running instance. It says nothing more, so its session ends by itself.
+        wait_until("the empty group", 60, || reset().code == 0);
+        assert_eq!(at(), 40);
+        copy_once(&config);
+        source.nodes[0].client().join_group(&config.group());
+        let output = reset();
+        assert!(output.code == 1 && output.err.contains("ST-059"), "{output:?}");
+        assert_eq!(at(), 100);
+        wait_until("the end of the member's session", 60, || reset().code == 0);
+        copy_once(&config);
+        // A hundred, and twice what lies behind 40.
+        assert_eq!((there.ends(&topic)[0], at()), (220, 100));
+    }
 }
