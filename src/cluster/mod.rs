@@ -82,12 +82,18 @@ impl ClusterHandle {
         self.shared.asked.notify_one();
     }
 
-    /// A connection to a broker, at the address that it advertises; to any broker, if this one is not known.
+    /// A connection to a broker, at the address that it advertises. One that the map does not hold is away: a connection
+    /// to another would be kept as this one's, and answer NOT_LEADER for ever.
     pub async fn connect(&self, env: &Env, broker: i32) -> Result<Connection, Error> {
         let map = self.map();
         match map.brokers.get(&broker) {
             Some(known) => self.shared.connect_to(env, broker, &known.address).await,
-            None => self.shared.connect_any(env, &map).await,
+            None => {
+                let text = format!("broker {broker} is not in the cluster's metadata: it is away");
+                Err(Error::new(Code(15), self.side(), Action::Retry, text)
+                    .cluster(self.shared.config.name.clone())
+                    .broker(broker.to_string()))
+            }
         }
     }
 
