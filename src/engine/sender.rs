@@ -269,7 +269,6 @@ fn appended(share: &Rc<Share>, cell: &Rc<MirrorCell>, answer: &ProducedPartition
         Ok(Some(settled)) => {
             share.on_settled(cell, &[settled]);
             share.env.reached(Moment::Settled);
-            share.commit_wake.notify_one();
         }
         // Behind a doubt: it may have been the last answer that the recovery waits for.
         Ok(None) => share.recovery_wake.notify_one(),

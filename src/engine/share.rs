@@ -84,7 +84,7 @@ pub struct Share {
     /// Connection to the group's coordinator, while it lasts.
     pub(super) coordinator: RefCell<Option<Connection>>,
     /// Connections for the recovery's questions, apart from the data's, while they last.
-    questions: RefCell<HashMap<(bool, i32), Connection>>,
+    questions: RefCell<BTreeMap<(bool, i32), Connection>>,
     /// Mirrors whose fetching waits for room.
     held: Cell<usize>,
     /// Bytes queued and in flight of all mirrors.
@@ -386,6 +386,8 @@ impl Share {
         }
         drop(relay);
         if !settled.is_empty() {
+            // Whether by an ack or by the read-back: without this, what was settled last would wait for the next batch.
+            self.commit_wake.notify_one();
             cell.attempts.set(0);
             cell.retries.set(0);
             cell.clear_trouble();
@@ -507,6 +509,7 @@ async fn route(share: Rc<Share>) {
     let (mut source, mut target) = (share.link.source.clone(), share.link.target.clone());
     while !share.is_stopped() {
         tokio::select! {
+            biased;
             () = source.changed() => {}
             () = target.changed() => {}
         }
