@@ -161,6 +161,14 @@ fn resume(
             })?
         }
     };
+    // The leader counts on from a batch that came late, and would refuse every number of ours (R7). Where something is to
+    // be counted off first, the new numbering waits for the commit behind it.
+    let is_new = seen.ends_behind && replay.is_none();
+    let newest = epoch.map_or(producer_epoch, |epoch| epoch.max(producer_epoch));
+    let (producer_epoch, next_sequence) = match newest.checked_add(1) {
+        Some(next) if is_new => (next, 0),
+        _ => (producer_epoch, next_sequence),
+    };
     let beginning = Beginning {
         source_offset: committed.offset,
         leader_epoch: committed.leader_epoch,
@@ -170,7 +178,7 @@ fn resume(
         replay,
         map: anchor.map.clone(),
     };
-    Ok(Decided { beginning, is_new: false, steps_over: false })
+    Ok(Decided { beginning, is_new, steps_over: false })
 }
 
 /// Whether an anchor speaks of the topics and the log that are there now.

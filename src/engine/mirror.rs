@@ -415,6 +415,11 @@ impl Mirror {
         self.acked
     }
 
+    /// Sequence of the first record after [`Mirror::acked`].
+    pub fn acked_sequence(&self) -> i32 {
+        self.acked_sequence
+    }
+
     /// Leader epoch that belongs to [`Mirror::acked`].
     pub fn acked_epoch(&self) -> i32 {
         self.acked_epoch

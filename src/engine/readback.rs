@@ -19,7 +19,7 @@ use crate::connection::Connection;
 use crate::env::Moment;
 use crate::error::{Code, Error, Side};
 use crate::limits;
-use crate::wire::batch::{BatchError, Batches};
+use crate::wire::batch::{BatchError, BatchHeader, Batches};
 use crate::wire::common::{Isolation, TopicRef};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
@@ -38,6 +38,8 @@ pub struct Seen {
     pub last: Option<Bytes>,
     /// Where on the target its batches are.
     pub landed: Landed,
+    /// The log ends with a batch that had been there before: the leader may count on from that one.
+    pub ends_behind: bool,
     /// The log end that was read to; everything below is replicated.
     pub target_end: i64,
 }
@@ -45,7 +47,13 @@ pub struct Seen {
 impl Seen {
     /// Nothing of ours up to this log end.
     pub(super) fn nothing(target_end: i64) -> Self {
-        Self { last_sequence: None, last: None, landed: Landed::default(), target_end }
+        Self {
+            last_sequence: None,
+            last: None,
+            landed: Landed::default(),
+            ends_behind: false,
+            target_end,
+        }
     }
 }
 
@@ -125,27 +133,28 @@ async fn read_from_acked(
     cell: &Rc<MirrorCell>,
     target_end: i64,
 ) -> Result<Seen, Error> {
-    let (offset, lineage) = {
+    let (offset, from) = {
         let mirror = cell.mirror.borrow();
         let Some(mirror) = &*mirror else { return Err(trouble::stopped()) };
-        (mirror.target_next(), mirror.lineage())
+        (mirror.target_next(), (mirror.lineage(), mirror.acked_sequence()))
     };
-    read_to(share, connection, cell, offset, lineage, target_end).await
+    read_to(share, connection, cell, offset, from, target_end).await
 }
 
-/// Walks the batches from `offset` to the log end and keeps the last of our lineage.
+/// Walks the batches from `offset` to the log end and keeps the last of our lineage, at or ahead of the sequence that is
+/// next there.
 pub(super) async fn read_to(
     share: &Rc<Share>,
     connection: &Connection,
     cell: &Rc<MirrorCell>,
     mut offset: i64,
-    lineage: Lineage,
+    from: (Lineage, i32),
     target_end: i64,
 ) -> Result<Seen, Error> {
-    let mut found = Found { last: None, landed: Landed::default() };
+    let mut found = Found::default();
     let mut deleted_below = None;
     while offset < target_end {
-        match read_once(share, connection, cell, offset, lineage, &mut found).await? {
+        match read_once(share, connection, cell, offset, from, &mut found).await? {
             Read::Next(next) if next > offset => offset = next,
             Read::Next(_) => {
                 let detail = format!("no progress at offset {offset} of {target_end}");
@@ -153,6 +162,7 @@ pub(super) async fn read_to(
             }
             Read::DeletedBelow(log_start) if log_start > offset => {
                 deleted_below = Some(log_start);
+                found.deleted = true;
                 offset = log_start;
             }
             Read::DeletedBelow(log_start) => {
@@ -162,6 +172,11 @@ pub(super) async fn read_to(
                 return Err(trouble::park(Code(68), Side::Target, cell, offset, message));
             }
         }
+    }
+    if found.repeats > 0 {
+        let (topic, partition) = (&cell.spec.target_topic, cell.spec.id.partition);
+        tracing::warn!(link = %share.link.config.name, %topic, partition, batches = found.repeats,
+            "old batches were appended twice: the target had forgotten their numbers");
     }
     match (found.last, deleted_below) {
         // What was in flight may have been appended and deleted since: nothing tells.
@@ -173,15 +188,23 @@ pub(super) async fn read_to(
         }
         (last, _) => {
             let (last_sequence, last) = last.unzip();
-            Ok(Seen { last_sequence, last, landed: found.landed, target_end })
+            let Found { landed, ends_behind, .. } = found;
+            Ok(Seen { last_sequence, last, landed, ends_behind, target_end })
         }
     }
 }
 
 /// What was found so far.
+#[derive(Default)]
 struct Found {
     last: Option<(i32, Bytes)>,
     landed: Landed,
+    /// Something below was deleted: what comes first need not follow.
+    deleted: bool,
+    /// Batches of ours whose every record was there before.
+    repeats: u32,
+    /// The last of all was one of those.
+    ends_behind: bool,
 }
 
 /// Whether a batch of our own stands among the newest of a log, looked for in steps that grow tenfold: behind foreign
@@ -227,7 +250,7 @@ async fn read_once(
     connection: &Connection,
     cell: &Rc<MirrorCell>,
     offset: i64,
-    lineage: Lineage,
+    (lineage, next_sequence): (Lineage, i32),
     found: &mut Found,
 ) -> Result<Read, Error> {
     let records = match fetch(share, connection, cell, offset).await? {
@@ -243,8 +266,21 @@ async fn read_once(
             && header.base_sequence >= 0
             && header.base_offset >= offset;
         if ours {
-            // A copy: a slice would keep the whole frame alive.
             let sequence = advance(header.base_sequence, header.last_offset_delta);
+            let expected = found.last.as_ref().map_or(next_sequence, |(last, _)| advance(*last, 1));
+            let jumps =
+                header.base_sequence != expected && !is_behind(header.base_sequence, expected);
+            if jumps && !found.deleted && !cell.spec.target.compacted() {
+                return Err(hole(cell, expected, &header));
+            }
+            // A request of a former life that came late, to a broker that held no state any more: it says nothing about
+            // where the lineage ends.
+            if is_behind(sequence, next_sequence) {
+                (found.repeats, found.ends_behind) = (found.repeats + 1, true);
+                continue;
+            }
+            found.ends_behind = false;
+            // A copy: a slice would keep the whole frame alive.
             found.last = Some((sequence, Bytes::copy_from_slice(&batch)));
             let (first, records) =
                 (header.base_sequence, header.last_offset_delta.saturating_add(1));
@@ -314,5 +350,32 @@ async fn fetch(
             refresh_on(share, Side::Target, error);
             Err(trouble::answered(Side::Target, "Fetch", error, ""))
         }
+    }
+}
+
+/// Our numbers jump: the target appended a batch behind one that it had refused, and that answer was lost (W3). Only the
+/// cleaner of a compacted topic may take batches away from between.
+fn hole(cell: &MirrorCell, expected: i32, header: &BatchHeader) -> Error {
+    let message = format!(
+        "the target appended sequence {} at its offset {} where {expected} had to follow: records are missing before it",
+        header.base_sequence, header.base_offset
+    );
+    trouble::park(Code(64), Side::Target, cell, header.base_offset, message)
+}
+
+/// Whether `sequence` comes before `next`, in a numbering that wraps: the nearer way round counts.
+fn is_behind(sequence: i32, next: i32) -> bool {
+    let ahead = (i64::from(sequence) - i64::from(next)) & i64::from(i32::MAX);
+    ahead > i64::from(i32::MAX / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_is_behind_when_it_is_nearer_that_way_round() {
+        assert!(is_behind(19, 24) && is_behind(23, 24) && !is_behind(24, 24) && !is_behind(30, 24));
+        assert!(is_behind(i32::MAX, 0) && !is_behind(0, i32::MAX) && !is_behind(3, i32::MAX - 2));
     }
 }

@@ -125,12 +125,12 @@ async fn seen_since(
         // what foreign writers appended since need not be read.
         return Ok(Seen::nothing(end));
     }
-    let lineage = Lineage { producer_id, producer_epoch };
-    let seen =
-        readback::read_to(share, connection, cell, anchor.target_offset, lineage, end).await?;
+    let from = (Lineage { producer_id, producer_epoch }, next_sequence);
+    let seen = readback::read_to(share, connection, cell, anchor.target_offset, from, end).await?;
     let next = seen.last_sequence.map_or(next_sequence, next_of);
     match state {
-        Some(state) if next_of(state.last_sequence) != next => {
+        // Unless a batch came late: then it is the one that the leader remembers.
+        Some(state) if next_of(state.last_sequence) != next && !seen.ends_behind => {
             let detail = format!(
                 "its leader remembers sequence {} as our last, its log says {}",
                 state.last_sequence,
