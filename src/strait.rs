@@ -53,17 +53,35 @@ impl Builder {
     /// Starts the threads. Clusters that cannot be reached are no error here: they are tried again, and the board says
     /// why a link waits.
     pub fn start(self) -> Result<Handle, Error> {
+        let (engine, board) = (self.config.engine, Arc::new(Board::default()));
+        let lanes = Lanes::start(&self.env, engine.lanes, engine.memory_bytes, board.clone())?;
+        let (mut handle, control, stopped) = self.assemble(board, lanes);
+        let thread = std::thread::Builder::new().name("control".to_owned());
+        let thread = thread.spawn(move || control.run(stopped)).map_err(|error| {
+            let message = format!("cannot start the control thread: {error}");
+            Error::new(Code(71), Side::Local, Action::Stop, message)
+        })?;
+        handle.control = Some(thread);
+        Ok(handle)
+    }
+
+    /// Starts the same engine as tasks of the caller's `LocalSet` or `LocalRuntime`, without a thread: for simulation. To
+    /// stop it at any point, as a crash would, drop that `LocalSet`.
+    pub fn start_local(self) -> Handle {
+        let (engine, board) = (self.config.engine, Arc::new(Board::default()));
+        let lanes = engine.lanes;
+        let lanes = Lanes::start_local(&self.env, lanes, engine.memory_bytes, board.clone());
+        let (handle, control, stopped) = self.assemble(board, lanes);
+        tokio::task::spawn_local(control.until(stopped));
+        handle
+    }
+
+    fn assemble(self, board: Arc<Board>, lanes: Lanes) -> (Handle, Control, oneshot::Receiver<()>) {
         let Self { config, env } = self;
-        let board = Arc::new(Board::default());
+        let lanes = Arc::new(lanes);
         // On the board before anything runs: whoever waits for the links must find them.
         let entries: Vec<_> = config.links.iter().map(|link| Arc::new(entry(link))).collect();
         entries.iter().for_each(|entry| board.add_link(entry.clone()));
-        let lanes = Arc::new(Lanes::start(
-            &env,
-            config.engine.lanes,
-            config.engine.memory_bytes,
-            board.clone(),
-        )?);
         let (stop, stopped) = oneshot::channel();
         let control = Control {
             env: env.clone(),
@@ -72,12 +90,7 @@ impl Builder {
             lanes: lanes.clone(),
             board: board.clone(),
         };
-        let thread = std::thread::Builder::new().name("control".to_owned());
-        let thread = thread.spawn(move || control.run(stopped)).map_err(|error| {
-            let message = format!("cannot start the control thread: {error}");
-            Error::new(Code(71), Side::Local, Action::Stop, message)
-        })?;
-        Ok(Handle { env, board, lanes, stop: Some(stop), control: Some(thread) })
+        (Handle { env, board, lanes, stop: Some(stop), control: None }, control, stopped)
     }
 }
 
@@ -219,19 +232,22 @@ impl Control {
             .build_local(Default::default());
         match runtime {
             Ok(runtime) => {
-                runtime.block_on(async {
-                    tokio::select! {
-                        () = self.work() => {}
-                        // Dropped by the handle: nothing more is wanted.
-                        _ = stopped => {}
-                    }
-                });
+                runtime.block_on(self.until(stopped));
                 runtime.shutdown_timeout(crate::limits::LANE_SHUTDOWN);
             }
             Err(error) => {
                 let message = format!("the control thread has no runtime: {error}");
                 self.board.fail(Error::new(Code(71), Side::Local, Action::Stop, message));
             }
+        }
+    }
+
+    async fn until(self, stopped: oneshot::Receiver<()>) {
+        tokio::select! {
+            biased;
+            // Dropped by the handle: nothing more is wanted.
+            _ = stopped => {}
+            () = self.work() => {}
         }
     }
 

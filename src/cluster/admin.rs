@@ -2,7 +2,7 @@
 //! what an item's error means is the caller's.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::ClusterHandle;
@@ -237,7 +237,7 @@ fn nowhere(index: i32, error: ErrorCode) -> ListedOffset {
 /// One connection to each broker, kept open between administrative calls. Belongs to one thread.
 pub struct Connections {
     cluster: ClusterHandle,
-    open: RefCell<HashMap<i32, Connection>>,
+    open: RefCell<BTreeMap<i32, Connection>>,
 }
 
 impl Connections {

@@ -61,8 +61,9 @@ impl Watcher {
                 }
             };
             tokio::select! {
-                () = wait => {}
+                biased;
                 () = self.sender.closed() => return,
+                () = wait => {}
             }
             failures = if last.is_ok() { 0 } else { failures.saturating_add(1) };
             // Whoever asked before now is answered by this look.

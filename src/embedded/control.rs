@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::batch::{HEADER_BYTES, Head, Stored};
 use super::faults::{FaultId, Order};
-use super::groups::Committed;
+use super::groups::{CommitHook, Committed};
 use super::log::Aborted;
 use super::state::{Shared, State};
 use super::topic::{Partition, Topic};
@@ -274,6 +274,16 @@ impl Cluster {
         });
     }
 
+    /// Who leads a partition; -1 is nobody.
+    pub fn leader(&self, topic: &str, partition: i32) -> i32 {
+        self.shared.lock().partition(topic, partition).map_or(-1, |partition| partition.leader)
+    }
+
+    /// Whether a broker is up.
+    pub fn is_up(&self, id: i32) -> bool {
+        self.shared.lock().broker(id).is_some_and(|broker| broker.up)
+    }
+
     /// The leader forgets every producer of the partition.
     pub fn drop_producer_state(&self, topic: &str, partition: i32) -> Result<(), ErrorCode> {
         self.with_partition(topic, partition, |partition| partition.log.producers.clear())
@@ -347,6 +357,26 @@ impl Cluster {
         .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
     }
 
+    /// Ends a transaction whose batches were put there by [`Self::append`]: its marker follows.
+    pub fn end_transaction(
+        &self,
+        topic: &str,
+        partition: i32,
+        (producer_id, producer_epoch): (i64, i16),
+        committed: bool,
+    ) -> Result<(), ErrorCode> {
+        let now_ms = self.shared.env.wall_clock_ms();
+        self.with_topic(topic, |topic| {
+            let min_isr = topic.settings.min_isr;
+            let partition = topic.partition(partition)?;
+            let epoch = partition.leader_epoch;
+            partition.log.append_marker(producer_id, producer_epoch, committed, epoch, now_ms);
+            partition.advance(min_isr);
+            Some(())
+        })?
+        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+    }
+
     /// A partition as it is.
     pub fn dump(&self, topic: &str, partition: i32) -> Result<Dump, ErrorCode> {
         self.with_partition(topic, partition, |partition| {
@@ -372,10 +402,31 @@ impl Cluster {
         })
     }
 
+    /// The high watermark and the batches from `offset` on, as stored. Rings no bell: for those who look often.
+    pub fn batches_from(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<(i64, Vec<Bytes>), ErrorCode> {
+        let mut state = self.shared.lock();
+        let partition = state.partition(topic, partition);
+        let log = &partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?.log;
+        let new = log.iter().rev().take_while(|batch| batch.head.base_offset >= offset);
+        let mut batches: Vec<Bytes> = new.map(Stored::to_bytes).collect();
+        batches.reverse();
+        Ok((log.high_watermark, batches))
+    }
+
     /// The offsets that a group has committed.
     pub fn committed(&self, group: &str) -> BTreeMap<(String, i32), Committed> {
         let state = self.shared.lock();
         state.groups.get(group).map(|group| group.offsets.clone()).unwrap_or_default()
+    }
+
+    /// Has `hook` hear of every OffsetCommit, before it is answered. It must not ask this cluster anything.
+    pub fn on_commit(&self, hook: CommitHook) {
+        self.with(|state| state.on_commit = Some(hook));
     }
 
     /// A group's offsets expire (`offsets.retention.minutes`, which is not watched otherwise).

@@ -48,6 +48,9 @@ pub(super) struct Member {
     pub(super) joining: bool,
 }
 
+/// Hears of a commit: group, topic-partition, what was committed.
+pub type CommitHook = Box<dyn Fn(&str, &(String, i32), &Committed) + Send>;
+
 /// An offset that was committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {

@@ -37,7 +37,7 @@ mod versions;
 
 pub use control::{Cluster, Dump, ProducerDump, Replica};
 pub use faults::{Fault, FaultId, Order};
-pub use groups::Committed;
+pub use groups::{CommitHook, Committed};
 pub use kafka_protocol::messages::ApiKey;
 pub use log::Aborted;
 pub use options::{Generation, Listener, Mechanism, Options, User};

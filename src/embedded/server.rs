@@ -196,6 +196,8 @@ async fn accept(
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
+            biased;
+            Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => {
                     let shared = Arc::clone(&shared);
@@ -207,7 +209,6 @@ async fn accept(
                     tokio::time::sleep(TICK).await;
                 }
             },
-            Some(_) = connections.join_next() => {}
         }
     }
 }

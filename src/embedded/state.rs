@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::faults::Faults;
-use super::groups::Group;
+use super::groups::{CommitHook, Group};
 use super::options::Options;
 use super::sessions::Sessions;
 use super::topic::{self, Partition, Topic};
@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) groups: BTreeMap<String, Group>,
     pub(super) transactions: Transactions,
     pub(super) faults: Faults,
+    /// Hears of every offset that is committed.
+    pub(super) on_commit: Option<CommitHook>,
     /// Coordinators that a test placed.
     pub(super) coordinators: BTreeMap<String, i32>,
     topics_made: usize,
@@ -68,6 +70,7 @@ impl State {
             groups: BTreeMap::new(),
             transactions: Transactions::default(),
             faults: Faults::default(),
+            on_commit: None,
             coordinators: BTreeMap::new(),
             topics_made: 0,
             stopping: false,

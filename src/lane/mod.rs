@@ -77,6 +77,23 @@ impl Lanes {
         Ok(Self { board, mailboxes, threads: Mutex::new(threads), placement })
     }
 
+    /// The same without threads: the lanes are tasks of the caller's `LocalSet` or `LocalRuntime` and end with it. They
+    /// share its thread, so a mailbox that is full would wait for itself: fewer than
+    /// [`MAILBOX_COMMANDS_MAX`](limits::MAILBOX_COMMANDS_MAX) mirrors begin at a time.
+    pub fn start_local(env: &Env, lanes: usize, memory_bytes: usize, board: Arc<Board>) -> Self {
+        let lanes = lanes.max(1);
+        let start = |_| {
+            let (sender, mailbox) = mailbox::mailbox();
+            let budget = Rc::new(Budget::of_this_thread(memory_bytes / lanes));
+            let (env, board) = (env.clone(), board.clone());
+            tokio::task::spawn_local(async move { serve(env, budget, mailbox, &board).await });
+            sender
+        };
+        let mailboxes = (0..lanes).map(start).collect();
+        let placement = Mutex::new(Placement::new(lanes));
+        Self { board, mailboxes, threads: Mutex::default(), placement }
+    }
+
     /// Opens a link on every lane.
     pub fn open(self: &Arc<Self>, link: &LinkContext) -> LinkMirrors {
         let name: Arc<str> = link.config.name.as_str().into();

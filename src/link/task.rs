@@ -88,6 +88,7 @@ impl Clusters {
 
     async fn changed(&mut self) {
         tokio::select! {
+            biased;
             () = self.source.changed() => (),
             () = self.target.changed() => (),
         }
@@ -155,6 +156,7 @@ impl<M: Mirrors> Task<M> {
                 planner.next_look(self.env.now()).map_or(due, |look| look.min(due))
             };
             tokio::select! {
+                biased;
                 () = self.clusters.changed() => (),
                 () = sleep_until(due) => (),
             }

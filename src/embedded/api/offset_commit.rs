@@ -29,6 +29,9 @@ pub(super) fn handle(call: &Call<'_>, request: OffsetCommitRequest) -> OffsetCom
             let key = (topic.name.to_string(), partition.partition_index);
             let result = allowed.and_then(|()| {
                 check_offset(&mut state, call, &key, &committed)?;
+                if let Some(hook) = &state.on_commit {
+                    hook(&request.group_id, &key, &committed);
+                }
                 let group = state.groups.entry(request.group_id.to_string()).or_default();
                 group.offsets.insert(key, committed);
                 Ok(())
