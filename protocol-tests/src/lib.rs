@@ -16,11 +16,13 @@
 pub mod agent;
 pub mod certs;
 pub mod chaos;
+pub mod checker;
 pub mod compare;
 pub mod copying;
 pub mod lab;
 pub mod ports;
 pub mod process;
 pub mod raw;
+pub mod sim;
 pub mod strait;
 pub mod wait;

@@ -10,6 +10,7 @@ mod engine;
 mod offsets;
 mod parity;
 mod policies;
+mod simulation;
 mod stage;
 mod starts;
 mod tidy;

@@ -1,0 +1,201 @@
+//! The simulator: the whole engine, one or several instances, between two embedded clusters on a simulated network and
+//! clock. One seed is one run, the same every time; a run that fails names its seed.
+//!
+//! Owns the network ([`network`]), what is written ([`workload`]), what goes wrong ([`faults`]), what must hold
+//! ([`oracle`], with the [`checker`](crate::checker) that tests on real brokers share). TLS is off: what it protects is
+//! tested elsewhere, and its bytes are random.
+
+pub mod faults;
+pub mod network;
+pub mod oracle;
+pub mod rng;
+mod stream;
+pub mod trace;
+pub mod workload;
+pub mod world;
+
+use std::time::Duration;
+
+use tokio::task::LocalSet;
+use tokio::time::{Instant, sleep};
+use tracing_subscriber::fmt::format::Writer as Writable;
+
+use faults::Kind;
+use network::Network;
+use rng::Rng;
+use workload::{Topic, Writer, machine};
+use world::{SOURCE, TARGET, World};
+
+/// How long after the last fault everything must be copied and committed: a request that nobody answers is given up after
+/// a minute, and what waits behind it backs off for ten seconds at most, some times.
+const RECOVERY: Duration = Duration::from_secs(240);
+/// Between two looks whether it is.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What a run is made of, drawn from its seed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// Brokers of source and target.
+    pub brokers: [usize; 2],
+    /// Instances of the engine at a time.
+    pub instances: usize,
+    /// What is copied.
+    pub topics: Vec<Topic>,
+    /// Somebody else writes to the target's topics too.
+    pub foreign: bool,
+    /// What goes wrong.
+    pub kinds: Vec<Kind>,
+    /// How long things are written and go wrong.
+    pub time: Duration,
+    /// Batches before the first instance starts.
+    pub backlog: i64,
+    /// One way through the network, microseconds.
+    pub latency_us: (i64, i64),
+}
+
+impl Plan {
+    /// The plan of this seed.
+    pub fn of(seed: u64) -> Self {
+        let mut rng = Rng::new(seed).fork("plan");
+        let topics = rng.between(1, 2);
+        Self {
+            seed,
+            brokers: [*rng.pick(&[1, 1, 2, 3]), *rng.pick(&[1, 2, 3, 3])],
+            instances: 1,
+            topics: (0..topics).map(|i| Topic::draw(&mut rng, i as usize, 3)).collect(),
+            foreign: rng.chance(20),
+            kinds: if rng.chance(5) { Vec::new() } else { Kind::draw(&mut rng) },
+            time: Duration::from_secs(rng.between(4, 25).unsigned_abs()),
+            backlog: *rng.pick(&[0, 5, 60]),
+            latency_us: *rng.pick(&[(100, 900), (1_000, 3_000), (20_000, 60_000)]),
+        }
+    }
+}
+
+/// How a run went.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What it was made of.
+    pub plan: Plan,
+    /// What must not be.
+    pub violations: Vec<String>,
+    /// Equal for equal runs.
+    pub hash: u64,
+    /// The network's events.
+    pub events: u64,
+    /// Records written to the source.
+    pub records: u64,
+    /// Lives of instances.
+    pub lives: u64,
+    /// Commits that were judged.
+    pub commits: u64,
+    /// Batches that are on the target twice (old records only, or they would be violations).
+    pub repeated: usize,
+    /// Simulated time.
+    pub time: Duration,
+    /// The trace's last lines.
+    pub tail: String,
+    /// Both logs of the first partition that is wrong.
+    pub logs: String,
+}
+
+/// Runs a seed.
+pub fn run(seed: u64) -> Outcome {
+    run_plan(Plan::of(seed))
+}
+
+/// Runs a plan, which may differ from what its seed draws.
+pub fn run_plan(plan: Plan) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    LocalSet::new().block_on(&runtime, simulate(plan))
+}
+
+/// Prints the engine's own log with the run's time, filtered by `STRAIT_SIM_LOG` as `RUST_LOG` filters.
+pub fn tell_log() {
+    struct Virtual;
+    impl tracing_subscriber::fmt::time::FormatTime for Virtual {
+        fn format_time(&self, to: &mut Writable<'_>) -> std::fmt::Result {
+            let at =
+                BEGAN.with(std::cell::Cell::get).map_or(Duration::ZERO, |began| began.elapsed());
+            write!(to, "{:>9.3}s", at.as_secs_f64())
+        }
+    }
+    let filter = std::env::var("STRAIT_SIM_LOG").unwrap_or_else(|_| "off".into());
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_timer(Virtual).with_ansi(false);
+    // Another test of this process may have begun to tell.
+    let _ = log.with_test_writer().try_init();
+}
+
+thread_local! {
+    static BEGAN: std::cell::Cell<Option<Instant>> = const { std::cell::Cell::new(None) };
+}
+
+async fn simulate(plan: Plan) -> Outcome {
+    BEGAN.with(|began| began.set(Some(Instant::now())));
+    let rng = Rng::new(plan.seed);
+    let network = Network::new(rng.fork("network"), plan.latency_us);
+    let world =
+        World::new(rng.fork("world"), network.clone(), plan.brokers, plan.topics.clone()).await;
+    let mut writer = Writer::new(
+        rng.fork("writer"),
+        network.host(machine(3, 1), rng.fork("writer's machine")),
+        (world.source.clone(), world.target.clone()),
+        world.share_oracle(),
+        &plan.topics,
+        plan.foreign,
+    );
+    (0..plan.backlog).for_each(|_| writer.write());
+    world.start_all(plan.instances);
+    let faults = faults::run(&world, &plan.kinds, rng.fork("faults"), plan.time);
+    tokio::join!(writer.run(plan.time), faults);
+    world.heal();
+    let until = Instant::now() + RECOVERY;
+    while let Err(behind) = world.unfinished() {
+        let parked = world.parked();
+        if !parked.is_empty() {
+            let parked = parked.iter().map(|what| format!("C8: parked without need: {what}"));
+            parked.for_each(|what| world.oracle().violated(what));
+            break;
+        }
+        if Instant::now() >= until {
+            let ailments = world.ailments();
+            world.oracle().violated(format!("C8: not done in time: {behind}; {ailments:?}"));
+            break;
+        }
+        sleep(LOOK).await;
+    }
+    // Nothing more may come.
+    sleep(Duration::from_secs(3)).await;
+    drop(world.ailments());
+    let disruptions = usize::try_from(world.lives()).unwrap_or(usize::MAX) + 20;
+    let mut oracle = world.oracle();
+    let verdicts = oracle.judge(disruptions);
+    let trace = network.trace();
+    let worst = verdicts.iter().find(|(_, verdict)| !verdict.breaches.is_empty());
+    let logs = worst.map(|(key, _)| world.describe(key)).unwrap_or_default();
+    let outcome = Outcome {
+        violations: oracle.violations().to_vec(),
+        hash: trace.hash(),
+        events: network.events(),
+        records: oracle.records(),
+        lives: world.lives(),
+        commits: oracle.commits(),
+        repeated: verdicts.values().map(crate::checker::Verdict::repeated_batches).sum(),
+        time: network.elapsed(),
+        tail: trace.tail(),
+        logs,
+        plan,
+    };
+    drop(oracle);
+    for side in [SOURCE, TARGET] {
+        world.cluster(side).shut_down();
+    }
+    outcome
+}

@@ -1,0 +1,196 @@
+//! What a run knows of both sides: every record that was written, every one that arrived, and whether a commit was due.
+
+use std::collections::{BTreeMap, HashMap};
+
+use strait::embedded::Cluster;
+
+use crate::checker::{self, Content, Copied, Original, Verdict, Wanted};
+use crate::raw::{RawRecord, parse};
+
+/// A topic-partition, of the same name on both sides.
+pub type Key = (String, i32);
+
+const LOG_APPEND_TIME: i16 = 8;
+const CONTROL: i16 = 32;
+/// The key of records that others write to the target.
+pub const FOREIGN: &[u8] = b"foreign";
+
+#[derive(Default)]
+struct Track {
+    originals: Vec<Original>,
+    by_value: HashMap<Vec<u8>, usize>,
+    copies: Vec<Copied>,
+    /// How often each original is on the target, replicated.
+    arrived: Vec<u32>,
+    read_to: i64,
+    /// First original that is wanted and was not on the target at the last look.
+    front: usize,
+    /// Some record was old enough for the target to have forgotten its producer.
+    old: bool,
+}
+
+/// The judge of one run.
+pub struct Oracle {
+    target: Cluster,
+    tracks: BTreeMap<Key, Track>,
+    violations: Vec<String>,
+    commits: u64,
+}
+
+fn content(record: &RawRecord, base_timestamp: i64, fixed: Option<i64>) -> Content {
+    Content {
+        time: fixed.unwrap_or(base_timestamp + record.timestamp_delta),
+        key: record.key.clone(),
+        value: record.value.clone(),
+        headers: record.headers.clone(),
+    }
+}
+
+impl Oracle {
+    /// Knows nothing yet.
+    pub fn new(target: Cluster) -> Self {
+        Self { target, tracks: BTreeMap::new(), violations: Vec::new(), commits: 0 }
+    }
+
+    /// A source partition exists.
+    pub fn watch(&mut self, key: Key) {
+        self.tracks.insert(key, Track::default());
+    }
+
+    /// A batch was put into the source; `bytes` as given, at this base offset.
+    pub fn wrote(&mut self, key: &Key, bytes: &[u8], base_offset: i64, wanted: Wanted, old: bool) {
+        let track = self.tracks.get_mut(key).expect("a watched partition");
+        track.old |= old;
+        for batch in parse(bytes).0 {
+            let fixed = (batch.attributes & LOG_APPEND_TIME != 0).then_some(batch.max_timestamp);
+            for record in batch.records() {
+                let offset = base_offset + record.offset_delta;
+                let content = content(&record, batch.base_timestamp, fixed);
+                let value = content.value.clone().expect("the workload's values are not null");
+                track.by_value.insert(value, track.originals.len());
+                track.originals.push(Original { offset, wanted, content });
+                track.arrived.push(0);
+            }
+        }
+    }
+
+    /// The fate of what was written between these source offsets is known now, or another one.
+    pub fn set_wanted(&mut self, key: &Key, from: i64, to: i64, change: (Wanted, Wanted)) {
+        let track = self.tracks.get_mut(key).expect("a watched partition");
+        for original in &mut track.originals {
+            if (from..to).contains(&original.offset) && original.wanted == change.0 {
+                original.wanted = change.1;
+            }
+        }
+        track.front = 0;
+    }
+
+    /// Reads what is new on the target.
+    fn look(&mut self, key: &Key) {
+        let track = self.tracks.get_mut(key).expect("a watched partition");
+        let Ok((high_watermark, batches)) = self.target.batches_from(&key.0, key.1, track.read_to)
+        else {
+            return;
+        };
+        for batch in batches.iter().flat_map(|bytes| parse(bytes).0) {
+            if batch.last_offset() >= high_watermark {
+                break;
+            }
+            track.read_to = batch.last_offset() + 1;
+            if batch.attributes & CONTROL != 0 {
+                continue;
+            }
+            if !batch.crc_valid {
+                self.violations
+                    .push(format!("C2: {key:?} target batch {}: bad checksum", batch.base_offset));
+            }
+            let fixed = (batch.attributes & LOG_APPEND_TIME != 0).then_some(batch.max_timestamp);
+            for record in batch.records().iter().filter(|r| r.key.as_deref() != Some(FOREIGN)) {
+                let content = content(record, batch.base_timestamp, fixed);
+                let at = content.value.as_ref().and_then(|value| track.by_value.get(value));
+                at.into_iter().for_each(|at| track.arrived[*at] += 1);
+                let offset = batch.base_offset + record.offset_delta;
+                track.copies.push(Copied { offset, batch: batch.base_offset, content });
+            }
+        }
+    }
+
+    /// A commit reached the source's broker (C5, I1): everything wanted below it must be on the target, replicated.
+    pub fn committed(&mut self, key: &Key, offset: i64) {
+        self.commits += 1;
+        if !self.tracks.contains_key(key) {
+            return self
+                .violations
+                .push(format!("C5: a commit for {key:?}, which is not of the link"));
+        }
+        let first = self.first_missing(key);
+        if first < offset {
+            self.violations.push(format!(
+                "C5: {}-{} committed {offset}, and source offset {first} is not on the target",
+                key.0, key.1
+            ));
+        }
+    }
+
+    /// The target lost what lies at and behind its offset `end`, which nobody was told to be safe there.
+    pub fn truncated(&mut self, key: &Key, end: i64) {
+        let track = self.tracks.get_mut(key).expect("a watched partition");
+        track.read_to = track.read_to.min(end);
+    }
+
+    /// The final word on every partition, at the end of the source: breaches, and repeats beyond `repeats_max` batches
+    /// where records are old, or any where they are young.
+    pub fn judge(&mut self, repeats_max: usize) -> BTreeMap<Key, Verdict> {
+        let keys: Vec<Key> = self.tracks.keys().cloned().collect();
+        let mut verdicts = BTreeMap::new();
+        for key in keys {
+            self.look(&key);
+            let track = &self.tracks[&key];
+            let verdict = checker::check(&track.originals, &track.copies, i64::MAX);
+            let name = format!("{}-{}", key.0, key.1);
+            let breaches = verdict.breaches.iter().take(3);
+            self.violations.extend(breaches.map(|breach| format!("{name}: {breach}")));
+            let allowed = if track.old { repeats_max } else { 0 };
+            let repeated = verdict.repeated_batches();
+            if repeated > allowed {
+                self.violations.push(format!(
+                    "C4: {name}: {repeated} batches repeated, {allowed} allowed; source offsets {:?}",
+                    verdict.repeats.iter().take(5).map(|(offset, _)| offset).collect::<Vec<_>>()
+                ));
+            }
+            verdicts.insert(key, verdict);
+        }
+        verdicts
+    }
+
+    /// Something else that must not be.
+    pub fn violated(&mut self, what: String) {
+        self.violations.push(what);
+    }
+
+    /// What was found so far.
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    /// Records that were written, over all partitions.
+    pub fn records(&self) -> u64 {
+        self.tracks.values().map(|track| track.originals.len() as u64).sum()
+    }
+
+    /// Commits that were judged.
+    pub fn commits(&self) -> u64 {
+        self.commits
+    }
+
+    /// The first source offset that is wanted and not on the target.
+    pub fn first_missing(&mut self, key: &Key) -> i64 {
+        self.look(key);
+        let track = self.tracks.get_mut(key).expect("a watched partition");
+        let missing =
+            |at: usize| track.originals[at].wanted == Wanted::Yes && track.arrived[at] == 0;
+        let first = (track.front..track.originals.len()).find(|at| missing(*at));
+        track.front = first.unwrap_or(track.originals.len());
+        first.map_or(i64::MAX, |at| track.originals[at].offset)
+    }
+}

@@ -1,0 +1,95 @@
+//! The engine in the simulator: see `protocol_tests::sim`.
+//!
+//! `./protocol-tests/run sim` runs the seeds of a CI run, `./protocol-tests/run sim 10000` that many, and
+//! `STRAIT_SIM_SEED=7 ./protocol-tests/run sim` one of them, with its plan and the last of its trace.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use protocol_tests::copying::sized;
+use protocol_tests::sim::{self, Outcome};
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|value| value.parse().unwrap())
+}
+
+/// Runs these seeds on every core; gives the outcomes that `keep` keeps, in the order of their seeds.
+fn run_seeds<T: Send>(count: u64, keep: impl Fn(Outcome) -> Option<T> + Sync) -> Vec<(u64, T)> {
+    let (next, kept) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Relaxed);
+                    if seed >= count {
+                        return;
+                    }
+                    if let Some(outcome) = keep(sim::run(seed)) {
+                        kept.lock().unwrap().push((seed, outcome));
+                    }
+                }
+            });
+        }
+    });
+    let mut kept = kept.into_inner().unwrap();
+    kept.sort_by_key(|(seed, _)| *seed);
+    kept
+}
+
+/// What a reader needs to go on from a failure.
+fn report(outcome: &Outcome) -> String {
+    let seed = outcome.plan.seed;
+    let violations = outcome.violations.iter().take(5).map(|what| format!("  {what}\n"));
+    let violations: String = violations.collect();
+    let (instances, kinds) = (outcome.plan.instances, &outcome.plan.kinds);
+    format!(
+        "seed {seed}, instances {instances}, {kinds:?}:\n{violations}  STRAIT_SIM_SEED={seed} ./protocol-tests/run sim\n"
+    )
+}
+
+#[test]
+fn sim_no_seed_loses_repeats_or_reorders_anything() {
+    if let Some(seed) = number("STRAIT_SIM_SEED") {
+        sim::tell_log();
+        let outcome = sim::run(seed);
+        let Outcome { plan, tail, logs, .. } = &outcome;
+        println!("{plan:#?}\n{logs}{tail}\n{}", report(&outcome));
+        assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
+        return;
+    }
+    let seeds = number("STRAIT_SIM_SEEDS").unwrap_or_else(|| sized(500, 10_000));
+    let (records, lives) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (commits, virtual_ms) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (repeated, events) = (AtomicU64::new(0), AtomicU64::new(0));
+    let bad = run_seeds(seeds, |outcome| {
+        records.fetch_add(outcome.records, Relaxed);
+        lives.fetch_add(outcome.lives, Relaxed);
+        commits.fetch_add(outcome.commits, Relaxed);
+        events.fetch_add(outcome.events, Relaxed);
+        repeated.fetch_add(outcome.repeated as u64, Relaxed);
+        virtual_ms.fetch_add(u64::try_from(outcome.time.as_millis()).unwrap(), Relaxed);
+        (!outcome.violations.is_empty()).then_some(outcome)
+    });
+    println!(
+        "{seeds} seeds, {} records, {} lives of the engine, {} commits judged, {} network events, {} batches repeated \
+         (old records), {} simulated hours",
+        records.into_inner(),
+        lives.into_inner(),
+        commits.into_inner(),
+        events.into_inner(),
+        repeated.into_inner(),
+        virtual_ms.into_inner() / 3_600_000,
+    );
+    let reports: String = bad.iter().take(20).map(|(_, outcome)| report(outcome)).collect();
+    assert!(bad.is_empty(), "{} of {seeds} seeds:\n{reports}", bad.len());
+}
+
+#[test]
+fn sim_a_seed_is_the_same_run_every_time() {
+    for seed in 0..20 {
+        let (first, second) = (sim::run(seed), sim::run(seed));
+        assert!(first.events > 0);
+        assert_eq!((first.hash, first.events), (second.hash, second.events), "seed {seed}");
+    }
+}
