@@ -269,8 +269,8 @@ pub const EXPLANATIONS: &[Explanation] = &[
         title: "the source topic was re-created",
         text: "Its name is the same and its topic id is not: other records under old offsets. Nothing of the new topic is \
                written behind the old one's copy.\n\
-               Fix: to copy the new topic, delete the target topic and the link's offsets of it (the message has the command), \
-               then start the link again.",
+               Fix: to copy the new topic behind the old one's records, set `on_recreate: restart` on the link. To begin with an \
+               empty target topic, stop Strait, delete the target topic, `strait reset LINK --topic TOPIC --to earliest`, start it.",
     },
     Explanation {
         code: 48,
@@ -410,7 +410,9 @@ pub const EXPLANATIONS: &[Explanation] = &[
     Explanation {
         code: 67,
         title: "the source topic was re-created",
-        text: "The committed position belongs to a topic of another id; its offsets mean nothing in the new one.\n\
+        text: "The committed position belongs to a topic of another id; its offsets mean nothing in the new one. Or there is no \
+               position (a topic's go with it) and the target holds records of another topic of that name, or of a link that \
+               was renamed since. Nothing is written behind them.\n\
                Fix: stop Strait, `strait reset LINK --topic TOPIC --to earliest`, start it again.",
     },
     Explanation {

@@ -106,8 +106,8 @@ pub struct LossStatus {
     pub partition: i32,
     /// `gap`, `truncated`, `recreated` or `poison`.
     pub kind: LossKind,
-    /// First source offset.
-    pub from_offset: i64,
+    /// First source offset; none where nobody can tell any more.
+    pub from_offset: Option<i64>,
     /// The offset after the last; none where nobody can tell any more.
     pub to_offset: Option<i64>,
     /// Whether copying went on behind it.
@@ -340,7 +340,7 @@ mod tests {
         for at_ms in [1, 2] {
             mirror.note_loss(Loss {
                 kind: LossKind::Gap,
-                from: at_ms * 100,
+                from: Some(at_ms * 100),
                 to: Some(at_ms * 100 + 7),
                 continued: true,
                 at_ms,
@@ -349,7 +349,10 @@ mod tests {
         }
         let status = Status::of(&board);
         let newest = &status.links[0].losses[0];
-        assert_eq!((newest.from_offset, newest.to_offset, newest.partition), (200, Some(207), 4));
+        assert_eq!(
+            (newest.from_offset, newest.to_offset, newest.partition),
+            (Some(200), Some(207), 4)
+        );
         assert_eq!((status.links[0].gap_offsets, status.links[0].losses.len()), (14, 2));
         let json = serde_json::to_value(&status).unwrap();
         assert_eq!(json["links"][0]["losses"][1]["kind"], "gap");

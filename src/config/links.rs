@@ -120,15 +120,13 @@ fn link(
 
 fn policies(reading: &mut Reading<'_>, link: &mut Fields<'_>) -> Policies {
     let on_gap = [("stop", OnGap::Stop), ("continue", OnGap::Continue)];
-    let on_recreate = [("stop", OnRecreate::Stop)];
+    let on_recreate = [("stop", OnRecreate::Stop), ("restart", OnRecreate::Restart)];
     let on_poison = [("park", OnPoison::Park), ("skip", OnPoison::Skip)];
     let on_failure =
         [("pause", OnFailure::Pause), ("retry", OnFailure::Retry), ("stop", OnFailure::Stop)];
     Policies {
         on_gap: link.choice(reading, "on_gap", &on_gap, &[]).unwrap_or_default(),
-        on_recreate: link
-            .choice(reading, "on_recreate", &on_recreate, &["restart"])
-            .unwrap_or_default(),
+        on_recreate: link.choice(reading, "on_recreate", &on_recreate, &[]).unwrap_or_default(),
         on_poison: link.choice(reading, "on_poison", &on_poison, &[]).unwrap_or_default(),
         on_failure: link.choice(reading, "on_failure", &on_failure, &[]).unwrap_or_default(),
     }

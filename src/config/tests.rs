@@ -86,6 +86,7 @@ links:
     connections_per_broker: 2
     window: 1MiB
     on_gap: continue
+    on_recreate: restart
     on_poison: skip
     on_failure: retry
   east-to-north:
@@ -126,7 +127,7 @@ telemetry: { listen: off }
     assert_eq!(link.window_bytes_max, 1 << 20);
     let policies = Policies {
         on_gap: OnGap::Continue,
-        on_recreate: OnRecreate::Stop,
+        on_recreate: OnRecreate::Restart,
         on_poison: OnPoison::Skip,
         on_failure: OnFailure::Retry,
     };

@@ -87,6 +87,8 @@ pub struct MirrorCell {
     pub(super) step_over: RefCell<Option<StepOver>>,
     /// The step that its next beginning makes.
     pub(super) anew: RefCell<Option<Anew>>,
+    /// Position in the topic that its own one replaces, where one was committed.
+    pub(super) replaced_at: Cell<Option<i64>>,
     /// Parked, it is tried again at this time (`on_failure: retry`).
     pub(super) retry_at: Cell<Option<Instant>>,
     /// How often it was, without an ack in between.
@@ -130,6 +132,7 @@ impl MirrorCell {
             corrupt_fetches: Cell::new(0),
             step_over: RefCell::new(None),
             anew: RefCell::new(None),
+            replaced_at: Cell::new(None),
             retry_at: Cell::new(None),
             retries: Cell::new(0),
             recovering: Cell::new(false),

@@ -138,7 +138,8 @@ pub(super) async fn last_commit(share: Rc<Share>, cell: Rc<MirrorCell>) {
     }
     let commit = {
         let mirror = cell.mirror.borrow();
-        mirror.as_ref().filter(|m| m.has_place()).map(|mirror| commit_of(&cell, mirror))
+        let mirror = mirror.as_ref().filter(|m| m.has_place() && !is_replaced(&share, &cell));
+        mirror.map(|mirror| commit_of(&cell, mirror))
     };
     // Where the mirror is back already, its own commits count.
     if let Some(commit) = commit.filter(|c| c.offset > cell.committed.get())
@@ -151,4 +152,11 @@ pub(super) async fn last_commit(share: Rc<Share>, cell: Rc<MirrorCell>) {
     if let Some(mirror) = &mut *cell.mirror.borrow_mut() {
         share.add_buffered(&cell, mirror, Mirror::drop_all);
     }
+}
+
+/// Whether another topic has the name by now: a position in the old one would be taken for one in the new.
+fn is_replaced(share: &Share, cell: &MirrorCell) -> bool {
+    let map = share.link.source.map();
+    let now = map.topics.get(&*cell.spec.id.topic).map(|topic| topic.id);
+    now.is_some_and(|id| !id.is_nil() && id != cell.spec.source_topic_id)
 }

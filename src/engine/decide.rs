@@ -47,8 +47,13 @@ pub(super) fn decide(
     if let (Some(committed), Some(anchor), Some(seen)) = (committed, anchor, target.seen.take()) {
         return resume(cell, committed, anchor, seen, target.epoch);
     }
-    if committed.is_none() && target.remains != Remains::Nothing {
-        return Err(no_position(share, cell, &target));
+    match target.remains {
+        _ if committed.is_some() => {}
+        Remains::Nothing => {}
+        // The link was told to go on with the new topic behind the old one's records.
+        Remains::Elder if cell.spec.replaces.is_some() => {}
+        Remains::Elder => return Err(another_topic(cell, &target)),
+        Remains::Ours | Remains::Unreadable => return Err(no_position(share, cell, &target)),
     }
     let named = committed.and_then(|committed| committed.named);
     let producer_epoch = match target.epoch.max(named.and_then(|named| named.newest_epoch)) {
@@ -123,13 +128,26 @@ fn no_position(share: &Share, cell: &MirrorCell, target: &TargetFound) -> Error 
         Remains::Unreadable => {
             "the target's records were all deleted, nobody can say whose they were"
         }
-        Remains::Nothing | Remains::Ours => "the target holds batches of this mirror",
+        Remains::Nothing | Remains::Ours | Remains::Elder => {
+            "the target holds batches of this mirror"
+        }
     };
     let message =
         format!("{what}, but group {group} holds no offset for it: it expired or was deleted");
     let fix = trouble::reset_fix(&cell.spec.id.link, cell, "OFFSET");
     let fix = format!("{fix}; or delete the target topic to copy it anew");
     trouble::park(Code(65), Side::Source, cell, target.end, message).fix(fix)
+}
+
+/// The group's offsets of a topic go with it, so that a re-created one looks new; the target remembers.
+fn another_topic(cell: &MirrorCell, target: &TargetFound) -> Error {
+    let message = format!(
+        "the target holds records that were copied from a topic of the same name, which is not topic id {}: it was \
+         re-created, or the link was renamed",
+        cell.spec.source_topic_id
+    );
+    let fix = trouble::reset_fix(&cell.spec.id.link, cell, "earliest");
+    trouble::park(Code(67), Side::Source, cell, target.end, message).fix(fix)
 }
 
 /// Goes on under the anchor's numbering, behind what the target holds of it (R3, R4): a request of a former life that is

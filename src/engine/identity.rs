@@ -37,6 +37,12 @@ pub fn producer_id(origin: Origin, link: &str, source_topic_id: Uuid, partition:
     OURS | i64::from(origin.0) << MIRROR_BITS | mirror
 }
 
+/// Whether an id is of a direct copy from the same cluster as `ours`, by another mirror: another link's, or that of a
+/// source topic which was deleted since.
+pub fn is_elder(id: i64, ours: i64) -> bool {
+    is_ours(id) && id != ours && id >> MIRROR_BITS == ours >> MIRROR_BITS
+}
+
 /// 32 bits of SHA-256 over the parts, each preceded by its length so that no two lists of parts are alike.
 fn hash(parts: &[&[u8]]) -> u32 {
     let mut input = Vec::with_capacity(128);
@@ -72,6 +78,10 @@ mod tests {
         assert_ne!(id, producer_id(origin, "other", topic, 3));
         assert_ne!(id, producer_id(Origin::of_cluster("west-id"), "east-to-west", topic, 3));
         assert!(is_ours(id) && id > 0);
+        let elder = producer_id(origin, "east-to-west", Uuid::from_u128(8), 3);
+        let foreign = producer_id(Origin::of_cluster("west-id"), "east-to-west", topic, 3);
+        assert!(is_elder(elder, id) && !is_elder(id, id) && !is_elder(foreign, id));
+        assert!(!is_elder(-1, id) && !is_elder(5, id));
     }
 
     #[test]

@@ -25,8 +25,8 @@ pub enum LossKind {
 pub struct Loss {
     /// Why.
     pub kind: LossKind,
-    /// First offset.
-    pub from: i64,
+    /// First offset; none where nobody can tell any more.
+    pub from: Option<i64>,
     /// The offset after the last; none where nobody can tell any more.
     pub to: Option<i64>,
     /// Whether copying went on behind it; else the mirror is parked.
@@ -40,7 +40,7 @@ pub struct Loss {
 impl Loss {
     /// Offsets in it; 0 where nobody can tell.
     pub fn offsets(&self) -> u64 {
-        self.to.and_then(|to| u64::try_from(to - self.from).ok()).unwrap_or(0)
+        self.from.zip(self.to).and_then(|(from, to)| u64::try_from(to - from).ok()).unwrap_or(0)
     }
 }
 
@@ -81,7 +81,7 @@ mod tests {
 
     fn gap(from: i64, to: i64, continued: bool) -> Loss {
         let reason = String::new();
-        Loss { kind: LossKind::Gap, from, to: Some(to), continued, at_ms: 0, reason }
+        Loss { kind: LossKind::Gap, from: Some(from), to: Some(to), continued, at_ms: 0, reason }
     }
 
     #[test]
@@ -102,6 +102,6 @@ mod tests {
             losses.note(gap(from * 10, from * 10 + 1, true));
         }
         let all = losses.all();
-        assert_eq!((all.len(), all[0].from, all[7].from), (REMEMBERED, 920, 990));
+        assert_eq!((all.len(), all[0].from, all[7].from), (REMEMBERED, Some(920), Some(990)));
     }
 }

@@ -10,6 +10,7 @@ use super::anchor::{Anchor, Numbering};
 use super::cell::MirrorCell;
 use super::decide::{Decided, decide};
 use super::group::{self, Commit, Commits};
+use super::losses::{Loss, LossKind};
 use super::mirror::Beginning;
 use super::recovery::all_failed;
 use super::share::Share;
@@ -29,11 +30,14 @@ pub async fn begin(
 ) -> Outcomes<Beginning> {
     let partitions: Vec<_> =
         cells.iter().map(|c| (c.spec.id.topic.clone(), c.spec.id.partition)).collect();
-    let committed = match group::committed(share, &partitions).await {
+    let mut committed = match group::committed(share, &partitions).await {
         Ok(committed) => committed,
         Err(error) => return all_failed(cells, &error),
     };
     share.env.reached(Moment::PositionRead);
+    for cell in cells {
+        forget_the_replaced(cell, &mut committed);
+    }
     let mut outcomes = Vec::with_capacity(cells.len());
     let mut readable = Vec::with_capacity(cells.len());
     for cell in cells {
@@ -44,6 +48,37 @@ pub async fn begin(
     }
     outcomes.extend(begin_behind(share, broker, &readable, &committed).await);
     outcomes
+}
+
+/// The old topic's mirror may have committed when the topic was gone already: that is no position in the new one.
+fn forget_the_replaced(cell: &MirrorCell, committed: &mut Commits) {
+    let Some(Ok(found)) = committed.get(&key(cell)) else { return };
+    let read = found.anchor.as_ref().map(|anchor| anchor.source_topic_id);
+    if read.is_some() && read == cell.spec.replaces {
+        cell.replaced_at.set(Some(found.offset));
+        committed.remove(&key(cell));
+    }
+}
+
+/// A re-created topic is copied from its beginning; the old one's end is named once.
+fn note_replaced(share: &Share, cell: &MirrorCell, decided: &Decided) {
+    let Some(old) = cell.spec.replaces.filter(|_| decided.is_new && !decided.steps_over) else {
+        return;
+    };
+    let message = format!(
+        "the source topic was re-created: what came after the last position in topic id {old} is lost, id {} is copied \
+         from its beginning",
+        cell.spec.source_topic_id
+    );
+    tracing::warn!(link = %cell.stats.link, mirror = %cell.spec.id, "{message}");
+    cell.stats.note_loss(Loss {
+        kind: LossKind::Recreated,
+        from: cell.replaced_at.take(),
+        to: None,
+        continued: true,
+        at_ms: share.env.wall_clock_ms(),
+        reason: message,
+    });
 }
 
 /// The same with the commits at hand.
@@ -88,6 +123,7 @@ async fn begin_behind(
                 recorded.next().unwrap_or(Ok(()))?;
             }
             note_committed(share, &cell, decided.beginning.source_offset);
+            note_replaced(share, &cell, &decided);
             if decided.steps_over {
                 step_over::made(share, &cell);
             }

@@ -22,14 +22,27 @@ use crate::wire::error_code::ErrorCode;
 pub(super) async fn start_offsets(
     share: &Rc<Share>,
     cells: &[Rc<MirrorCell>],
-) -> Result<BTreeMap<(Arc<str>, i32), Result<offsets::Found, Error>>, Error> {
-    let config = &share.link.config;
-    let timestamp = match config.start {
+) -> Result<Starts, Error> {
+    let timestamp = match share.link.config.start {
         Start::Earliest => offsets::EARLIEST,
         Start::Latest => offsets::LATEST,
         Start::Timestamp(ms) => ms,
     };
-    let mut starts = BTreeMap::new();
+    let (replacing, first): (Vec<_>, Vec<_>) =
+        cells.iter().cloned().partition(|cell| cell.spec.replaces.is_some());
+    let mut starts = starts_at(share, &first, timestamp).await?;
+    starts.extend(starts_at(share, &replacing, offsets::EARLIEST).await?);
+    Ok(starts)
+}
+
+type Starts = BTreeMap<(Arc<str>, i32), Result<offsets::Found, Error>>;
+
+async fn starts_at(
+    share: &Rc<Share>,
+    cells: &[Rc<MirrorCell>],
+    timestamp: i64,
+) -> Result<Starts, Error> {
+    let mut starts = Starts::new();
     for (leader, cells) in by_source_leader(cells) {
         let found = match source_offsets(share, leader, &cells, timestamp).await {
             Ok(found) => found,

@@ -33,6 +33,8 @@ pub struct MirrorSpec {
     pub id: MirrorId,
     /// The source topic that was meant; one of the same name and another id is another topic.
     pub source_topic_id: Uuid,
+    /// The source topic of the same name whose place it takes, if this run copied that one and goes on with this one.
+    pub replaces: Option<Uuid>,
     /// The topic's name on the target.
     pub target_topic: Arc<str>,
     /// The target topic that was meant.

@@ -90,7 +90,7 @@ pub(super) fn stopped_by(share: &Rc<Share>, cell: &Rc<MirrorCell>, over: &StepOv
 fn note(share: &Rc<Share>, cell: &Rc<MirrorCell>, over: &StepOver, continued: bool) {
     cell.stats.note_loss(Loss {
         kind: over.kind,
-        from: over.from,
+        from: Some(over.from),
         to: Some(over.to),
         continued,
         at_ms: share.env.wall_clock_ms(),

@@ -8,7 +8,7 @@ use super::anchor::{Anchor, Numbering};
 use super::cell::MirrorCell;
 use super::decide::{fits, producer_id};
 use super::group::{Commits, Committed};
-use super::identity::advance;
+use super::identity::{self, advance};
 use super::mirror::Lineage;
 use super::offsets::{self, Ask, Reader};
 use super::position::key;
@@ -43,6 +43,8 @@ pub(super) enum Remains {
     Nothing,
     /// Batches of this mirror.
     Ours,
+    /// Batches of another mirror from the same source: of a topic of the same name that is no more, or of another link.
+    Elder,
     /// There were records, and all are deleted: nobody can say whose they were.
     Unreadable,
 }
@@ -168,8 +170,12 @@ async fn remains(
     }
     let ours = producer_id(share, cell);
     let is_ours = |id| id == ours;
-    let holds = readback::tail_holds(share, connection, cell, start, end, is_ours).await?;
-    Ok(if holds { Remains::Ours } else { Remains::Nothing })
+    if readback::tail_holds(share, connection, cell, start, end, is_ours).await? {
+        return Ok(Remains::Ours);
+    }
+    let is_elder = |id| identity::is_elder(id, ours);
+    let holds = readback::tail_holds(share, connection, cell, start, end, is_elder).await?;
+    Ok(if holds { Remains::Elder } else { Remains::Nothing })
 }
 
 type States = BTreeMap<(Arc<str>, i32), Result<Option<State>, Error>>;

@@ -94,6 +94,7 @@ impl Hands {
             specs.extend(b.partitions.clone().map(|partition| MirrorSpec {
                 id: MirrorId { link: link.clone(), topic: b.topic.clone(), partition },
                 source_topic_id: b.source_id,
+                replaces: b.replaces,
                 target_topic: b.target.clone(),
                 target_topic_id: b.target_id,
                 target: facts.clone(),

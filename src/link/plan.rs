@@ -18,7 +18,7 @@ use super::naming;
 use super::reasons;
 use super::selection::{self, Verdict};
 use crate::cluster::ClusterMap;
-use crate::config::resolved::Link;
+use crate::config::resolved::{Link, OnRecreate};
 use crate::error::Error;
 use crate::limits;
 
@@ -105,6 +105,8 @@ pub struct Begin {
     pub topic: Arc<str>,
     /// Its id.
     pub source_id: Uuid,
+    /// The topic of the same name that it replaces, if the link is told to go on with the new one.
+    pub replaces: Option<Uuid>,
     /// Its name on the target.
     pub target: Arc<str>,
     /// The id there.
@@ -148,6 +150,8 @@ pub struct Plan {
 struct Mirrored {
     target: Arc<str>,
     source_id: Uuid,
+    /// Source topics of this name that are no more, newest last.
+    replaced: Vec<Uuid>,
     target_id: Uuid,
     /// Partitions `0..running` have a mirror.
     running: i32,
@@ -302,12 +306,21 @@ impl Planner {
         }
         let there = target.topics.get(target_name).copied();
         if let Some(entry) = self.mirrored.get(topic).cloned() {
+            if entry.replaced.contains(&seen.id) {
+                return; // a broker that is behind
+            }
             let source_changed = changed(entry.source_id, seen.id);
             let target_gone = there.is_none() && self.gone(false, topic, now);
             if source_changed && target_gone {
                 // Both are new: nothing old is left to be mixed with the new.
                 self.end_all(topic, None, plan);
                 self.forget(topic);
+            } else if source_changed && self.goes_on(&entry, there) {
+                self.end_all(topic, None, plan);
+                if let Some(entry) = self.mirrored.get_mut(topic) {
+                    entry.replaced.push(entry.source_id);
+                    entry.source_id = seen.id;
+                }
             } else {
                 let why = match there {
                     _ if entry.broken.is_some() => entry.broken,
@@ -349,6 +362,13 @@ impl Planner {
         self.fill(topic, seen, target_name, there, plan);
     }
 
+    /// Whether a re-created source topic is copied behind what the target holds of the old one.
+    fn goes_on(&self, entry: &Mirrored, there: Option<Seen>) -> bool {
+        let same_target = there.is_some_and(|there| !changed(entry.target_id, there.id));
+        let restarts = self.link.policies.on_recreate == OnRecreate::Restart;
+        restarts && same_target && entry.broken.is_none()
+    }
+
     /// Both topics are there and are the ones that were meant: grow, and begin what is missing.
     fn fill(
         &mut self,
@@ -377,6 +397,7 @@ impl Planner {
         let entry = self.mirrored.entry(topic.clone()).or_insert_with(|| Mirrored {
             target: target_name.clone(),
             source_id: seen.id,
+            replaced: Vec::new(),
             target_id: there.id,
             running: 0,
             broken: None,
@@ -386,6 +407,7 @@ impl Planner {
             plan.begin.push(Begin {
                 topic: topic.clone(),
                 source_id: seen.id,
+                replaces: entry.replaced.last().copied(),
                 target: target_name.clone(),
                 target_id: there.id,
                 partitions: entry.running..both,

@@ -224,6 +224,25 @@ fn a_recreated_source_topic_is_stopped_at_once_and_stays_stopped() {
 }
 
 #[test]
+fn a_recreated_source_topic_is_begun_anew_when_told_and_never_the_old_one_again() {
+    let mut link = fixture::link(&[".*"], &[]);
+    link.policies.on_recreate = OnRecreate::Restart;
+    let mut planner = Planner::new(Arc::new(link), BTreeSet::new());
+    let target = view(&[("orders", 11, 2)]);
+    planner.look(&view(&[("orders", 1, 2)]), &target, at(0));
+    let plan = planner.look(&view(&[("orders", 2, 2)]), &target, at(1));
+    assert_eq!((ended(&plan), blocked(&plan).len()), (vec![("orders", 0..2)], 0));
+    assert_eq!(begun(&plan), [("orders", "orders", 0..2)]);
+    assert_eq!((plan.begin[0].source_id, plan.begin[0].replaces), (id(2), Some(id(1))));
+    // A broker that is behind shows the old one again.
+    assert!(idle(&planner.look(&view(&[("orders", 1, 2)]), &target, at(2))));
+    assert!(idle(&planner.look(&view(&[("orders", 2, 2)]), &target, at(3))));
+    // With another target too, nobody knows what is where.
+    let plan = planner.look(&view(&[("orders", 3, 2)]), &view(&[("orders", 12, 2)]), at(4));
+    assert_eq!(blocked(&plan), [("orders", codes::SOURCE_RECREATED)]);
+}
+
+#[test]
 fn a_source_topic_deleted_and_made_again_later_is_not_mixed_with_the_old() {
     let mut planner = copying();
     let target = view(&[("orders", 11, 2)]);

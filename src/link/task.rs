@@ -169,7 +169,11 @@ impl<M: Mirrors> Task<M> {
             warn!(link = %self.link.name, "{warning}");
         }
         for end in &plan.end {
-            if end.why.is_none() {
+            let replaced = plan.begin.iter().any(|begin| begin.topic == end.topic);
+            if replaced {
+                warn!(link = %self.link.name, topic = %end.topic,
+                    "re-created on the source: the new topic is copied behind the old one's records");
+            } else if end.why.is_none() {
                 info!(link = %self.link.name, topic = %end.topic,
                     "gone from the source's metadata: its mirrors end, the target's topic stays");
             }

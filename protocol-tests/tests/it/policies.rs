@@ -257,7 +257,8 @@ fn one_failure_ends_it_when_told_and_the_rest_is_committed() {
     assert_eq!(strait.wait(30), 1);
     let log = strait.log();
     assert!(log.contains("ST-062") && log.contains("draining"), "{log}");
-    assert_eq!(stage.committed(), Some(1));
+    // What was fetched and not sent when it drained is dropped; what was sent is committed.
+    assert_eq!(stage.committed(), i64::try_from(stage.arrived().len()).ok());
     let committed = stage.source.committed(&stage.config.group());
     assert_eq!(committed[&("topic-two".to_owned(), 0)].offset, 400);
 }
@@ -348,5 +349,135 @@ fn reset_begins_behind_the_epoch_that_the_target_has_forgotten() {
         assert_eq!(producers.iter().map(|p| i32::from(p.epoch)).max(), i32::try_from(round).ok());
     }
     assert_eq!(stage.arrived_numbers(), (0..40).collect::<Vec<_>>());
+    strait.assert_clean_log();
+}
+
+#[test]
+fn a_topic_made_again_is_copied_behind_the_old_one_when_told() {
+    let stage = Stage::new("recreated");
+    stage.append_many(0..20);
+    let mut strait = start(&stage, &["on_recreate: restart"]);
+    stage.wait_committed(&strait, 30);
+    stage.source.recreate_topic("topic").unwrap();
+    stage.append_many(100..130);
+    stage.wait_committed(&strait, 60);
+    let both: Vec<u32> = (0..20).chain(100..130).collect();
+    assert_eq!(stage.arrived_numbers(), both);
+    let newest = losses(&strait);
+    let (kind, _, to, continued) = told(&newest[0]);
+    assert_eq!((kind, to, continued), ("recreated", -1, true));
+    assert_eq!(strait.metric("strait_source_recreations_total", &[]), 1.0);
+    strait.kill_and_restart();
+    stage.append_many(130..140);
+    stage.wait_committed(&strait, 30);
+    assert_eq!(stage.arrived_numbers(), both.into_iter().chain(130..140).collect::<Vec<_>>());
+    strait.assert_clean_log();
+}
+
+#[test]
+fn a_topic_made_again_while_it_was_away_is_not_written_behind_the_old_one() {
+    for policy in ["on_recreate: stop", "on_recreate: restart"] {
+        let stage = Stage::new("recreated-away");
+        stage.append_many(0..20);
+        let mut strait = start(&stage, &[policy]);
+        stage.wait_committed(&strait, 30);
+        strait.terminate();
+        // The group's offsets of the topic go with it; the leader forgets who wrote; the records stay.
+        stage.source.recreate_topic("topic").unwrap();
+        stage.target.drop_producer_state("topic", 0).unwrap();
+        stage.append_many(100..110);
+        strait.restart();
+        stage.wait_status(&strait, &["parked", "ST-067", "strait reset"]);
+        assert_eq!(stage.arrived_numbers(), (0..20).collect::<Vec<_>>());
+        strait.terminate();
+        reset(&stage, "earliest");
+        strait.restart();
+        stage.wait_committed(&strait, 30);
+        assert_eq!(stage.arrived_numbers(), (0..20).chain(100..110).collect::<Vec<_>>());
+        strait.assert_clean_log();
+    }
+}
+
+/// Numbers without end, the same each time (Lehmer's generator).
+struct Dice(u64);
+
+impl Dice {
+    /// Of `from..=to`.
+    fn roll(&mut self, from: i64, to: i64) -> i64 {
+        self.0 = self.0 * 48_271 % 0x7fff_ffff;
+        from + i64::try_from(self.0).unwrap() % (to - from + 1)
+    }
+}
+
+#[test]
+fn a_hundred_of_a_hundred_losses_are_named_with_their_exact_offsets() {
+    let stage = Stage::new("hundred");
+    let (gaps, truncations, recreated) = (40, 40, 20);
+    stage.source.create_topic("topic-many", gaps + truncations, -1, &[]).unwrap();
+    let names: Vec<String> = (0..recreated).map(|n| format!("topic-{n}")).collect();
+    let append = |topic: &str, partition: i32, count: i64| {
+        for _ in 0..count {
+            let one = Bytes::from(Batch::small(1).bytes());
+            stage.source.append(topic, partition, &one).unwrap();
+        }
+    };
+    let mut dice = Dice(20_260_101);
+    let copied: Vec<i64> = (0..gaps + truncations).map(|_| dice.roll(1, 30)).collect();
+    (0..).zip(&copied).for_each(|(partition, count)| append("topic-many", partition, *count));
+    for name in &names {
+        stage.source.create_topic(name, 1, -1, &[]).unwrap();
+        append(name, 0, 5);
+    }
+    let mut strait = stage.start();
+    let all = copied.len() + names.len();
+    wait_until("every position", 60, || {
+        let committed = stage.source.committed(&stage.config.group());
+        let ended = |topic: &str, partition: i32, end: i64| {
+            committed.get(&(topic.to_owned(), partition)).is_some_and(|c| c.offset == end)
+        };
+        (0..).zip(&copied).all(|(partition, count)| ended("topic-many", partition, *count))
+            && names.iter().all(|name| ended(name, 0, 5))
+    });
+    strait.terminate();
+    let mut expected = Vec::new();
+    for (partition, copied) in (0..).zip(&copied) {
+        if partition < gaps {
+            let more = dice.roll(1, 30);
+            append("topic-many", partition, more);
+            let log_start = copied + dice.roll(1, more);
+            stage.source.delete_records("topic-many", partition, log_start).unwrap();
+            expected.push((partition, "gap", *copied, log_start));
+        } else {
+            let end = dice.roll(0, copied - 1);
+            stage.source.truncate("topic-many", partition, end).unwrap();
+            append("topic-many", partition, dice.roll(0, 40));
+            expected.push((partition, "truncated", end, *copied));
+        }
+    }
+    for name in &names {
+        stage.source.recreate_topic(name).unwrap();
+        append(name, 0, dice.roll(0, 10));
+    }
+    strait.restart();
+    let parked = |strait: &Strait| strait.metric("strait_partitions", &["parked"]);
+    wait_until("a hundred that stopped", 60, || parked(&strait) == all as f64);
+    let mut found: Vec<_> = losses(&strait)
+        .iter()
+        .map(|loss| {
+            let (kind, from, to, continued) = told(loss);
+            assert!(!continued);
+            let partition = i32::try_from(loss["partition"].as_i64().unwrap()).unwrap();
+            (partition, kind.to_owned(), from, to)
+        })
+        .collect();
+    found.sort();
+    let expected: Vec<_> =
+        expected.into_iter().map(|(p, kind, from, to)| (p, kind.to_owned(), from, to)).collect();
+    assert_eq!(found, expected);
+    let status = strait.status().to_string();
+    assert_eq!(status.matches("\"ST-067\"").count(), names.len());
+    for name in &names {
+        assert_eq!(seen(&stage.target, name, 0).len(), 5, "{name}");
+    }
     strait.assert_clean_log();
 }
