@@ -225,6 +225,9 @@ impl Admin {
         crate::wait::wait_until(&format!("leaders of {topic}"), 30, || {
             self.try_describe(topic).is_ok_and(|state| state.iter().all(|p| p.leader >= 0))
         });
+        // And until each leader knows that it is one: else it refuses a producer's first batch and takes those behind it,
+        // and the producer waits for its place until delivery.timeout.ms. Kafka's own producers have that hole.
+        self.ends(topic);
     }
 
     fn try_describe(&self, topic: &str) -> Result<Vec<PartitionState>, String> {
