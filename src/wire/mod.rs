@@ -11,6 +11,8 @@ pub mod api_versions;
 pub mod batch;
 pub mod codec;
 pub mod common;
+pub mod consumer_group_heartbeat;
+pub mod consumer_protocol;
 pub mod crc;
 pub mod create_partitions;
 pub mod create_topics;
@@ -23,7 +25,10 @@ pub mod error_code;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod frame;
+pub mod heartbeat;
 pub mod incremental_alter_configs;
+pub mod join_group;
+pub mod leave_group;
 pub mod list_offsets;
 pub mod metadata;
 pub mod offset_commit;
@@ -38,6 +43,7 @@ pub mod sasl_authenticate;
 pub mod sasl_handshake;
 pub mod spans;
 pub mod stamp;
+pub mod sync_group;
 #[cfg(test)]
 #[allow(dead_code, reason = "for the decoders' tests")]
 pub(crate) mod tests_support;

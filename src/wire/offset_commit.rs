@@ -19,6 +19,8 @@ pub struct OffsetCommitRequest {
     pub generation: i32,
     /// Empty from outside.
     pub member: String,
+    /// `group.instance.id` of a static member.
+    pub instance: Option<String>,
     /// What is committed. A partition that the cluster does not have is answered with an error of its own.
     pub topics: Vec<TopicPartitions<OffsetToCommit>>,
 }
@@ -26,7 +28,7 @@ pub struct OffsetCommitRequest {
 impl OffsetCommitRequest {
     /// A commit from outside the group.
     pub fn simple(group: impl Into<String>, topics: Vec<TopicPartitions<OffsetToCommit>>) -> Self {
-        Self { group: group.into(), generation: -1, member: String::new(), topics }
+        Self { group: group.into(), generation: -1, member: String::new(), instance: None, topics }
     }
 }
 
@@ -74,6 +76,7 @@ impl Request for OffsetCommitRequest {
             .with_group_id(kafka::GroupId(text(&self.group)))
             .with_generation_id_or_member_epoch(self.generation)
             .with_member_id(text(&self.member))
+            .with_group_instance_id(self.instance.as_deref().map(text))
             .with_topics(topics.collect());
         write(&message, version, out, "offset commit request")
     }

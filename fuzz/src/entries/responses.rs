@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use strait::wire::api_versions::ApiVersionsRequest;
+use strait::wire::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use strait::wire::create_partitions::CreatePartitionsRequest;
 use strait::wire::create_topics::CreateTopicsRequest;
 use strait::wire::delete_records::DeleteRecordsRequest;
@@ -11,7 +12,10 @@ use strait::wire::describe_configs::DescribeConfigsRequest;
 use strait::wire::describe_producers::DescribeProducersRequest;
 use strait::wire::fetch::FetchRequest;
 use strait::wire::find_coordinator::FindCoordinatorRequest;
+use strait::wire::heartbeat::HeartbeatRequest;
 use strait::wire::incremental_alter_configs::IncrementalAlterConfigsRequest;
+use strait::wire::join_group::JoinGroupRequest;
+use strait::wire::leave_group::LeaveGroupRequest;
 use strait::wire::list_offsets::ListOffsetsRequest;
 use strait::wire::metadata::MetadataRequest;
 use strait::wire::offset_commit::OffsetCommitRequest;
@@ -20,6 +24,7 @@ use strait::wire::offset_for_leader_epoch::OffsetForLeaderEpochRequest;
 use strait::wire::produce::ProduceRequest;
 use strait::wire::sasl_authenticate::SaslAuthenticateRequest;
 use strait::wire::sasl_handshake::SaslHandshakeRequest;
+use strait::wire::sync_group::SyncGroupRequest;
 use strait::wire::{ApiKey, Request};
 
 /// An API, its versions, and whether bytes are an answer of it.
@@ -31,7 +36,7 @@ const fn decoder<R: Request>() -> Decoder {
 }
 
 /// In the order of an input's first byte; new ones go to the end, or the corpus changes its meaning.
-pub const DECODERS: [Decoder; 19] = [
+pub const DECODERS: [Decoder; 24] = [
     decoder::<ApiVersionsRequest>(),
     decoder::<MetadataRequest>(),
     decoder::<FetchRequest>(),
@@ -51,6 +56,11 @@ pub const DECODERS: [Decoder; 19] = [
     decoder::<DeleteTopicsRequest>(),
     decoder::<DeleteRecordsRequest>(),
     decoder::<IncrementalAlterConfigsRequest>(),
+    decoder::<JoinGroupRequest>(),
+    decoder::<SyncGroupRequest>(),
+    decoder::<HeartbeatRequest>(),
+    decoder::<LeaveGroupRequest>(),
+    decoder::<ConsumerGroupHeartbeatRequest>(),
 ];
 
 pub(super) fn run(data: &Bytes) {
