@@ -429,6 +429,17 @@ impl Cluster {
         self.with(|state| state.on_commit = Some(hook));
     }
 
+    /// How many members a group has, of either protocol.
+    pub fn group_members(&self, group: &str) -> usize {
+        self.shared.lock().groups.get(group).map_or(0, |group| group.member_count())
+    }
+
+    /// A group forgets its members, as if all their sessions had ended; gives how many there were.
+    pub fn throw_out(&self, group: &str) -> usize {
+        let now = self.shared.env.now();
+        self.with(|state| state.groups.get_mut(group).map_or(0, |group| group.throw_out(now)))
+    }
+
     /// A group's offsets expire (`offsets.retention.minutes`, which is not watched otherwise).
     pub fn expire_offsets(&self, group: &str) {
         self.with(|state| {

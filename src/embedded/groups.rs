@@ -1,4 +1,5 @@
-//! Consumer groups of the classic protocol (`ClassicGroup`): members, generations, and the offsets they commit.
+//! Groups: the offsets that are committed to them, and the members of the classic protocol (`ClassicGroup`) with their
+//! generations. Those of KIP-848 are in `consumers`.
 //!
 //! Time is handed in; whoever waits asks again after each change.
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::consumers::Consumers;
 use crate::wire::error_code::ErrorCode;
 
 /// Where a group stands.
@@ -103,6 +105,8 @@ pub(super) struct Group {
     join_until: Option<Instant>,
     /// And not before this (`group.initial.rebalance.delay.ms`).
     join_from: Option<Instant>,
+    /// Members of KIP-848; a group has those or the classic ones.
+    consumers: Option<Consumers>,
     pub(super) offsets: BTreeMap<(String, i32), Committed>,
     /// Offsets of open transactions, by producer id.
     pub(super) pending: BTreeMap<i64, BTreeMap<(String, i32), Committed>>,
@@ -121,6 +125,7 @@ impl Default for Group {
             instances: BTreeMap::new(),
             join_until: None,
             join_from: None,
+            consumers: None,
             offsets: BTreeMap::new(),
             pending: BTreeMap::new(),
         }
@@ -136,6 +141,10 @@ impl Group {
         initial_delay: Duration,
         now: Instant,
     ) -> Result<Joined, ErrorCode> {
+        if self.has_consumers() {
+            return Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+        }
+        self.consumers = None;
         let fits = self.protocol_type.as_ref().is_none_or(|kind| *kind == join.protocol_type)
             && self.supports_any(&join.protocols);
         if !self.members.is_empty() && !fits {
@@ -196,6 +205,34 @@ impl Group {
         Ok(Joined::Wait(member_id))
     }
 
+    /// The members of KIP-848. A group with classic members is no group of that kind.
+    pub(super) fn consumers(&mut self, joins: bool) -> Result<&mut Consumers, ErrorCode> {
+        if self.phase != Phase::Empty || !(joins || self.consumers.is_some()) {
+            return Err(ErrorCode::GROUP_ID_NOT_FOUND);
+        }
+        Ok(self.consumers.get_or_insert_default())
+    }
+
+    /// Members of either kind.
+    pub(super) fn member_count(&self) -> usize {
+        self.members.len() + self.consumers.as_ref().map_or(0, Consumers::len)
+    }
+
+    /// Every member's session ends now.
+    pub(super) fn throw_out(&mut self, now: Instant) -> usize {
+        let count = self.member_count();
+        for id in self.members.keys().cloned().collect::<Vec<_>>() {
+            self.remove(&id, now);
+        }
+        self.consumers.iter_mut().for_each(Consumers::throw_out);
+        count
+    }
+
+    /// Whether it has members of KIP-848.
+    pub(super) fn has_consumers(&self) -> bool {
+        self.consumers.as_ref().is_some_and(|consumers| !consumers.is_empty())
+    }
+
     fn finish_join_of(&mut self, member_id: &str) {
         if let Some(member) = self.members.get_mut(member_id) {
             member.joining = false;
@@ -247,6 +284,7 @@ impl Group {
         let awaited = self.awaited.len();
         self.awaited.retain(|_, until| *until > now);
         let mut changed = !gone.is_empty() || awaited != self.awaited.len();
+        changed |= self.consumers.as_mut().is_some_and(|consumers| consumers.tick(now));
         for id in gone {
             self.remove(&id, now);
         }
@@ -393,6 +431,10 @@ impl Group {
         now: Instant,
     ) -> Result<(), ErrorCode> {
         let outsider = generation < 0 && member_id.is_empty();
+        if let Some(consumers) = self.consumers.as_ref().filter(|consumers| !consumers.is_empty()) {
+            let allowed = transactional && outsider;
+            return if allowed { Ok(()) } else { consumers.check_commit(member_id, generation) };
+        }
         if generation < 0 && (self.phase == Phase::Empty || (transactional && outsider)) {
             return Ok(());
         }

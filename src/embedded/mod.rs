@@ -17,6 +17,7 @@ mod api;
 mod batch;
 mod body;
 mod connection;
+mod consumers;
 mod control;
 mod faults;
 mod groups;

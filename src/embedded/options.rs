@@ -114,6 +114,10 @@ pub struct Options {
     pub producer_expiry_check: Duration,
     /// `group.initial.rebalance.delay.ms`; 3 s in Kafka, where it saves rebalances nobody has here.
     pub group_initial_delay: Duration,
+    /// `group.consumer.session.timeout.ms`.
+    pub consumer_session_timeout: Duration,
+    /// `group.consumer.heartbeat.interval.ms`.
+    pub consumer_heartbeat_interval: Duration,
     /// `max.incremental.fetch.session.cache.slots` of each broker.
     pub fetch_sessions: usize,
 }
@@ -138,6 +142,8 @@ impl Default for Options {
             producer_expiry: Duration::from_secs(24 * 3600),
             producer_expiry_check: Duration::from_secs(600),
             group_initial_delay: Duration::ZERO,
+            consumer_session_timeout: Duration::from_secs(45),
+            consumer_heartbeat_interval: Duration::from_secs(5),
             fetch_sessions: 1000,
         }
     }

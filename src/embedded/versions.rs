@@ -45,6 +45,7 @@ const OFFERED: &[(ApiKey, Range, Range)] = &[
     (ApiKey::IncrementalAlterConfigs, (0, 1), (0, 1)),
     (ApiKey::DescribeCluster, (0, 1), (0, 2)),
     (ApiKey::DescribeProducers, (0, 0), (0, 0)),
+    (ApiKey::ConsumerGroupHeartbeat, (0, 0), (0, 1)),
 ];
 
 /// Every API with the versions it is offered in.

@@ -284,13 +284,13 @@ pub(super) fn describe(call: &Call<'_>, request: DescribeGroupsRequest) -> Descr
             return answer.with_error_code(code.0);
         }
         match state.groups.get(id.as_str()) {
-            Some(group) => described(answer, group),
+            Some(group) if !group.has_consumers() => described(answer, group),
             // Version 6 says that there is none (KIP-1043); before, it is merely dead.
-            None if call.version >= 6 => answer
+            _ if call.version >= 6 => answer
                 .with_error_code(ErrorCode::GROUP_ID_NOT_FOUND.0)
                 .with_error_message(Some(text("the group does not exist")))
                 .with_group_state(text("Dead")),
-            None => answer.with_group_state(text("Dead")),
+            _ => answer.with_group_state(text("Dead")),
         }
     });
     let groups = groups.collect();
@@ -323,10 +323,14 @@ pub(super) fn list(call: &Call<'_>, request: ListGroupsRequest) -> ListGroupsRes
         filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))
     };
     let here = |id: &str| state.coordinator(id) == Some(call.peer.broker);
+    // Not told apart as a real broker does: assigning, reconciling, stable.
+    let kind = |group: &Group| match group.has_consumers() {
+        true => ("consumer", Phase::Stable.name()),
+        false => ("classic", group.phase.name()),
+    };
     let groups = state.groups.iter().filter(|(id, group)| {
-        here(id)
-            && wanted(&request.states_filter, group.phase.name())
-            && wanted(&request.types_filter, "classic")
+        let (kind, phase) = kind(group);
+        here(id) && wanted(&request.states_filter, phase) && wanted(&request.types_filter, kind)
     });
     let groups = groups.map(|(id, group)| {
         let listed = ListedGroup::default()
@@ -334,8 +338,8 @@ pub(super) fn list(call: &Call<'_>, request: ListGroupsRequest) -> ListGroupsRes
             .with_protocol_type(text(group.protocol_type.clone().unwrap_or_default()));
         match call.version {
             ..4 => listed,
-            4 => listed.with_group_state(text(group.phase.name())),
-            _ => listed.with_group_state(text(group.phase.name())).with_group_type(text("classic")),
+            4 => listed.with_group_state(text(kind(group).1)),
+            _ => listed.with_group_state(text(kind(group).1)).with_group_type(text(kind(group).0)),
         }
     });
     let groups = groups.collect();
@@ -347,9 +351,9 @@ pub(super) fn delete(call: &Call<'_>, request: DeleteGroupsRequest) -> DeleteGro
     let results = request.groups_names.into_iter().map(|id| {
         let code = match coordinated(&mut state, call, &id) {
             Err(code) => code,
-            Ok(_) => match state.groups.get(id.as_str()).map(|group| group.phase) {
+            Ok(_) => match state.groups.get(id.as_str()) {
                 None => ErrorCode::GROUP_ID_NOT_FOUND,
-                Some(Phase::Empty) => {
+                Some(group) if group.phase == Phase::Empty && !group.has_consumers() => {
                     state.groups.remove(id.as_str());
                     ErrorCode::NONE
                 }

@@ -1,6 +1,7 @@
 //! One file per Kafka API; this one picks it.
 
 mod api_versions;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
 mod delete_records;
@@ -56,6 +57,7 @@ pub(super) async fn handle(
         ApiKey::ApiVersions => api_versions::handle(call),
         ApiKey::AddOffsetsToTxn => at_once!(transactions::add_offsets),
         ApiKey::AddPartitionsToTxn => at_once!(transactions::add_partitions),
+        ApiKey::ConsumerGroupHeartbeat => at_once!(consumer_group_heartbeat::handle),
         ApiKey::CreatePartitions => at_once!(create_partitions::handle),
         ApiKey::CreateTopics => at_once!(create_topics::handle),
         ApiKey::DeleteGroups => at_once!(groups::delete),
