@@ -449,6 +449,30 @@ pub const EXPLANATIONS: &[Explanation] = &[
                resumes at the committed positions.\n\
                Fix: report it with the log.",
     },
+    Explanation {
+        code: 76,
+        title: "a consumer that is no Strait is in the link's group",
+        text: "The group `strait.<link>` on the source is the link's own: its instances share their partitions through it, and it holds \
+               the positions. Partitions that another consumer holds are not copied, and offsets that it commits name other \
+               positions.\n\
+               Fix: stop that consumer or give it another group.id; kafka-consumer-groups.sh --describe --members --group \
+               strait.<link> lists all members.",
+    },
+    Explanation {
+        code: 77,
+        title: "the link's group does not take this instance",
+        text: "The coordinator of the group `strait.<link>` on the source answered with the error in the message. Without membership \
+               nothing is copied. It is asked again by itself.\n\
+               Fix: what the error's name asks for. Two instances with one `membership.instance_id` cannot both be members. Where the \
+               broker's KIP-848 is the trouble, `membership: { protocol: classic }`.",
+    },
+    Explanation {
+        code: 78,
+        title: "nothing can be committed for the moment",
+        text: "The group `strait.<link>` does not count this process as the member that it was: it shares its partitions anew, or the \
+               membership was lost and is asked for again. Partitions that are somebody else's now are dropped.\n\
+               Fix: none, it passes; if it lasts, look at the source's coordinator of the group.",
+    },
 ];
 
 #[cfg(test)]

@@ -71,6 +71,7 @@ pub mod engine;
 pub mod env;
 pub mod error;
 pub mod error_codes;
+pub mod fleet;
 pub mod lane;
 pub mod limits;
 pub mod link;

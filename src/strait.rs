@@ -17,10 +17,12 @@ use tokio::sync::oneshot;
 use crate::admin;
 use crate::cluster::{self, ClusterHandle};
 use crate::config::resolved::{self, Config, OnFailure};
+use crate::engine::member::{MemberCell, Standing};
 use crate::engine::share::LinkContext;
 use crate::engine::stats::{Board, LinkEntry, MirrorState};
 use crate::env::Env;
 use crate::error::{Action, Code, Error, Side};
+use crate::fleet::Identity;
 use crate::lane::Lanes;
 use crate::link;
 
@@ -31,7 +33,7 @@ pub struct Strait;
 impl Strait {
     /// An engine for this configuration, not started.
     pub fn builder(config: Config) -> Builder {
-        Builder { config, env: Env::real() }
+        Builder { config, env: Env::real(), identity: None }
     }
 }
 
@@ -40,9 +42,18 @@ impl Strait {
 pub struct Builder {
     config: Config,
     env: Env,
+    identity: Option<Identity>,
 }
 
 impl Builder {
+    /// What tells this process from others and stays over its restarts: it takes over at once from its own former life,
+    /// also from one that was killed. Without one, a new start waits until the sessions of such a life have ended.
+    #[must_use]
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
     /// Another clock, network and randomness than the operating system's.
     #[must_use]
     pub fn env(mut self, env: Env) -> Self {
@@ -77,20 +88,24 @@ impl Builder {
     }
 
     fn assemble(self, board: Arc<Board>, lanes: Lanes) -> (Handle, Control, oneshot::Receiver<()>) {
-        let Self { config, env } = self;
+        let Self { config, env, identity } = self;
         let lanes = Arc::new(lanes);
         // On the board before anything runs: whoever waits for the links must find them.
         let entries: Vec<_> = config.links.iter().map(|link| Arc::new(entry(link))).collect();
         entries.iter().for_each(|entry| board.add_link(entry.clone()));
         let (stop, stopped) = oneshot::channel();
+        let member = |_: &Arc<resolved::Link>| Arc::new(MemberCell::new(Standing::Nobody));
+        let members: Vec<_> = config.links.iter().map(member).collect();
         let control = Control {
             env: env.clone(),
             config,
             entries,
+            members: members.clone(),
+            identity,
             lanes: lanes.clone(),
             board: board.clone(),
         };
-        (Handle { env, board, lanes, stop: Some(stop), control: None }, control, stopped)
+        (Handle { env, board, lanes, members, stop: Some(stop), control: None }, control, stopped)
     }
 }
 
@@ -106,6 +121,7 @@ pub struct Handle {
     env: Env,
     board: Arc<Board>,
     lanes: Arc<Lanes>,
+    members: Vec<Arc<MemberCell>>,
     stop: Option<oneshot::Sender<()>>,
     control: Option<JoinHandle<()>>,
 }
@@ -123,6 +139,8 @@ pub struct DrainReport {
     pub clean: bool,
 }
 
+/// What leaving the groups may take.
+const GOODBYE: Duration = Duration::from_millis(800);
 /// How often the board is looked at while waiting for it.
 const BOARD_POLL: Duration = Duration::from_millis(50);
 
@@ -132,9 +150,15 @@ impl Handle {
         self.board.clone()
     }
 
-    /// Stops fetching, waits for the target's acks, commits; at most for `deadline`. Nothing is copied afterwards.
+    /// Stops fetching, waits for the target's acks, commits; at most for `deadline`. Nothing is copied afterwards. Then
+    /// the groups are left, so that others go on with the mirrors at once; that takes a moment more at most.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
-        DrainReport { clean: self.lanes.drain(deadline).await }
+        let clean = self.lanes.drain(deadline).await;
+        self.members.iter().for_each(|member| member.leave());
+        let gone = futures_util::future::join_all(self.members.iter().map(|member| member.gone()));
+        // A coordinator that does not answer lets our sessions end by themselves.
+        drop(tokio::time::timeout(GOODBYE, gone).await);
+        DrainReport { clean }
     }
 
     /// Waits until every mirror has reached the source end that was seen first. An error if what remains cannot go on
@@ -221,6 +245,8 @@ struct Control {
     env: Env,
     config: Config,
     entries: Vec<Arc<LinkEntry>>,
+    members: Vec<Arc<MemberCell>>,
+    identity: Option<Identity>,
     lanes: Arc<Lanes>,
     board: Arc<Board>,
 }
@@ -263,13 +289,15 @@ impl Control {
         }
         let mut watched = Watched::default();
         let mut links = Vec::new();
-        for (link, entry) in self.config.links.iter().zip(self.entries) {
+        let entries = self.entries.into_iter().zip(self.members);
+        for (link, (entry, member)) in self.config.links.iter().zip(entries) {
             let source = watched.cluster(&self.env, &link.from, Side::Source).await;
             let target = watched.cluster(&self.env, &link.to, Side::Target).await;
             let (source, target) = match (source, target) {
                 (Ok(source), Ok(target)) => (source, target),
                 (Err(error), _) | (_, Err(error)) => {
                     entry.fail(error);
+                    member.set_gone();
                     continue;
                 }
             };
@@ -277,6 +305,7 @@ impl Control {
                 config: link.clone(),
                 source: source.clone(),
                 target: target.clone(),
+                member: member.clone(),
             };
             let task = link::Context {
                 env: self.env.clone(),
@@ -285,8 +314,10 @@ impl Control {
                 source,
                 target,
                 mirrors: self.lanes.open(&context),
+                member,
+                identity: self.identity.clone(),
             };
-            links.push(async move { entry.fail(link::run(task).await) });
+            links.push(async move { entry.fail(Box::pin(link::run(task)).await) });
         }
         futures_util::future::join_all(links).await;
         std::future::pending().await

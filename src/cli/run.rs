@@ -10,6 +10,7 @@ use super::{Common, Exit, Failure, Screen, load, net};
 use crate::config::resolved::Config;
 use crate::engine::stats::Board;
 use crate::error::Error;
+use crate::fleet::Identity;
 use crate::strait::{Handle, Strait};
 
 /// How long acks are waited for once a signal came (limit of the exit: 10 s).
@@ -39,9 +40,14 @@ pub(super) fn main(
 ) -> Result<Exit, Failure> {
     let config = load(common, screen)?.config;
     greet(&config, screen)?;
+    let identity = identity(&config, common);
     net::block_on(async {
         let mut signals = Signals::install()?;
-        let handle = Strait::builder(config).start()?;
+        let mut builder = Strait::builder(config);
+        if let Some(identity) = identity {
+            builder = builder.identity(identity);
+        }
+        let handle = builder.start()?;
         let started = handle.env().now();
         let board = handle.board();
         let end = tokio::select! {
@@ -80,6 +86,19 @@ pub(super) fn main(
         };
         Ok(exit)
     })
+}
+
+/// Where this process runs, which nobody else does at the same time: this host, and the port of the telemetry or else the
+/// file of the configuration. None where the host has no name.
+fn identity(config: &Config, common: &Common) -> Option<Identity> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = host.or_else(|| std::env::var("HOSTNAME").ok())?;
+    let host = host.trim();
+    let place = match config.telemetry.filter(|address| address.port() != 0) {
+        Some(address) => address.to_string(),
+        None => std::fs::canonicalize(&common.config).ok()?.display().to_string(),
+    };
+    (!host.is_empty()).then(|| Identity::new(&format!("{host} {place}")))
 }
 
 /// What this process is about to be, and the most memory that it takes (I5).

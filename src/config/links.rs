@@ -6,8 +6,8 @@ use std::sync::Arc;
 use regex::Regex;
 
 use super::resolved::{
-    Cluster, Isolation, Link, Naming, OnFailure, OnGap, OnPoison, OnRecreate, Policies, Start,
-    Timestamps, TopicSelection,
+    Cluster, Isolation, Link, Membership, MembershipProtocol, Naming, OnFailure, OnGap, OnPoison,
+    OnRecreate, Policies, Start, Timestamps, TopicSelection,
 };
 use super::values::parse_time;
 use super::written::{Fields, Reading, Text, nearest};
@@ -97,6 +97,7 @@ fn link(
     let connections = fields.number(reading, "connections_per_broker", 1..=64).unwrap_or(2);
     // A window of more than the memory could never fill.
     let window = fields.size(reading, "window", 1 << 16..=memory_bytes as u64);
+    let membership = membership(reading, &mut fields);
     fields.choice(reading, "forward", &[("local", ())], &[]);
     let policies = policies(reading, &mut fields);
     fields
@@ -115,6 +116,7 @@ fn link(
         connections_per_broker: usize::try_from(connections).unwrap_or(1),
         window_bytes_max: window.unwrap_or(limits::WINDOW_BYTES_DEFAULT.min(memory_bytes)),
         policies,
+        membership,
     })
 }
 
@@ -255,6 +257,37 @@ fn literal(written: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let bare = written.replace("\\.", "").replace("\\-", "");
     bare.chars().all(plain).then_some(name)
+}
+
+fn membership(reading: &mut Reading<'_>, link: &mut Fields<'_>) -> Membership {
+    let mut membership = Membership::default();
+    let Some(node) = link.get(reading, "membership") else { return membership };
+    let path = link.path_of("membership");
+    let Some(mut fields) = reading.fields(node, path, "membership") else { return membership };
+    let protocols = [
+        ("auto", MembershipProtocol::Auto),
+        ("classic", MembershipProtocol::Classic),
+        ("off", MembershipProtocol::Off),
+    ];
+    let protocol = fields.choice(reading, "protocol", &protocols, &[]);
+    membership.protocol = protocol.unwrap_or_default();
+    if let Some(text) = fields.text(reading, "instance_id") {
+        // What brokers take (`Topic.validate`, which group.instance.id shares).
+        let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let id = &text.value;
+        if id.is_empty() || id.len() > 249 || !id.chars().all(legal) || [".", ".."].contains(&&**id)
+        {
+            let what = format!("`instance_id` is {}", text.quoted());
+            reading.error(text.at, what, "use up to 249 of a-z A-Z 0-9 . _ -");
+        } else if membership.protocol == MembershipProtocol::Off {
+            let what = "`instance_id` has no meaning with `protocol: off`";
+            reading.error(text.at, what, "remove one of the two");
+        } else {
+            membership.instance_id = Some(text.value);
+        }
+    }
+    fields.finish(reading);
+    membership
 }
 
 fn naming_of(reading: &mut Reading<'_>, text: &Text) -> Option<Naming> {

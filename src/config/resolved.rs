@@ -170,6 +170,29 @@ pub struct Link {
     pub window_bytes_max: usize,
     /// What is done about what cannot be copied.
     pub policies: Policies,
+    /// How it belongs to its group.
+    pub membership: Membership,
+}
+
+/// How a link belongs to its source group, through which its instances share the mirrors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// By which protocol.
+    pub protocol: MembershipProtocol,
+    /// `group.instance.id`: an instance that leaves under it keeps its mirrors for the length of a session.
+    pub instance_id: Option<String>,
+}
+
+/// The protocol of the membership.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MembershipProtocol {
+    /// KIP-848 where the broker offers it, else the classic one.
+    #[default]
+    Auto,
+    /// The classic one.
+    Classic,
+    /// None: this process copies everything, and shall be the only one.
+    Off,
 }
 
 /// What a link does where a mirror cannot go on as it is. The defaults stop and name.

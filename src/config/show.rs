@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::resolved::{
-    Cluster, Config, Isolation, Link, Naming, OnFailure, OnGap, OnPoison, OnRecreate, Policies,
-    Sasl, ScramHash, Start, Timestamps, TokenSource,
+    Cluster, Config, Isolation, Link, MembershipProtocol, Naming, OnFailure, OnGap, OnPoison,
+    OnRecreate, Policies, Sasl, ScramHash, Start, Timestamps, TokenSource,
 };
 use super::values::{show_size, show_time};
 use super::{Loaded, Origin};
@@ -219,6 +219,15 @@ impl Values<'_> {
         let connections = link.connections_per_broker.to_string();
         self.put(format!("{base}.connections_per_broker"), connections);
         self.put(format!("{base}.window"), show_size(link.window_bytes_max as u64));
+        let protocol = match link.membership.protocol {
+            MembershipProtocol::Auto => "auto",
+            MembershipProtocol::Classic => "classic",
+            MembershipProtocol::Off => "off",
+        };
+        self.put(format!("{base}.membership.protocol"), quote(protocol));
+        if let Some(id) = &link.membership.instance_id {
+            self.put(format!("{base}.membership.instance_id"), quote(id));
+        }
         self.policies(&base, link.policies);
     }
 

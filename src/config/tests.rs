@@ -85,6 +85,7 @@ links:
     replication_factor: 3
     connections_per_broker: 2
     window: 1MiB
+    membership: { protocol: classic, instance_id: host-1 }
     on_gap: continue
     on_recreate: restart
     on_poison: skip
@@ -125,6 +126,9 @@ telemetry: { listen: off }
     assert_eq!(link.topics.literal, ["orders", "__internal.x"]);
     assert_eq!((link.replication_factor, link.connections_per_broker), (Some(3), 2));
     assert_eq!(link.window_bytes_max, 1 << 20);
+    let membership =
+        Membership { protocol: MembershipProtocol::Classic, instance_id: Some("host-1".into()) };
+    assert_eq!(link.membership, membership);
     let policies = Policies {
         on_gap: OnGap::Continue,
         on_recreate: OnRecreate::Restart,
@@ -305,6 +309,12 @@ fn bad_links_are_refused_with_place_and_cure() {
         ("window: 1GiB", &[("13:13", "write 64KiB to 256MiB")]),
         ("on_gap: skip", &[("13:13", "write stop or continue")]),
         ("on_failure: park", &[("13:17", "write pause or retry or stop")]),
+        ("membership: { protocol: eager }", &[("13:29", "write auto or classic or off")]),
+        (
+            "membership: { instance_id: \"a b\" }",
+            &[("13:32", "use up to 249 of a-z A-Z 0-9 . _ -")],
+        ),
+        ("membership: { protocol: \"off\", instance_id: a }", &[("13:49", "has no meaning")]),
         ("groups: {}", &[("13:5", "`groups` is not supported yet")]),
         ("groups: { include: [\"a\"] }", &[("13:5", "`groups` is not supported yet")]),
     ];

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::cell::MirrorCell;
@@ -22,8 +23,15 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const INTERVAL_DRAINING: Duration = Duration::from_millis(50);
 /// What a mirror that leaves may take for its last acks.
 const LAST_ACKS_WAIT: Duration = Duration::from_secs(5);
+/// A rebalance may stand in the way of the last commit.
+const LAST_COMMIT_TRIES: u32 = 4;
 /// Brokers forget an offset after `offsets.retention.minutes` (7 days) without a commit.
 const IDLE_RECOMMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a commit waits for news of the membership, and how often before it is told.
+const MEMBER_WAIT: Duration = Duration::from_millis(500);
+/// See [`MEMBER_WAIT`].
+const MEMBER_TRIES_QUIET: u32 = 30;
 
 /// Runs until the share stops.
 pub async fn run(share: Rc<Share>) {
@@ -41,8 +49,15 @@ pub async fn run(share: Rc<Share>) {
             }
             continue;
         }
+        let standing = share.link.member.standing();
         match commit(&share, due).await {
             Ok(()) => attempt = 0,
+            // A rebalance, as a rule, and over in a moment; what is ours no longer is not due any more then.
+            Err(error) if error.code == trouble::NOT_A_MEMBER && attempt < MEMBER_TRIES_QUIET => {
+                tracing::debug!(group = %share.group, %error, "commit waits for the membership");
+                share.link.member.changed_from(&standing, MEMBER_WAIT).await;
+                attempt += 1;
+            }
             Err(error) => {
                 tracing::warn!(group = %share.group, %error, "commit failed");
                 share.stats.count_error("source", "OffsetCommit", &error.code.to_string());
@@ -129,8 +144,8 @@ async fn commit(
     Ok(())
 }
 
-/// Waits for the last acks of a mirror that is leaving, and commits what they cover.
-pub(super) async fn last_commit(share: Rc<Share>, cell: Rc<MirrorCell>) {
+/// Waits for the last acks of a mirror that is leaving, and commits what they cover; then it is let go.
+pub(super) async fn last_commit(share: Rc<Share>, cell: Rc<MirrorCell>, left: oneshot::Sender<()>) {
     let deadline = share.env.now() + LAST_ACKS_WAIT;
     let is_drained = || cell.mirror.borrow().as_ref().is_none_or(Mirror::is_drained);
     while !is_drained() && share.env.now() < deadline {
@@ -142,16 +157,26 @@ pub(super) async fn last_commit(share: Rc<Share>, cell: Rc<MirrorCell>) {
         mirror.map(|mirror| commit_of(&cell, mirror))
     };
     // Where the mirror is back already, its own commits count.
-    if let Some(commit) = commit.filter(|c| c.offset > cell.committed.get())
-        && !share.has(&cell.spec.id)
-        && let Err(error) = group::commit(&share, &[commit]).await
-    {
-        tracing::info!(group = %share.group, %error, "the last commit of a mirror that left failed");
+    let commit = commit.filter(|c| c.offset > cell.committed.get());
+    let mut tries = LAST_COMMIT_TRIES;
+    while let Some(commit) = commit.as_ref().filter(|_| !share.has(&cell.spec.id)) {
+        let standing = share.link.member.standing();
+        tries -= 1;
+        match group::commit(&share, std::slice::from_ref(commit)).await {
+            Err(error) if error.code == trouble::NOT_A_MEMBER && tries > 0 => {
+                share.link.member.changed_from(&standing, MEMBER_WAIT).await;
+            }
+            Err(error) => {
+                tracing::info!(group = %share.group, %error, "the last commit of a mirror that left failed");
+                break;
+            }
+            Ok(_) => break,
+        }
     }
-    // Nobody resyncs a mirror that left: what is still in doubt is given back, or the budget would shrink by it for ever.
-    if let Some(mirror) = &mut *cell.mirror.borrow_mut() {
-        share.add_buffered(&cell, mirror, Mirror::drop_all);
-    }
+    // What is still in doubt is given back, or the budget would shrink by it for ever.
+    share.forget(&cell);
+    // Nobody may wait for it any more.
+    let _ = left.send(());
 }
 
 /// Whether another topic has the name by now: a position in the old one would be taken for one in the new.

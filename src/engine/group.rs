@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::anchor::Anchor;
+use super::member::{Member, Standing};
 use super::named::Named;
 use super::share::Share;
 use super::trouble;
@@ -45,8 +46,9 @@ pub struct Committed {
     pub named: Option<Named>,
 }
 
-/// Commits, one outcome for each. The outer error is one of a whole request. A request becomes one batch of
-/// `__consumer_offsets`, which must not pass `message.max.bytes`.
+/// Commits, one outcome for each. The outer error is one of a whole request: [`trouble::NOT_A_MEMBER`] where the group
+/// does not count us as the member that we were. A request becomes one batch of `__consumer_offsets`, which must not
+/// pass `message.max.bytes`.
 pub async fn commit(
     share: &Rc<Share>,
     commits: &[Commit],
@@ -86,8 +88,15 @@ async fn commit_chunk(
         };
         (&*commit.topic, partition)
     }));
-    let request = OffsetCommitRequest::simple(&*share.group, topics);
     let connection = coordinator(share).await?;
+    let request = match share.link.member.standing() {
+        Standing::Outsider => OffsetCommitRequest::simple(&*share.group, topics),
+        Standing::Nobody => return Err(trouble::not_a_member(share, "not a member yet")),
+        Standing::Member(Member { id, epoch, instance }) => {
+            let group = share.group.clone();
+            OffsetCommitRequest { group, generation: epoch, member: id, instance, topics }
+        }
+    };
     let answer = connection
         .call(&request, limits::REQUEST_TIMEOUT)
         .await
@@ -95,6 +104,11 @@ async fn commit_chunk(
     let outcomes: BTreeMap<_, _> = TopicPartitions::flat(&answer.topics)
         .map(|(topic, (index, error))| ((topic, *index), *error))
         .collect();
+    let fenced = outcomes.values().copied().find(|error| is_about_membership(*error));
+    if let Some(error) = fenced.filter(|_| !request.member.is_empty()) {
+        share.link.member.doubt();
+        return Err(trouble::not_a_member(share, error.name()));
+    }
     let outcome = |commit: &Commit| {
         let answered = outcomes.get(&(&*commit.topic, commit.partition));
         match answered.copied().unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR) {
@@ -151,6 +165,19 @@ fn sort(answer: &OffsetFetchResponse, refused: impl Fn(ErrorCode) -> Error) -> C
         }
     }
     found
+}
+
+/// A rebalance that we have not heard of yet, or the end of our membership: the next heartbeat tells which.
+fn is_about_membership(error: ErrorCode) -> bool {
+    matches!(
+        error,
+        ErrorCode::ILLEGAL_GENERATION
+            | ErrorCode::UNKNOWN_MEMBER_ID
+            | ErrorCode::REBALANCE_IN_PROGRESS
+            | ErrorCode::FENCED_INSTANCE_ID
+            | ErrorCode::FENCED_MEMBER_EPOCH
+            | ErrorCode::STALE_MEMBER_EPOCH
+    )
 }
 
 async fn coordinator(share: &Rc<Share>) -> Result<Connection, Error> {

@@ -24,6 +24,7 @@ pub mod group;
 pub mod identity;
 pub mod landed;
 pub mod losses;
+pub mod member;
 pub mod mirror;
 pub mod named;
 pub mod offset_map;

@@ -17,6 +17,7 @@ use super::share::Share;
 use super::source_log::start_offsets;
 use super::step_over;
 use super::target_log::target_facts;
+use super::trouble;
 use crate::env::Moment;
 use crate::error::Error;
 
@@ -104,6 +105,8 @@ async fn begin_behind(
         let found = committed.get(&key(cell)).and_then(|found| found.as_ref().ok());
         let start = starts.get(&key(cell)).cloned();
         let outcome = target.and_then(|target| decide(share, cell, found, start, target));
+        // Somebody else's in the meantime: a numbering of ours must not be put on record over theirs.
+        let outcome = if cell.is_removed() { Err(trouble::stopped()) } else { outcome };
         if let Ok(Decided { beginning, is_new: true, .. }) = &outcome {
             anchors.push(anchor_commit(cell, beginning));
         }

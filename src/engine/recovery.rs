@@ -100,6 +100,9 @@ async fn recover(share: &Rc<Share>, broker: i32, cells: &[Rc<MirrorCell>]) {
     }
     if !starting.is_empty() {
         for (cell, outcome) in position::begin(share, broker, &starting).await {
+            if cell.is_removed() {
+                continue;
+            }
             match outcome {
                 Ok(beginning) => {
                     let window = share.link.config.window_bytes_max;

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use super::budget::Budget;
 use super::cell::{Halt, Leader, MirrorCell};
+use super::member::MemberCell;
 use super::mirror::{Mirror, Settled};
 use super::session::SourcePartition;
-use super::spec::{MirrorId, MirrorSpec};
+use super::spec::{Leave, MirrorId, MirrorSpec};
 use super::stats::{Board, LaneStats, MirrorStats};
 use super::{committer, fetcher, recovery, retry, sender};
 use crate::cluster::ClusterHandle;
@@ -23,7 +24,7 @@ use crate::env::{Env, Moment};
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
 use futures_util::FutureExt;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// What a link is to every lane.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub struct LinkContext {
     pub source: ClusterHandle,
     /// Written to.
     pub target: ClusterHandle,
+    /// Who commits.
+    pub member: Arc<MemberCell>,
 }
 
 /// The mirrors of one target connection that have something to send.
@@ -150,8 +153,8 @@ impl Share {
         self.recovery_wake.notify_one();
     }
 
-    /// Stops copying a topic-partition; what is in flight is answered and committed before it is forgotten.
-    pub fn remove(self: &Rc<Self>, id: &MirrorId) {
+    /// Stops copying a topic-partition; `left` hears when it is let go.
+    pub fn remove(self: &Rc<Self>, id: &MirrorId, leave: Leave, left: oneshot::Sender<()>) {
         let Some(cell) = self.mirrors.borrow_mut().remove(id) else { return };
         cell.removed.set(true);
         let partition = cell.source_partition();
@@ -165,7 +168,23 @@ impl Share {
         }
         self.set_held(&cell, false);
         self.touch_fetch(&cell);
-        self.spawn(committer::last_commit(self.clone(), cell));
+        match leave {
+            Leave::Settled => self.spawn(committer::last_commit(self.clone(), cell, left)),
+            Leave::AtOnce => {
+                self.forget(&cell);
+                // Nobody may wait for it any more.
+                let _ = left.send(());
+            }
+        }
+    }
+
+    /// Gives back what a mirror that left still holds: nobody resyncs it. Answers that are still to come find nothing.
+    pub(super) fn forget(self: &Rc<Self>, cell: &MirrorCell) {
+        let mut mirror = cell.mirror.borrow_mut();
+        if let Some(mirror) = &mut *mirror {
+            self.add_buffered(cell, mirror, Mirror::drop_all);
+        }
+        *mirror = None;
     }
 
     /// Whether a mirror of this name is on the lane.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed};
 
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::limits;
@@ -100,12 +101,24 @@ impl TargetFacts {
     }
 }
 
+/// How a mirror goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// Its acks are waited for and committed.
+    Settled,
+    /// It belongs to somebody else by now: nothing is committed.
+    AtOnce,
+}
+
+/// Hears when a mirror is let go; an error is as good, its lane is gone.
+pub type Left = oneshot::Receiver<()>;
+
 /// Where mirrors are put. Both calls only ask: they return before the lane has acted, and are carried out in order.
 pub trait Mirrors {
     /// Starts a mirror. It must not be there already.
     fn add(&self, spec: MirrorSpec);
-    /// Drains a mirror (waits for its acks, commits) and forgets it.
-    fn remove(&self, id: &MirrorId);
+    /// Ends a mirror and forgets it.
+    fn remove(&self, id: &MirrorId, leave: Leave) -> Left;
 }
 
 #[cfg(test)]

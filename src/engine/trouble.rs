@@ -91,6 +91,16 @@ pub fn is_leadership(error: ErrorCode) -> bool {
     )
 }
 
+/// The group does not count this process as the member that it was.
+pub const NOT_A_MEMBER: Code = Code(78);
+
+/// Nothing can be committed until the control thread knows what we are to the group.
+pub fn not_a_member(share: &Share, why: &str) -> Error {
+    let message = format!("nothing can be committed to group {} now: {why}", share.group);
+    Error::new(NOT_A_MEMBER, Side::Source, Action::Retry, message)
+        .cluster(&share.link.config.from.name)
+}
+
 /// The share stops: no error, but what ends a connection's loop.
 pub fn stopped() -> Error {
     Error::new(Code(60), Side::Local, Action::Stop, "stopped")

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::engine::budget::Budget;
 use crate::engine::share::{LinkContext, Share};
-use crate::engine::spec::{MirrorId, MirrorSpec, Mirrors};
+use crate::engine::spec::{Leave, Left, MirrorId, MirrorSpec, Mirrors};
 use crate::engine::stats::{Board, LaneStats, MirrorStats};
 use crate::env::Env;
 use crate::error::{Action, Code, Error, Side};
@@ -34,7 +34,7 @@ enum Command {
     /// Copy a topic-partition.
     Add(MirrorSpec, Arc<MirrorStats>),
     /// Copy it no longer.
-    Remove(MirrorId),
+    Remove(MirrorId, Leave, oneshot::Sender<()>),
     /// Stop fetching, wait for acks, commit; then say so.
     Drain(oneshot::Sender<()>),
     /// End.
@@ -157,13 +157,15 @@ impl Mirrors for LinkMirrors {
         lanes.mailboxes[lane].send(Command::Add(spec, stats));
     }
 
-    fn remove(&self, id: &MirrorId) {
+    fn remove(&self, id: &MirrorId, leave: Leave) -> Left {
+        let (done, left) = oneshot::channel();
         let lanes = &self.lanes;
         let mut placement = lanes.placement.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((lane, stats)) = placement.remove(id) {
-            lanes.mailboxes[lane].send(Command::Remove(id.clone()));
+            lanes.mailboxes[lane].send(Command::Remove(id.clone(), leave, done));
             lanes.board.remove_mirror(&stats);
         }
+        left
     }
 }
 
@@ -197,9 +199,9 @@ async fn serve(env: Env, budget: Rc<Budget>, mailbox: Mailbox, board: &Arc<Board
                 Some(share) => share.add(spec, stats),
                 None => board.remove_mirror(&stats),
             },
-            Command::Remove(id) => {
+            Command::Remove(id, leave, left) => {
                 if let Some(share) = shares.get(&id.link) {
-                    share.remove(&id);
+                    share.remove(&id, leave, left);
                 }
             }
             Command::Drain(done) => {

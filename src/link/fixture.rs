@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::config::resolved::{Cluster, Isolation, Link, Naming, Policies, Start, Timestamps};
+use crate::config::resolved::{
+    Cluster, Isolation, Link, Membership, Naming, Policies, Start, Timestamps,
+};
 
 /// A cluster that nobody dials.
 pub(crate) fn cluster(name: &str) -> Arc<Cluster> {
@@ -24,5 +26,6 @@ pub(crate) fn link(include: &[&str], exclude: &[&str]) -> Link {
         connections_per_broker: 1,
         window_bytes_max: 1 << 20,
         policies: Policies::default(),
+        membership: Membership::default(),
     }
 }

@@ -14,6 +14,7 @@ pub mod naming;
 pub mod pairs;
 pub mod plan;
 pub(crate) mod reasons;
+mod roster;
 
 pub mod selection;
 mod task;

@@ -4,6 +4,7 @@
 //! go on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
@@ -11,14 +12,19 @@ use tokio::time::sleep_until;
 use tracing::{error, info, warn};
 
 use super::hands::Hands;
+use super::naming;
 use super::plan::{Plan, Planner, View};
 use super::reasons;
+use super::roster::Roster;
+use super::selection::{self, Verdict};
 use crate::cluster::ClusterHandle;
 use crate::config::resolved::Link;
-use crate::engine::spec::{MirrorId, Mirrors};
+use crate::engine::member::MemberCell;
+use crate::engine::spec::Mirrors;
 use crate::engine::stats::LinkEntry;
 use crate::env::Env;
 use crate::error::{Action, Error};
+use crate::fleet::{self, Identity, Interest};
 use crate::limits;
 
 /// What a link's task works with.
@@ -35,30 +41,54 @@ pub struct Context<M> {
     pub target: ClusterHandle,
     /// Where its mirrors are put.
     pub mirrors: M,
+    /// Where its standing in the group is told.
+    pub member: Arc<MemberCell>,
+    /// Who this process is from start to start, if it is anybody.
+    pub identity: Option<Identity>,
 }
 
 /// Keeps the mirrors of a link as they should be. Returns only the error that makes the link impossible; drop it to end
 /// it (its mirrors stay).
 pub async fn run<M: Mirrors>(context: Context<M>) -> Error {
-    let Context { env, link, entry, source, target, mirrors } = context;
+    let Context { env, link, entry, source, target, mirrors, member, identity } = context;
+    let roster = Rc::new(Roster::new(&link.name, mirrors));
+    let interest = Rc::new(Interest::default());
+    // Beside the task, not in it: a group that wants a partition back does not wait for the target's controller.
+    let membership = fleet::run(fleet::Context {
+        env: env.clone(),
+        link: link.clone(),
+        source: source.clone(),
+        member,
+        holder: roster.clone(),
+        interest: interest.clone(),
+        identity,
+    });
     let mut task = Task {
         hands: Hands::new(env.clone(), link.clone(), source.clone(), target.clone()),
         clusters: Clusters { source, target },
         env,
         link,
         entry,
-        mirrors,
+        roster,
+        interest,
     };
-    match task.first_look().await {
-        Ok(claimed) => {
-            let planner = Planner::new(task.link.clone(), claimed);
-            task.keep(planner).await
+    let work = async move {
+        match task.first_look().await {
+            Ok(claimed) => {
+                let planner = Planner::new(task.link.clone(), claimed);
+                task.keep(planner).await
+            }
+            Err(error) => {
+                error!(link = %task.link.name, "{error}");
+                task.tell_error(Some(error.clone()));
+                error
+            }
         }
-        Err(error) => {
-            error!(link = %task.link.name, "{error}");
-            task.tell_error(Some(error.clone()));
-            error
-        }
+    };
+    tokio::select! {
+        biased;
+        error = work => error,
+        never = membership => match never {},
     }
 }
 
@@ -68,7 +98,8 @@ struct Task<M> {
     entry: Arc<LinkEntry>,
     clusters: Clusters,
     hands: Hands,
-    mirrors: M,
+    roster: Rc<Roster<M>>,
+    interest: Rc<Interest>,
 }
 
 struct Clusters {
@@ -108,6 +139,9 @@ impl<M: Mirrors> Task<M> {
         {
             return Err(reasons::same_cluster(&self.link, source));
         }
+        // Joining takes a moment; it begins before anything else is asked.
+        let selected = selected(&self.link, &View::from(&*ids.0));
+        self.interest.set_topics(selected);
         let mut attempt = 0;
         loop {
             match self.hands.source().positions(&self.link).await {
@@ -143,13 +177,13 @@ impl<M: Mirrors> Task<M> {
                 told.max(now + limits::UNREACHABLE_TOLD)
             } else {
                 unreachable_since = None;
-                self.tell_error(None);
+                self.tell_error(self.interest.error());
                 let source = View::from(&*self.clusters.source.map());
                 let target = View::from(&*self.clusters.target.map());
                 let plan = planner.look(&source, &target, now);
                 self.carry_out(plan, &mut planner).await;
                 // Whoever waits for the first look must not take a topic that is being made for one that has no mirror.
-                if !self.hands.expects() {
+                if !self.hands.expects() && self.roster.is_settled() {
                     self.entry.discovered.store(true, Relaxed);
                 }
                 let due = self.hands.due();
@@ -158,6 +192,8 @@ impl<M: Mirrors> Task<M> {
             tokio::select! {
                 biased;
                 () = self.clusters.changed() => (),
+                () = self.roster.rung() => (),
+                () = self.interest.told() => (),
                 () = sleep_until(due) => (),
             }
         }
@@ -177,18 +213,18 @@ impl<M: Mirrors> Task<M> {
                 info!(link = %self.link.name, topic = %end.topic,
                     "gone from the source's metadata: its mirrors end, the target's topic stays");
             }
-            for partition in end.partitions.clone() {
-                self.mirrors.remove(&self.id(&end.topic, partition));
-            }
+            self.roster.end(&end.topic, end.partitions.clone());
         }
-        let specs = self.hands.specs(&plan.begin).await;
-        for begin in &plan.begin {
+        plan.begin.iter().for_each(|begin| self.roster.want(begin));
+        let topics = plan.selected.keys().cloned().chain(self.roster.topics()).collect();
+        self.interest.set_topics(topics);
+        let missing = self.roster.missing();
+        let specs = self.hands.specs(&missing).await;
+        for begin in &missing {
             info!(link = %self.link.name, topic = %begin.topic, target = %begin.target,
                 partitions = ?begin.partitions, "mirrors begin");
         }
-        for spec in specs {
-            self.mirrors.add(spec);
-        }
+        specs.into_iter().for_each(|spec| self.roster.begin(spec));
         self.hands.keep_facts(&plan.selected).await;
         for topic in self.hands.create(&plan.create).await {
             planner.created(&topic);
@@ -199,10 +235,6 @@ impl<M: Mirrors> Task<M> {
         let mut blocked = plan.blocked;
         blocked.extend(self.hands.refusals().map(|(topic, error)| (topic.clone(), error.clone())));
         self.tell_blocked(blocked);
-    }
-
-    fn id(&self, topic: &Arc<str>, partition: i32) -> MirrorId {
-        MirrorId { link: self.link.name.as_str().into(), topic: topic.clone(), partition }
     }
 
     fn tell_error(&self, error: Option<Error>) {
@@ -230,6 +262,16 @@ impl<M: Mirrors> Task<M> {
         }
         *told = blocked;
     }
+}
+
+/// Source topics that the link would copy, whatever their names on the target.
+fn selected(link: &Link, source: &View) -> BTreeSet<Arc<str>> {
+    let judge = |topic: &str, internal| selection::judge(&link.topics, topic, internal);
+    let selected = source.topics.iter().filter(|(topic, seen)| {
+        judge(topic, seen.internal) == Verdict::Selected
+            && (selection::is_literal(&link.topics, topic) || !naming::is_echo(link, topic))
+    });
+    selected.map(|(topic, _)| topic.clone()).collect()
 }
 
 #[cfg(test)]

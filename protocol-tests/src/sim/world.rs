@@ -201,7 +201,7 @@ impl World {
             "version: 1\n\
              clusters:\n  source: {{ bootstrap: [{}] }}\n  target: {{ bootstrap: [{}] }}\n\
              links:\n  sim: {{ from: source, to: target, topics: {{ include: [\"sim-.*\"] }}, \
-             start: earliest, window: {} }}\n\
+             start: earliest, window: {}, membership: {{ protocol: \"off\" }} }}\n\
              engine: {{ lanes: 1, memory: 64MiB }}\n",
             bootstrap(&self.source),
             bootstrap(&self.target),

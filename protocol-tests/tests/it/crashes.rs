@@ -57,7 +57,9 @@ impl Lives {
 /// Lives that each find some work and die at `moment`; then one that lives. Every record must be there once, in order.
 fn dies_at(moment: Moment) {
     let kills = sized(3, 25) as u32;
-    let stage = Stage::new("mortal");
+    let mut stage = Stage::new("mortal");
+    // Lives follow each other faster than the sessions of the dead end; taking over is `fleet`'s.
+    stage.config = stage.config.clone().link("membership: { protocol: \"off\" }");
     let folder = tempfile::Builder::new().prefix("strait-mortal-").tempdir().unwrap();
     fs::write(folder.path().join("strait.yaml"), stage.config.yaml(ports::free())).unwrap();
     let mut lives = Lives { stage, folder, deaths: 0 };

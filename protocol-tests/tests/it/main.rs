@@ -7,6 +7,7 @@ mod corpus;
 mod crashes;
 mod embedded_parity;
 mod engine;
+mod fleet;
 mod offsets;
 mod parity;
 mod policies;

@@ -119,19 +119,31 @@ fn wire_is_pure() {
 }
 
 /// What each module may import of the others. `error`, `limits` are everyone's; `env` everyone's but wire's.
-const IMPORTS: [(&str, &[&str]); 10] = [
+const IMPORTS: [(&str, &[&str]); 11] = [
     ("wire", &[]),
     ("config", &[]),
     ("connection", &["wire", "config"]),
     ("cluster", &["wire", "config", "connection"]),
     ("engine", &["wire", "config", "connection", "cluster"]),
     ("lane", &["wire", "config", "connection", "cluster", "engine"]),
-    ("link", &["wire", "config", "connection", "cluster", "engine", "lane"]),
+    ("fleet", &["wire", "config", "connection", "cluster", "engine"]),
+    ("link", &["wire", "config", "connection", "cluster", "engine", "lane", "fleet"]),
     ("admin", &["wire", "config", "engine"]),
     ("embedded", &["wire", "connection"]),
     (
         "cli",
-        &["wire", "config", "connection", "cluster", "engine", "lane", "link", "admin", "embedded"],
+        &[
+            "wire",
+            "config",
+            "connection",
+            "cluster",
+            "engine",
+            "lane",
+            "fleet",
+            "link",
+            "admin",
+            "embedded",
+        ],
     ),
 ];
 

@@ -10,7 +10,8 @@ use protocol_tests::wait::wait_until;
 use serde_json::{Value, json};
 use strait::cluster::watch;
 use strait::config::{Surroundings, parse};
-use strait::engine::spec::{MirrorId, MirrorSpec, Mirrors};
+use strait::engine::member::{MemberCell, Standing};
+use strait::engine::spec::{Leave, Left, MirrorId, MirrorSpec, Mirrors};
 use strait::engine::stats::LinkEntry;
 use strait::env::Env;
 use strait::error::{Error, Side};
@@ -26,8 +27,9 @@ impl Mirrors for Recorder {
         self.0.lock().unwrap().insert(spec.id.clone(), spec);
     }
 
-    fn remove(&self, id: &MirrorId) {
+    fn remove(&self, id: &MirrorId, _: Leave) -> Left {
         self.0.lock().unwrap().remove(id);
+        tokio::sync::oneshot::channel().1
     }
 }
 
@@ -60,7 +62,10 @@ impl Running {
                 let (target, watching) =
                     watch(env.clone(), link.to.clone(), Side::Target).await.unwrap();
                 tokio::task::spawn_local(watching);
-                let context = Context { env, link, entry, source, target, mirrors };
+                let member = Arc::new(MemberCell::new(Standing::Nobody));
+                let identity = None;
+                let context =
+                    Context { env, link, entry, source, target, mirrors, member, identity };
                 tokio::select! {
                     error = run(context) => panic!("{error}"),
                     () = end.notified() => (),

@@ -194,31 +194,54 @@ fn without_its_position_it_does_not_copy_twice() {
     strait.assert_clean_log();
 }
 
+/// Started twice by mistake or on purpose: they are two members that share.
 #[test]
-fn two_instances_by_mistake_copy_once() {
-    let (source, target) = pool::pair(V43, V43);
-    let (here, there) = (source.admin(), target.admin());
-    here.create_topic("twice", 4, json!({}));
-    let config =
-        Config::new("twice", (&source, Listener::Plain), (&target, Listener::Tls), &["twice"]);
-    let mut both = [Strait::start(&config), Strait::start(&config)];
-    for strait in &mut both {
-        strait.expect_in_log("ST-");
-        strait.expect_in_log("WARN");
+fn two_instances_share_one_is_killed_and_one_joins_later() {
+    // The classic protocol, then KIP-848.
+    for (from, to) in [(V39, V43), (V43, V39)] {
+        let (source, target) = pool::pair(from, to);
+        let (here, there) = (source.admin(), target.admin());
+        let topic = format!("shared-{from:?}");
+        here.create_topic(&topic, 6, json!({}));
+        let config =
+            Config::new(&topic, (&source, Listener::Plain), (&target, Listener::Tls), &[&topic]);
+        let held = |strait: &Strait| strait.status()["links"][0]["partitions"].as_u64().unwrap();
+        let wait_shared = |what: &str, both: [&Strait; 2], seconds| {
+            wait_for(what, seconds, || {
+                let held = both.map(held);
+                if held == [3, 3] { Ok(()) } else { Err(format!("{held:?}")) }
+            });
+        };
+        let load_ms = sized(20_000, 120_000);
+        let first = Strait::start(&config);
+        let third = std::thread::scope(|scope| {
+            let load = scope.spawn(|| {
+                let all = [0, 1, 2, 3, 4, 5];
+                here.produce(
+                    &topic,
+                    json!({ "duration_ms": load_ms, "per_second": 2000, "partitions": all }),
+                )
+            });
+            let mut second = Strait::start(&config);
+            wait_shared("two that share", [&first, &second], 60);
+            let begun = first.log().matches("mirrors begin").count();
+            wait_until("the second copies", 30, || {
+                second.metric("strait_acked_records_total", &[]) > 1000.0
+            });
+            assert_eq!(first.log().matches("mirrors begin").count(), begun, "what stays goes on");
+            second.kill();
+            // A third joins before the session of the dead one has ended.
+            let third = Strait::start(&config);
+            wait_shared("the first and the third", [&first, &third], 90);
+            load.join().unwrap();
+            third
+        });
+        wait_committed(&here, &config.group(), &topic, 90);
+        assert_copied(&here, &there, &topic);
+        // Nobody stood in anybody's way.
+        first.assert_clean_log();
+        third.assert_clean_log();
     }
-    let load = json!({ "duration_ms": 8000, "per_second": 2000, "partitions": [0, 1, 2, 3] });
-    here.produce("twice", load);
-    // They may stand in each other's way, and say so; the operator ends one of them.
-    let [mut first, mut second] = both;
-    first.terminate();
-    second.terminate();
-    let written = there.ends("twice");
-    assert!(written.iter().all(|end| *end > 0), "{written:?}");
-    second.restart();
-    wait_committed(&here, &config.group(), "twice", 60);
-    assert_copied(&here, &there, "twice");
-    first.assert_clean_log();
-    second.assert_clean_log();
 }
 
 #[test]
