@@ -21,7 +21,9 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /**
  * Reads a topic from its log starts to the ends seen at the start. Per partition: the count and a digest over all
- * fields but the offset, in order; and, if a file is asked for, one line per record with every field.
+ * fields but the offset, in order; and, if a file is asked for, one line per record with every field. With `numbers`
+ * the keys are numbers as Produce.java writes them: `highest` is the highest read, and a line is partition and number.
+ * `tail` begins that many offsets before the ends.
  */
 final class Dump {
     private static final HexFormat HEX = HexFormat.of();
@@ -30,6 +32,7 @@ final class Dump {
         long count;
         long first = -1;
         long last = -1;
+        long highest = -1;
         boolean descending;
         final MessageDigest digest;
 
@@ -80,6 +83,8 @@ final class Dump {
         String topic = args.get("topic").asText();
         long deadline = System.nanoTime() + Duration.ofSeconds(args.path("seconds").asLong(120)).toNanos();
         ByteArrayDeserializer raw = new ByteArrayDeserializer();
+        boolean numbers = args.path("numbers").asBoolean(false);
+        long tail = args.path("tail").asLong(Long.MAX_VALUE);
         ByteBuffer scratch = ByteBuffer.allocate(16);
         Map<Integer, Tally> tallies = new TreeMap<>();
         ObjectNode result = Agent.JSON.createObjectNode();
@@ -95,7 +100,7 @@ final class Dump {
             Map<TopicPartition, Long> ends = consumer.endOffsets(partitions);
             for (TopicPartition partition : partitions) {
                 tallies.put(partition.partition(), new Tally());
-                consumer.seek(partition, begins.get(partition));
+                consumer.seek(partition, Math.max(begins.get(partition), ends.get(partition) - tail));
             }
             while (partitions.stream().anyMatch(p -> consumer.position(p) < ends.get(p))) {
                 if (System.nanoTime() > deadline) {
@@ -106,8 +111,15 @@ final class Dump {
                     if (record.offset() >= ends.get(new TopicPartition(topic, record.partition()))) {
                         continue;
                     }
-                    tallies.get(record.partition()).add(record, scratch);
-                    if (lines != null) {
+                    Tally tally = tallies.get(record.partition());
+                    tally.add(record, scratch);
+                    if (numbers) {
+                        long number = ByteBuffer.wrap(record.key()).getLong();
+                        tally.highest = Math.max(tally.highest, number);
+                        if (lines != null) {
+                            lines.write(record.partition() + "\t" + number + "\n");
+                        }
+                    } else if (lines != null) {
                         line(lines, record);
                     }
                 }
@@ -122,6 +134,7 @@ final class Dump {
                         .put("count", tally.count)
                         .put("first", tally.first)
                         .put("last", tally.last)
+                        .put("highest", tally.highest)
                         .put("descending", tally.descending)
                         .put("digest", HEX.formatHex(tally.digest.digest()));
             });

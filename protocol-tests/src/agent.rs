@@ -352,6 +352,25 @@ impl Admin {
         crate::compare::parse(&fs::read_to_string(file.path()).unwrap())
     }
 
+    /// The numbers of all records that [`Admin::produce`] wrote, by partition, as Kafka's Java consumer reads them.
+    #[track_caller]
+    pub fn numbers(&self, topic: &str) -> crate::tally::Numbers {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let args = json!({
+            "topic": topic, "file": file.path(), "numbers": true, "seconds": 550
+        });
+        java().call("dump", &self.args(args)).unwrap_or_else(|error| panic!("{error}"));
+        crate::tally::parse(io::BufReader::new(fs::File::open(file.path()).unwrap()))
+    }
+
+    /// The highest number among the last records of each partition, -1 where there is none.
+    pub fn highest(&self, topic: &str) -> Result<Vec<i64>, String> {
+        let args = json!({ "topic": topic, "numbers": true, "tail": 1000, "seconds": 30 });
+        let answer = java().call("dump", &self.args(args))?;
+        let partitions = answer["partitions"].as_array().ok_or("no partitions")?;
+        Ok(partitions.iter().map(|partition| partition["highest"].as_i64().unwrap()).collect())
+    }
+
     /// Reads with more consumer properties, to a file if there is one.
     #[track_caller]
     pub fn dump_with(&self, topic: &str, file: Option<&Path>, props: Value) -> Vec<Summary> {

@@ -1,5 +1,5 @@
 //! The test kit: real Kafka clusters, Kafka's own client and librdkafka as readers and writers, a raw client for
-//! crafted batches, a faulty network, certificates, and the real `strait` process.
+//! crafted batches, a faulty network, certificates, the real `strait` process, and MirrorMaker 2 beside it.
 //!
 //! It owns everything that a suite in `tests/it` needs from the outside world. It never imports the code under test to
 //! judge it: batches are crafted and parsed here by code of its own, and the reader of record is Kafka's.
@@ -20,9 +20,11 @@ pub mod checker;
 pub mod compare;
 pub mod copying;
 pub mod lab;
+pub mod mirror_maker;
 pub mod ports;
 pub mod process;
 pub mod raw;
 pub mod sim;
 pub mod strait;
+pub mod tally;
 pub mod wait;
