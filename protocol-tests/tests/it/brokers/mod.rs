@@ -11,4 +11,5 @@ mod network;
 mod parity;
 mod poison;
 mod resume;
+mod rival;
 mod topics;
