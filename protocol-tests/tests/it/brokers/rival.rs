@@ -19,7 +19,7 @@ use protocol_tests::lab::{Cluster, Listener};
 use protocol_tests::mirror_maker::{EXACTLY_ONCE, MirrorMaker, VERSION, target_topic};
 use protocol_tests::strait::{Config, Strait};
 use protocol_tests::tally::Tally;
-use protocol_tests::wait::{holds_for, wait_until};
+use protocol_tests::wait::{holds_for, wait_for, wait_until};
 use serde_json::json;
 
 /// What the script needs of a contestant.
@@ -214,4 +214,72 @@ fn mirror_maker(name: &str, settings: &[&str]) {
     let Tally { source, target, lost, duplicated, .. } = outcome.tally;
     assert!(source > 0 && target > 0, "{:?}", outcome.tally);
     assert_eq!(source - lost + duplicated, target, "{:?}", outcome.tally);
+}
+
+/// 100 records of two topics are copied, then the replicator is stopped. One topic is made anew with 300 other records; of
+/// the other, 100 more are written and all below offset 150 deleted. Then it is started again.
+fn change_while_away(here: &Admin) {
+    here.delete_topic("again");
+    wait_until("deletion", 30, || !here.exists("again"));
+    here.create_topic("again", 1, json!({}));
+    here.produce("again", json!({ "count": 300, "from": 1000 }));
+    here.produce("trimmed", json!({ "count": 100, "from": 100 }));
+    here.delete_records("trimmed", 0, 150);
+}
+
+#[test]
+fn what_changed_while_it_was_away_strait_names_and_mirror_maker_passes_by() {
+    let (source, target) = clusters();
+    let (here, there) = (source.admin(), target.admin());
+    for topic in ["again", "trimmed"] {
+        here.create_topic(topic, 1, json!({}));
+        here.produce(topic, json!({ "count": 100 }));
+    }
+    let topics = ["again", "trimmed"];
+    let config = Config::new("away", (&source, Listener::Plain), (&target, Listener::Tls), &topics);
+    let mut strait = Strait::start(&config);
+    strait.expect_in_log("ST-");
+    let mut mirror_maker =
+        MirrorMaker::start((&source, Listener::Plain), (&target, Listener::Tls), &topics, &[]);
+    for topic in topics {
+        wait_committed(&here, &config.group(), topic, 60);
+        wait_until("the first copy", 180, || {
+            there.highest(&target_topic(topic)).is_ok_and(|held| held == [99])
+        });
+    }
+    assert_eq!(strait.terminate().0, 0);
+    // So that it has stored where it is: this is no crash.
+    mirror_maker.terminate();
+    change_while_away(&here);
+    strait.restart();
+    mirror_maker.restart();
+    wait_for("both topics named", 60, || {
+        let log = strait.log();
+        let named = |partition: &str, words: &[&str]| {
+            log.lines().any(|line| {
+                line.contains("ST-")
+                    && line.contains(partition)
+                    && words.iter().all(|word| line.contains(word))
+            })
+        };
+        let all = named("again-0", &[]) && named("trimmed-0", &["100", "150"]);
+        if all { Ok(()) } else { Err(log) }
+    });
+    for (topic, last) in [("again", 1299), ("trimmed", 199)] {
+        wait_until("its next copy", 180, || {
+            there.highest(&target_topic(topic)).is_ok_and(|held| held == [last])
+        });
+        let numbers = there.numbers(&target_topic(topic));
+        let (held, written) = (numbers[&0].len(), if topic == "again" { 400 } else { 200 });
+        let complaints = mirror_maker.complaints(topic);
+        say(&format!(
+            "{topic}: MirrorMaker {} holds {held} of {written} records and complained {} times {}",
+            VERSION.number(),
+            complaints.len(),
+            complaints.first().map_or("", String::as_str),
+        ));
+        assert!(held >= 100, "the first copy is counted");
+        assert_eq!(there.ends(topic), [100], "Strait stops in front of what is not certain");
+    }
+    strait.assert_clean_log();
 }
