@@ -69,6 +69,8 @@ pub struct MirrorCell {
     pub halt: Cell<Halt>,
     /// Recoveries without an ack in between.
     pub attempts: Cell<u32>,
+    /// Positions found anew because the target refused our numbers, without an ack in between.
+    pub restarts: Cell<u32>,
     /// Set when the target refused a batch; the recovery decides once the window is drained.
     pub refused: RefCell<Option<Refused>>,
     /// Whom it is fetched from.
@@ -123,6 +125,7 @@ impl MirrorCell {
             mirror: RefCell::new(None),
             halt: Cell::new(Halt::None),
             attempts: Cell::new(0),
+            restarts: Cell::new(0),
             refused: RefCell::new(None),
             source_leader: Cell::new(Leader::NONE),
             target_leader: Cell::new(Leader::NONE),

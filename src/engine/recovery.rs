@@ -179,9 +179,12 @@ fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
             again_after(share, cell, AUTHORIZE_WAIT, error);
         }
         Remedy::Restart => {
-            if cell.attempts.get() >= RESTARTS_MAX {
+            // Of its own kind: a long outage before it is no sign that the numbers will never do.
+            let restarts = cell.restarts.get();
+            if restarts >= RESTARTS_MAX {
                 park_refused(share, cell, refused.error, error);
             } else {
+                cell.restarts.set(restarts + 1);
                 restart(share, cell, error);
             }
         }

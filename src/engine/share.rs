@@ -408,6 +408,7 @@ impl Share {
             // Whether by an ack or by the read-back: without this, what was settled last would wait for the next batch.
             self.commit_wake.notify_one();
             cell.attempts.set(0);
+            cell.restarts.set(0);
             cell.retries.set(0);
             cell.clear_trouble();
         }
