@@ -62,6 +62,7 @@
 //! - A slice keeps its whole frame alive: memory is counted by the frame, not by the slice ([`connection::FramePool`]).
 
 pub mod admin;
+pub mod canary;
 pub mod cli;
 pub mod cluster;
 pub mod config;

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::identity;
 use super::mirror::Outgoing;
 use super::stats::Fate;
+use crate::canary::{Canary, planted};
 use crate::config::resolved::{Isolation, Timestamps};
 use crate::wire::batch::{BatchError, BatchHeader, Batches, ControlType, verify_crc};
 use crate::wire::fetch::AbortedTransaction;
@@ -107,9 +108,12 @@ pub fn admit(
             Some(Fate::SkippedControl)
         } else if header.records_count == 0 {
             Some(Fate::SkippedEmpty)
-        } else if drop_as_aborted && rules.isolation == Isolation::ReadCommitted {
+        } else if drop_as_aborted
+            && rules.isolation == Isolation::ReadCommitted
+            && !planted(Canary::AbortedCopied)
+        {
             Some(Fate::SkippedAborted)
-        } else if identity::is_ours(header.producer_id) {
+        } else if identity::is_ours(header.producer_id) && !planted(Canary::ReplicatedCopied) {
             Some(Fate::SkippedReplicated)
         } else {
             None
@@ -148,7 +152,7 @@ pub fn admit(
 
 /// Rows L2, L6, L14 of the broker's checks, and records below the wanted offset, which were deleted or copied before.
 fn must_be_recoded(header: &BatchHeader, wanted: i64, rules: &Rules) -> bool {
-    header.base_offset < wanted
+    (header.base_offset < wanted && !planted(Canary::BatchFromItsStart))
         || !header.is_contiguous()
         || (header.is_log_append_time() && rules.timestamps == Timestamps::AsRead)
         || header.total_bytes() > rules.batch_bytes_max

@@ -14,6 +14,7 @@ use super::group::{self, Commit};
 use super::mirror::Mirror;
 use super::share::Share;
 use super::trouble;
+use crate::canary::{Canary, planted};
 use crate::env::Moment;
 use crate::limits;
 
@@ -108,7 +109,10 @@ pub(super) fn commit_of(cell: &MirrorCell, mirror: &Mirror) -> Commit {
     Commit {
         topic: spec.id.topic.clone(),
         partition: spec.id.partition,
-        offset: mirror.acked(),
+        offset: match planted(Canary::CommitUnacked) {
+            true => mirror.fetch_offset(),
+            false => mirror.acked(),
+        },
         leader_epoch: mirror.acked_epoch(),
         metadata: mirror.anchor(spec.source_topic_id, spec.target_topic_id).to_string(),
     }

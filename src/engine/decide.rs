@@ -13,6 +13,7 @@ use super::share::Share;
 use super::step_over::Anew;
 use super::target_log::{Remains, TargetFound};
 use super::trouble;
+use crate::canary::{Canary, planted};
 use crate::error::{Code, Error, Side};
 
 /// A beginning, and whether its numbering is a new one.
@@ -192,7 +193,7 @@ fn resume(
         leader_epoch: committed.leader_epoch,
         target_offset: seen.target_end,
         lineage: Lineage { producer_id, producer_epoch },
-        next_sequence,
+        next_sequence: if planted(Canary::NumbersFromZero) { 0 } else { next_sequence },
         replay,
         map: anchor.map.clone(),
     };

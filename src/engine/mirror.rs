@@ -20,6 +20,7 @@ use super::offset_map::OffsetMap;
 use super::replay::{Replay, Replayed};
 use super::spec::TargetFacts;
 use super::window::{self, Violation, Window};
+use crate::canary::{Canary, planted};
 use crate::wire::batch::HEADER_BYTES;
 use crate::wire::records::RecordsError;
 use crate::wire::spans::Spans;
@@ -224,7 +225,7 @@ impl Mirror {
         self.fetch_offset = next_offset;
         self.fetch_epoch = leader_epoch;
         let last = self.queue.back_mut().or(self.flight.back_mut().map(|f| &mut f.outgoing));
-        match last {
+        match last.filter(|_| !planted(Canary::SkipOvertakes)) {
             Some(outgoing) => {
                 outgoing.next_offset = next_offset;
                 outgoing.leader_epoch = leader_epoch;
@@ -332,7 +333,12 @@ impl Mirror {
                 settled.extend((0..=position).filter_map(|_| self.settle_front()));
             }
         }
-        self.next_sequence = self.acked_sequence;
+        if !planted(Canary::NumbersGoOn) {
+            self.next_sequence = self.acked_sequence;
+        }
+        if planted(Canary::FlightForgotten) {
+            self.flight.clear();
+        }
         while let Some(flight) = self.flight.pop_back() {
             self.queue.push_front(flight.outgoing);
         }

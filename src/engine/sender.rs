@@ -13,6 +13,7 @@ use super::mirror::Stamped;
 use super::share::{SendQueue, Share};
 use super::trouble;
 use super::window::Violation;
+use crate::canary::{Canary, planted};
 use crate::connection::{CallError, Connection, Pending};
 use crate::env::Moment;
 use crate::error::{Code, Error, Side};
@@ -165,7 +166,9 @@ fn send_one(
             bytes += stamped.len();
             gathered.push((cell.clone(), stamped));
         }
-        if more {
+        if more && planted(Canary::PartitionTwice) {
+            share.touch_send(&cell);
+        } else if more {
             again.push(cell);
         }
     }
@@ -287,7 +290,13 @@ fn failed(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: ErrorCode, message: &
             let message = message.to_owned();
             *cell.refused.borrow_mut() = Some(Refused { sequence, error, message });
         }
-        if trouble::leaves_doubt(error) { mirror.on_doubt() } else { mirror.on_refusal() }
+        if planted(Canary::DoubtIsAck) && trouble::leaves_doubt(error) {
+            mirror.on_success(mirror.target_next()).map(drop)
+        } else if trouble::leaves_doubt(error) {
+            mirror.on_doubt()
+        } else {
+            mirror.on_refusal()
+        }
     };
     if let Err(violation) = outcome {
         violated(share, cell, violation);

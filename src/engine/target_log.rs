@@ -16,6 +16,7 @@ use super::readback::{self, Seen};
 use super::recovery::{QUESTION_DEADLINE, refresh_on};
 use super::share::Share;
 use super::trouble;
+use crate::canary::{Canary, planted};
 use crate::cluster::rights::Need;
 use crate::connection::Connection;
 use crate::error::{Error, Side};
@@ -118,6 +119,9 @@ async fn seen_since(
     end: i64,
 ) -> Result<Seen, Error> {
     fits(cell, anchor, end)?;
+    if planted(Canary::ResumeBlind) {
+        return Ok(Seen::nothing(end));
+    }
     let Some(numbering) = anchor.numberings.first() else { return Err(trouble::stopped()) };
     let Numbering { producer_id, producer_epoch, next_sequence } = *numbering;
     let state = state.filter(|state| state.epoch == producer_epoch);

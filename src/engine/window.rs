@@ -18,6 +18,7 @@
 use std::collections::VecDeque;
 
 use super::spec::TargetFacts;
+use crate::canary::{Canary, planted};
 
 /// What the target answered is impossible under the rules: the mirror stops and nothing is committed past it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +98,9 @@ impl Window {
         if self.sent.is_empty() {
             return true;
         }
-        let trusted = |time: i64| time >= oldest_trusted;
-        let has_state = self.proven && !self.moved && trusted(self.acked_state_time);
+        let trusted = |time: i64| time >= oldest_trusted || planted(Canary::WindowWhileOld);
+        let unproven = planted(Canary::WindowWithoutProof) && !self.moved;
+        let has_state = unproven || (self.proven && !self.moved && trusted(self.acked_state_time));
         let keeps_state = trusted(state_time) && self.sent.iter().all(|s| trusted(s.state_time));
         has_state && keeps_state && self.bytes + bytes <= self.bytes_max
     }

@@ -69,6 +69,15 @@ impl Kind {
     }
 }
 
+/// What strikes the very first batches, while the target holds no state of anybody.
+pub fn at_once(world: &World, kinds: &[Kind], rng: &mut Rng) {
+    if kinds.contains(&Kind::ProduceRefused) {
+        let fault = Fault::Refuse(ErrorCode::NOT_ENOUGH_REPLICAS);
+        let (after, times) = (rng.below(3) as u32, 1 + rng.below(2) as u32);
+        world.target.fault(Order::next(ApiKey::Produce, fault).after(after).times(times));
+    }
+}
+
 /// Makes trouble for a while, then stops; what it began it ends, except what [`World::heal`] ends.
 pub async fn run(world: &World, kinds: &[Kind], mut rng: Rng, time: Duration) {
     let until = tokio::time::Instant::now() + time;
@@ -124,6 +133,12 @@ async fn strike(world: &World, kind: Kind, rng: &mut Rng) {
                 ErrorCode::KAFKA_STORAGE_ERROR,
             ]);
             order(&world.target, ApiKey::Produce, Fault::Refuse(code), rng);
+            if rng.chance(30) {
+                // Once at a time: the engine takes a batch that is refused so again and again for unacceptable.
+                let code = ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER;
+                let once = Order::next(ApiKey::Produce, Fault::Refuse(code));
+                world.target.fault(once.after(rng.below(4) as u32));
+            }
         }
         Kind::ProduceInDoubt => {
             let fault = match rng.below(7) {
@@ -261,7 +276,14 @@ async fn tail_lost(world: &World, rng: &mut Rng) {
     if target.freeze(&key.0, key.1, true).is_err() {
         return;
     }
-    sleep(rng.wait_ms(20, 3000)).await;
+    sleep(rng.wait_ms(20, 1500)).await;
+    if rng.chance(60) {
+        // Whoever reads the log back now reads what may yet be lost.
+        for (connection, _) in world.network.connections() {
+            world.network.cut(connection);
+        }
+        sleep(rng.wait_ms(100, 1500)).await;
+    }
     let brokers = world.brokers(TARGET);
     if let Ok(dump) = target.dump(&key.0, key.1)
         && let Some(next) = brokers.iter().find(|b| **b != dump.leader && target.is_up(**b))

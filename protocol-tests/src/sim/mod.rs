@@ -51,6 +51,8 @@ pub struct Plan {
     pub time: Duration,
     /// Batches before the first instance starts.
     pub backlog: i64,
+    /// Retention took the beginning of each partition before the first start, up to inside a batch.
+    pub cut_start: bool,
     /// One way through the network, microseconds.
     pub latency_us: (i64, i64),
 }
@@ -69,6 +71,7 @@ impl Plan {
             kinds: if rng.chance(5) { Vec::new() } else { Kind::draw(&mut rng) },
             time: Duration::from_secs(rng.between(4, 25).unsigned_abs()),
             backlog: *rng.pick(&[0, 5, 60]),
+            cut_start: rng.chance(30),
             latency_us: *rng.pick(&[(100, 900), (1_000, 3_000), (20_000, 60_000)]),
         }
     }
@@ -152,6 +155,10 @@ async fn simulate(plan: Plan) -> Outcome {
         plan.foreign,
     );
     (0..plan.backlog).for_each(|_| writer.write());
+    if plan.cut_start {
+        world.cut_source_starts();
+    }
+    faults::at_once(&world, &plan.kinds, &mut rng.fork("at once"));
     world.start_all(plan.instances);
     let faults = faults::run(&world, &plan.kinds, rng.fork("faults"), plan.time);
     tokio::join!(writer.run(plan.time), faults);

@@ -17,6 +17,7 @@ use super::network::Network;
 use super::oracle::{Key, Oracle};
 use super::rng::Rng;
 use super::workload::{Topic, machine};
+use crate::checker::Wanted;
 
 /// Which cluster.
 pub type Side = usize;
@@ -180,6 +181,16 @@ impl World {
     pub fn start_all(&self, instances: usize) {
         self.lives.borrow_mut().resize_with(instances, || None);
         (0..instances).for_each(|index| self.start(index));
+    }
+
+    /// Deletes the beginning of every source partition, up to inside its first batches.
+    pub fn cut_source_starts(&self) {
+        for key in self.partitions() {
+            let end = self.source.dump(&key.0, key.1).map_or(0, |dump| dump.last_stable);
+            let start = self.rng.fork(&format!("start of {key:?}")).between(0, end.min(8));
+            let _ = self.source.delete_records(&key.0, key.1, start);
+            self.oracle().set_wanted(&key, 0, start, (Wanted::Yes, Wanted::Never));
+        }
     }
 
     /// Starts an instance, unless it runs.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use protocol_tests::copying::sized;
 use protocol_tests::sim::{self, Outcome};
+use strait::canary::{self, Canary};
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|value| value.parse().unwrap())
@@ -92,4 +93,39 @@ fn sim_a_seed_is_the_same_run_every_time() {
         assert!(first.events > 0);
         assert_eq!((first.hash, first.events), (second.hash, second.events), "seed {seed}");
     }
+}
+
+/// Seeds within which each planted bug must show.
+const CANARY_SEEDS: u64 = 500;
+
+/// The first seed whose run is wrong with this bug planted.
+fn caught(bug: Canary) -> Option<(u64, String)> {
+    canary::plant(Some(bug));
+    let found = (0..CANARY_SEEDS).find_map(|seed| {
+        // A planted bug may run into an assertion of the engine's own: that is red too.
+        let run = std::panic::catch_unwind(|| sim::run(seed).violations);
+        let violations = run.unwrap_or_else(|_| vec!["a panic".into()]);
+        violations.into_iter().next().map(|violation| (seed, violation))
+    });
+    canary::plant(None);
+    found
+}
+
+#[test]
+fn sim_every_planted_bug_is_caught() {
+    let (next, missed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
+            scope.spawn(|| {
+                while let Some(bug) = Canary::ALL.get(next.fetch_add(1, Relaxed) as usize) {
+                    match caught(*bug) {
+                        Some((seed, how)) => println!("{bug:?}: seed {seed}: {how}"),
+                        None => missed.lock().unwrap().push(*bug),
+                    }
+                }
+            });
+        }
+    });
+    let missed = missed.into_inner().unwrap();
+    assert!(missed.is_empty(), "not caught in {CANARY_SEEDS} seeds: {missed:?}");
 }

@@ -1,0 +1,92 @@
+//! Planted bugs: each switches one guard of the engine off, so that the simulator can show that it would notice. A build
+//! with debug assertions holds them, silent until a test plants one on its own thread; a release build holds none.
+
+/// A guard that can be switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// What was fetched is committed, whether it was acknowledged or not (I1).
+    CommitUnacked,
+    /// A skipped batch counts as done before those in front of it (I1).
+    SkipOvertakes,
+    /// The window opens without an ack on the connection (W1).
+    WindowWithoutProof,
+    /// Old records travel beside others (W2).
+    WindowWhileOld,
+    /// An answer that leaves the append in doubt counts as an ack (W3).
+    DoubtIsAck,
+    /// What was in flight when the window failed is forgotten.
+    FlightForgotten,
+    /// After the read-back the numbers go on where the sender stood (W3).
+    NumbersGoOn,
+    /// A start does not look what the target holds beyond the commit (R3).
+    ResumeBlind,
+    /// A Fetch answer is taken although the mirror wants another offset by now.
+    StaleFetchTaken,
+    /// Aborted transactions are copied.
+    AbortedCopied,
+    /// What another mirror wrote is copied on: a loop.
+    ReplicatedCopied,
+    /// A batch that begins below the wanted offset is copied whole.
+    BatchFromItsStart,
+    /// A partition stands twice in one request: the broker drops the first of the two (P4).
+    PartitionTwice,
+    /// A start goes on under the old numbering and counts from zero again (R7): false duplicates.
+    NumbersFromZero,
+}
+
+impl Canary {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::CommitUnacked,
+        Self::SkipOvertakes,
+        Self::WindowWithoutProof,
+        Self::WindowWhileOld,
+        Self::DoubtIsAck,
+        Self::FlightForgotten,
+        Self::NumbersGoOn,
+        Self::ResumeBlind,
+        Self::StaleFetchTaken,
+        Self::AbortedCopied,
+        Self::ReplicatedCopied,
+        Self::BatchFromItsStart,
+        Self::PartitionTwice,
+        Self::NumbersFromZero,
+    ];
+}
+
+#[cfg(debug_assertions)]
+mod cage {
+    use super::Canary;
+    use std::cell::Cell;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Canary>> = const { Cell::new(None) };
+    }
+
+    /// Whether a test planted this one on this thread.
+    pub(crate) fn planted(canary: Canary) -> bool {
+        PLANTED.with(Cell::get) == Some(canary)
+    }
+
+    /// Plants a bug for the engines of this thread, or takes it back.
+    pub fn plant(canary: Option<Canary>) {
+        PLANTED.with(|planted| planted.set(canary));
+    }
+}
+
+#[cfg(not(debug_assertions))]
+mod cage {
+    use super::Canary;
+
+    /// Never: a release build holds no planted bug.
+    #[inline(always)]
+    pub(crate) fn planted(_: Canary) -> bool {
+        false
+    }
+
+    /// Does nothing in a release build.
+    pub fn plant(_: Option<Canary>) {}
+}
+
+pub use cage::plant;
+pub(crate) use cage::planted;
