@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
 
 use super::classic::{Member, REBALANCE_TIMEOUT_MS, Verdict, hand_in, verdict};
 use super::drive::{ANSWER_TIMEOUT, Desk, Token, all_left};
@@ -155,7 +156,8 @@ impl<H: Holder> Live<'_, H> {
         context.member.set(Standing::Member(member::Member { id, epoch, instance }));
         let named = self.member.to_take();
         self.member.taken(&named);
-        context.holder.take(&shared(&named));
+        let given = shared(&named).into_iter().map(|partition| (partition, Uuid::nil()));
+        context.holder.take(&given.collect::<Vec<_>>());
         let given_up = self.member.to_release();
         if self.releasing.is_none() && !given_up.is_empty() {
             let left = context.holder.release(&shared(&given_up));

@@ -171,7 +171,9 @@ impl<H: Holder> Live<'_, H> {
             };
             let taken: Vec<IdPartition> = named.iter().filter(is_free).copied().collect();
             self.member.taken(&taken);
-            context.holder.take(&self.named(&taken));
+            let ids = taken.iter().map(|(id, _)| *id);
+            let given = self.named(&taken).into_iter().zip(ids);
+            context.holder.take(&given.collect::<Vec<_>>());
         }
         if self.releasing.is_none() {
             let given_up = self.member.to_release();

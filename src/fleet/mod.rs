@@ -40,12 +40,15 @@ pub use drive::run;
 /// Topic and partition on the source.
 pub type Partition = (Arc<str>, i32);
 
+/// What is given, with the id of its topic; nil where the group names topics only by name.
+pub type Given = (Partition, Uuid);
+
 /// Who holds the mirrors.
 pub trait Holder {
     /// Everything is ours: there is no membership.
     fn take_all(&self);
     /// These are ours from now on, beside those that were.
-    fn take(&self, partitions: &[Partition]);
+    fn take(&self, given: &[Given]);
     /// These are ours no longer: each is let go with its acks committed.
     fn release(&self, partitions: &[Partition]) -> Vec<Left>;
     /// Nothing is ours any more, and others may have it already: dropped, nothing committed.

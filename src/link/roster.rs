@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use super::plan::Begin;
 use crate::engine::spec::{Leave, Left, MirrorId, MirrorSpec, Mirrors};
-use crate::fleet::{Holder, Partition};
+use crate::fleet::{Given, Holder, Partition};
 
 /// What the group gave us.
 #[derive(Debug, Default)]
@@ -18,7 +19,8 @@ enum Ours {
     #[default]
     Unknown,
     All,
-    These(BTreeSet<Partition>),
+    /// With the ids of their topics; nil where none is told.
+    These(BTreeMap<Partition, Uuid>),
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +72,7 @@ impl<M: Mirrors> Roster<M> {
         let state = self.state.borrow();
         let mut missing: Vec<(Arc<Begin>, Begin)> = Vec::new();
         for (partition, of) in &state.wanted {
-            if !state.is_ours(partition) || state.running.contains(partition) {
+            if !state.is_ours(partition, of.source_id) || state.running.contains(partition) {
                 continue;
             }
             match missing.last_mut() {
@@ -93,7 +95,8 @@ impl<M: Mirrors> Roster<M> {
         let meant = state.wanted.get(&partition).is_some_and(|of| {
             of.source_id == spec.source_topic_id && of.target_id == spec.target_topic_id
         });
-        if meant && state.is_ours(&partition) && state.running.insert(partition) {
+        let source_id = spec.source_topic_id;
+        if meant && state.is_ours(&partition, source_id) && state.running.insert(partition) {
             self.mirrors.add(spec);
         }
     }
@@ -119,11 +122,15 @@ impl<M: Mirrors> Roster<M> {
 }
 
 impl State {
-    fn is_ours(&self, partition: &Partition) -> bool {
+    /// Whether the group gave us this partition of this very topic: one that was made again under the same name is given by
+    /// its new id before our metadata shows that it is new.
+    fn is_ours(&self, partition: &Partition, source_id: Uuid) -> bool {
         match &self.ours {
             Ours::Unknown => false,
             Ours::All => true,
-            Ours::These(these) => these.contains(partition),
+            Ours::These(these) => {
+                these.get(partition).is_some_and(|id| id.is_nil() || *id == source_id)
+            }
         }
     }
 }
@@ -134,16 +141,17 @@ impl<M: Mirrors> Holder for std::rc::Rc<Roster<M>> {
         self.bell.notify_one();
     }
 
-    fn take(&self, partitions: &[Partition]) {
+    fn take(&self, given: &[Given]) {
         let mut state = self.state.borrow_mut();
         if !matches!(state.ours, Ours::These(_)) {
-            state.ours = Ours::These(BTreeSet::new());
+            state.ours = Ours::These(BTreeMap::new());
         }
         if let Ours::These(these) = &mut state.ours {
-            these.extend(partitions.iter().cloned());
+            these.extend(given.iter().cloned());
         }
-        if !partitions.is_empty() {
-            tracing::info!(link = %self.link, partitions = %shown(partitions), "the group gave us");
+        if !given.is_empty() {
+            let partitions: Vec<_> = given.iter().map(|(partition, _)| partition.clone()).collect();
+            tracing::info!(link = %self.link, partitions = %shown(&partitions), "the group gave us");
         }
         self.bell.notify_one();
     }
@@ -234,6 +242,21 @@ mod tests {
         indexes.iter().map(|index| ("t".into(), *index)).collect()
     }
 
+    fn given(indexes: &[i32], id: Uuid) -> Vec<Given> {
+        partitions(indexes).into_iter().map(|partition| (partition, id)).collect()
+    }
+
+    #[test]
+    fn a_topic_that_was_made_again_does_not_begin_as_the_old_one() {
+        let roster = Rc::new(Roster::new("l", Rc::new(Log::default())));
+        roster.want(&begin(0..1));
+        roster.take(&given(&[0], Uuid::from_u128(9)));
+        assert!(roster.missing().is_empty(), "the metadata still show the old one");
+        let new = Begin { source_id: Uuid::from_u128(9), ..begin(0..1) };
+        roster.want(&new);
+        assert_eq!(roster.missing(), [new]);
+    }
+
     #[test]
     fn what_runs_is_what_is_wanted_and_ours() {
         let log = Rc::new(Log::default());
@@ -241,7 +264,7 @@ mod tests {
         let done = || std::mem::take(&mut *log.0.borrow_mut());
         roster.want(&begin(0..4));
         assert!(roster.missing().is_empty(), "the group has not told");
-        roster.take(&partitions(&[0, 1, 3, 9]));
+        roster.take(&given(&[0, 1, 3, 9], Uuid::nil()));
         assert_eq!(roster.missing(), [begin(0..2), begin(3..4)]);
         for index in [0, 1, 2, 3] {
             roster.begin(spec(index));
