@@ -172,7 +172,7 @@ fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
         Remedy::Yield => {
             let message = format!("another instance of this link took over: {}", error.message);
             let error = Error { code: Code(65), action: Action::Park, message, ..error };
-            share.park(cell, error.fix("run one instance of a link, or stop this one"));
+            share.park(cell, error.fix("start it again: its position is found anew"));
         }
         Remedy::Authorize => {
             let error = trouble::not_authorized(share, Need::WriteTarget, cell);

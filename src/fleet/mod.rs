@@ -1,8 +1,8 @@
 //! Membership of the source group `strait.<link>`: which mirrors are this process's, and under which name it commits.
 //!
 //! An instance is always a member, also when alone. Instances of one link share its mirrors by partition; the source's
-//! group coordinator is the only thing that knows all of them. KIP-848 where the broker has it ([`kip848`]), else the classic
-//! cooperative protocol ([`classic`]); without membership ([`alone`]) everything is ours. The deciding half of both is pure;
+//! group coordinator is the only thing that knows all of them. KIP-848 where the broker has it (`kip848.rs`), else the classic
+//! cooperative protocol (`classic.rs`); without membership (`alone.rs`) everything is ours. The deciding half of both is pure;
 //! `drive.rs` is the other: it talks to the coordinator, on the control thread, and never touches a batch.
 //!
 //! Duties, whichever protocol: partitions that go are let go (acks waited for, committed) before the group is told so;

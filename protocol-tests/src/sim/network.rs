@@ -1,6 +1,6 @@
 //! The simulated network and clock: streams in memory with latency, cuts, stalls, half-delivered bytes and partitions.
 //!
-//! Every host sees it through a [`Host`], which is the `World` of its `Env`. All of it stands behind one lock and runs on
+//! Every host sees it through a `Host`, which is the `World` of its `Env`. All of it stands behind one lock and runs on
 //! one thread under tokio's paused clock, so that a seed decides every byte's moment.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
