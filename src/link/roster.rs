@@ -106,9 +106,10 @@ impl<M: Mirrors> Roster<M> {
         self.state.borrow().wanted.keys().map(|(topic, _)| topic.clone()).collect()
     }
 
-    /// Whether the group has told what is ours.
+    /// Whether the group has told what is ours, or nothing is wanted: then there is no need to be told.
     pub(super) fn is_settled(&self) -> bool {
-        self.state.borrow().settled
+        let state = self.state.borrow();
+        state.settled || state.wanted.is_empty()
     }
 
     /// Waits until something can begin that could not before.
