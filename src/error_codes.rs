@@ -450,6 +450,22 @@ pub const EXPLANATIONS: &[Explanation] = &[
                Fix: report it with the log.",
     },
     Explanation {
+        code: 73,
+        title: "records of two clusters cannot be told apart, or would come back",
+        text: "A record's origin is 28 bits of the id of the cluster where it was first written. Either two clusters of the \
+               configuration have ids that give the same bits (one pair in 268 million), or `forward` names the very cluster \
+               that the link writes to, under another name.\n\
+               Fix: leave that cluster out of `forward`; two clusters that clash cannot be in one web of links.",
+    },
+    Explanation {
+        code: 74,
+        title: "records go in a circle",
+        text: "A batch was copied more often than there are clusters in the configuration: links of several configurations \
+               together bring it to a cluster a second time. The partition stops before that batch.\n\
+               Fix: find the origin that two ways carry, and leave it out of one link's `forward`. If the way is right and \
+               longer than the configuration knows, name its clusters under `clusters`.",
+    },
+    Explanation {
         code: 76,
         title: "a consumer that is no Strait is in the link's group",
         text: "The group `strait.<link>` on the source is the link's own: its instances share their partitions through it, and it holds \
@@ -472,6 +488,12 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: "The group `strait.<link>` does not count this process as the member that it was: it shares its partitions anew, or the \
                membership was lost and is asked for again. Partitions that are somebody else's now are dropped.\n\
                Fix: none, it passes; if it lasts, look at the source's coordinator of the group.",
+    },
+    Explanation {
+        code: 79,
+        title: "records of too many origins",
+        text: "A partition passes on records of more than 60 origins; the position of each must fit into the group's commit.\n\
+               Fix: name fewer clusters in the link's `forward`.",
     },
 ];
 

@@ -288,7 +288,7 @@ impl Control {
             }
         }
         let mut watched = Watched::default();
-        let mut links = Vec::new();
+        let mut open = Vec::new();
         let entries = self.entries.into_iter().zip(self.members);
         for (link, (entry, member)) in self.config.links.iter().zip(entries) {
             let source = watched.cluster(&self.env, &link.from, Side::Source).await;
@@ -301,6 +301,21 @@ impl Control {
                     continue;
                 }
             };
+            let mut failure = None;
+            for origin in &link.forward.origins {
+                failure = failure.or(watched.any(&self.env, origin).await.err());
+            }
+            match failure {
+                Some(error) => {
+                    entry.fail(error);
+                    member.set_gone();
+                }
+                None => open.push((link, entry, member, source, target)),
+            }
+        }
+        let clusters: Vec<_> = watched.0.values().cloned().collect();
+        let mut links = Vec::new();
+        for (link, entry, member, source, target) in open {
             let context = LinkContext {
                 config: link.clone(),
                 source: source.clone(),
@@ -313,6 +328,8 @@ impl Control {
                 entry: entry.clone(),
                 source,
                 target,
+                clusters: clusters.clone(),
+                clusters_count: self.config.clusters.len(),
                 mirrors: self.lanes.open(&context),
                 member,
                 identity: self.identity.clone(),
@@ -329,6 +346,17 @@ impl Control {
 struct Watched(BTreeMap<(String, bool), ClusterHandle>);
 
 impl Watched {
+    /// A cluster that may be watched for a link already.
+    async fn any(
+        &mut self,
+        env: &Env,
+        cluster: &Arc<resolved::Cluster>,
+    ) -> Result<ClusterHandle, Error> {
+        let written = (cluster.name.clone(), false);
+        let side = if self.0.contains_key(&written) { Side::Target } else { Side::Source };
+        self.cluster(env, cluster, side).await
+    }
+
     async fn cluster(
         &mut self,
         env: &Env,

@@ -203,9 +203,15 @@ impl Strait {
     /// The same with more arguments after `run`.
     #[track_caller]
     pub fn start_with(config: &Config, arguments: &[&str]) -> Self {
+        Self::start_text(|telemetry| config.yaml(telemetry), arguments)
+    }
+
+    /// The same with the whole text of the configuration, made for a telemetry port.
+    #[track_caller]
+    pub fn start_text(yaml: impl FnOnce(u16) -> String, arguments: &[&str]) -> Self {
         let telemetry = ports::free();
         let folder = tempfile::Builder::new().prefix("strait-run-").tempdir().unwrap();
-        fs::write(folder.path().join("strait.yaml"), config.yaml(telemetry)).unwrap();
+        fs::write(folder.path().join("strait.yaml"), yaml(telemetry)).unwrap();
         let process = Self::spawn(folder.path(), arguments);
         let allowed = Vec::new();
         let mut strait = Self { process, folder, telemetry, lives: 1, allowed };

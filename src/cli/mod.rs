@@ -223,12 +223,9 @@ pub fn execute(cli: Cli, screen: &mut Screen<'_>) -> Exit {
 /// Reads the configuration, and judges its links against each other.
 fn read(common: &Common) -> Result<Loaded, Invalid> {
     let loaded = crate::config::load(&common.config)?;
-    let links = &loaded.config.links;
-    let pairs =
-        links.iter().enumerate().flat_map(|(i, a)| links[i + 1..].iter().map(move |b| (a, b)));
-    let conflicts = pairs.filter_map(|(a, b)| {
-        let (what, fix) = pairs::conflict(a, b)?;
-        Some(Problem::at(loaded.origins.get(&format!("links.{}", b.name))?, what, fix))
+    let conflicts = pairs::conflicts(&loaded.config.links).into_iter().filter_map(|conflict| {
+        let origin = loaded.origins.get(&format!("links.{}", conflict.link))?;
+        Some(Problem::at(origin, conflict.what, conflict.fix))
     });
     let conflicts = conflicts.collect::<Vec<_>>();
     if conflicts.is_empty() {

@@ -18,7 +18,7 @@ use crate::env::Env;
 use crate::error::{Action, Code, Error, Side};
 use crate::link::plan::{Plan, Planner, View};
 use crate::link::topics::{Asked, Refusal, refusal};
-use crate::link::{codes, reasons};
+use crate::link::{codes, origins, reasons};
 use crate::wire::common::{Isolation, TopicPartitions};
 use crate::wire::create_topics::NewTopic;
 use crate::wire::error_code::ErrorCode;
@@ -76,9 +76,11 @@ pub(super) async fn all(env: &Env, config: &Config) -> Vec<Finding> {
     let clusters = config.clusters.values().filter_map(|cluster| {
         let reads = config.links.iter().any(|link| link.from.name == cluster.name);
         let written = config.links.iter().any(|link| link.to.name == cluster.name);
+        let named = |link: &Arc<Link>| link.forward.origins.iter().any(|o| o.name == cluster.name);
+        let forwarded = config.links.iter().any(named);
         // A cluster that no link uses is a matter for the configuration, which warns.
         let side = if reads { Side::Source } else { Side::Target };
-        (reads || written).then_some((cluster, side))
+        (reads || written || forwarded).then_some((cluster, side))
     });
     let looked = join_all(clusters.map(|(cluster, side)| probe(env, cluster, side))).await;
     let mut findings = Vec::new();
@@ -89,9 +91,13 @@ pub(super) async fn all(env: &Env, config: &Config) -> Vec<Finding> {
         }
         findings.extend(of_cluster.list);
     }
+    let id = |handle: &ClusterHandle| {
+        Some((handle.config().name.clone(), handle.map().cluster_id.clone()?))
+    };
+    let ids: Vec<(String, String)> = handles.values().filter_map(id).collect();
     let links = config.links.iter().filter_map(|link| {
         let ends = (handles.get(&link.from.name)?, handles.get(&link.to.name)?);
-        Some(probe_link(env, link, ends.0, ends.1))
+        Some(probe_link(env, link, ends.0, ends.1, &ids))
     });
     findings.extend(join_all(links).await.into_iter().flat_map(|of_link| of_link.list));
     findings
@@ -172,6 +178,7 @@ async fn probe_link(
     link: &Arc<Link>,
     source: &ClusterHandle,
     target: &ClusterHandle,
+    ids: &[(String, String)],
 ) -> Findings {
     let mut findings = Findings { group: format!("link {}", link.name), list: Vec::new() };
     let (from, to) = (source.map(), target.map());
@@ -182,6 +189,15 @@ async fn probe_link(
         }
         (Some(_), Some(_)) => findings.good("cluster ids differ"),
         _ => {}
+    }
+    if let Some((a, b)) = origins::clash(ids) {
+        findings.bad(&reasons::origin_clash(link, a, b));
+    }
+    for origin in &link.forward.origins {
+        let id = ids.iter().find(|(name, _)| *name == origin.name).map(|(_, id)| id);
+        if let Some(id) = id.filter(|id| to.cluster_id.as_ref() == Some(id)) {
+            findings.bad(&reasons::back_to_origin(link, &origin.name, id));
+        }
     }
     let (seen, there) = (View::from(&*from), View::from(&*to));
     let claimed = position(env, link, source, &mut findings).await;

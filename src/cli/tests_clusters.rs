@@ -79,6 +79,35 @@ fn check_refuses_one_cluster_behind_two_addresses() {
 }
 
 #[test]
+fn check_refuses_origins_that_cannot_be_told_apart_or_would_come_back() {
+    // Two ids whose 28 bits are alike.
+    let with_id = |id: &str| cluster(Options { cluster_id: Some(id.into()), ..Options::default() });
+    let (east, west) = (with_id("cluster-18193"), with_id("cluster-24117"));
+    east.create_topic("orders", 1, 1, &[]).unwrap();
+    let text = config(&east.bootstrap(), &west.bootstrap(), "orders");
+    let (exit, out) = strait("check", &text);
+    assert_eq!(exit, Exit::NotTrue, "{out}");
+    assert!(out.contains("ST-073") && out.contains("give the same origin"), "{out}");
+    let (exit, _) =
+        strait("run --until-caught-up", &format!("{text}telemetry: {{ listen: off }}\n"));
+    assert_eq!(exit, Exit::Failed);
+    assert_eq!(west.topics(), Vec::<String>::new());
+
+    // The target under another name.
+    let listeners = vec![Listener::plain(), Listener::plain()];
+    let west = cluster(Options { listeners, ..Options::default() });
+    let text = config(&east.bootstrap(), &west.bootstrap_of(0), "orders")
+        .replace(
+            "links:",
+            &format!("  alias: {{ bootstrap: [\"{}\"] }}\nlinks:", west.bootstrap_of(1)),
+        )
+        .replace("to: west,", "to: west, forward: [local, alias],");
+    let (exit, out) = strait("check", &text);
+    assert_eq!(exit, Exit::NotTrue, "{out}");
+    assert!(out.contains("ST-073") && out.contains("would come back"), "{out}");
+}
+
+#[test]
 fn check_names_a_wrong_password_and_goes_on_with_the_other_cluster() {
     let user = User { name: "u".into(), password: "right".into() };
     let listeners = vec![Listener::plain().with_sasl()];

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use regex::Regex;
 
+use super::forward;
 use super::resolved::{
     Cluster, Isolation, Link, Membership, MembershipProtocol, Naming, OnFailure, OnGap, OnPoison,
     OnRecreate, Policies, Start, Timestamps, TopicSelection,
@@ -14,7 +15,8 @@ use super::written::{Fields, Reading, Text, nearest};
 use super::yaml::{At, Entry, Node, Value};
 use crate::limits;
 
-type Clusters = BTreeMap<String, Option<(At, Arc<Cluster>)>>;
+/// By name; none is one that is wrong.
+pub(super) type Clusters = BTreeMap<String, Option<(At, Arc<Cluster>)>>;
 
 /// Every link that is right, by name.
 pub(super) fn read(
@@ -98,7 +100,8 @@ fn link(
     // A window of more than the memory could never fill.
     let window = fields.size(reading, "window", 1 << 16..=memory_bytes as u64);
     let membership = membership(reading, &mut fields);
-    fields.choice(reading, "forward", &[("local", ())], &[]);
+    let ends = (from.as_ref().map(|(_, from)| from), to.as_ref().map(|(_, to)| to));
+    let forward = forward::read(reading, &mut fields, ends.0, ends.1, clusters, used);
     let policies = policies(reading, &mut fields);
     fields
         .not_yet(reading, &["groups", "sync", "limits", "slo", "producer_id", "priority", "merge"]);
@@ -112,6 +115,7 @@ fn link(
         start: start.unwrap_or(Start::Earliest),
         isolation: isolation.unwrap_or(Isolation::ReadCommitted),
         timestamps: timestamps.unwrap_or(Timestamps::AsRead),
+        forward,
         replication_factor: replication_factor.and_then(|n| i16::try_from(n).ok()),
         connections_per_broker: usize::try_from(connections).unwrap_or(1),
         window_bytes_max: window.unwrap_or(limits::WINDOW_BYTES_DEFAULT.min(memory_bytes)),

@@ -162,6 +162,8 @@ pub struct Link {
     pub isolation: Isolation,
     /// Which time a record of a LogAppendTime topic keeps.
     pub timestamps: Timestamps,
+    /// Whose records are copied.
+    pub forward: Forward,
     /// For topics that Strait creates; none is the target broker's default.
     pub replication_factor: Option<i16>,
     /// Connections to each target broker, a mirror pinned to one.
@@ -248,6 +250,21 @@ pub enum OnFailure {
     Retry,
     /// The engine ends, once everything that was sent is acknowledged and committed.
     Stop,
+}
+
+/// Whose records a link copies, by the cluster where they were first written.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// Those that were first written on the source: no Strait brought them.
+    pub local: bool,
+    /// Those that a Strait brought to the source, by origin.
+    pub origins: Vec<Arc<Cluster>>,
+}
+
+impl Default for Forward {
+    fn default() -> Self {
+        Self { local: true, origins: Vec::new() }
+    }
 }
 
 /// Anchored patterns: each must match the whole name.

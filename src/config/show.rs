@@ -213,6 +213,13 @@ impl Values<'_> {
             Timestamps::Producer => "producer",
         };
         self.put(format!("{base}.timestamps"), timestamps);
+        let local = link.forward.local.then_some("local");
+        let origins = link.forward.origins.iter().map(|cluster| cluster.name.as_str());
+        let forward = match (local, &link.forward.origins[..]) {
+            (Some(local), []) => local.to_owned(),
+            _ => list(local.into_iter().chain(origins)),
+        };
+        self.put(format!("{base}.forward"), forward);
         if let Some(factor) = link.replication_factor {
             self.put(format!("{base}.replication_factor"), factor.to_string());
         }

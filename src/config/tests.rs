@@ -82,6 +82,7 @@ links:
     delivery: exactly-once
     isolation: read_uncommitted
     timestamps: producer
+    forward: [north, east, north]
     replication_factor: 3
     connections_per_broker: 2
     window: 1MiB
@@ -123,6 +124,9 @@ telemetry: { listen: off }
     assert_eq!(link.start, Start::Timestamp(1_767_225_600_000));
     assert_eq!(link.isolation, Isolation::ReadUncommitted);
     assert_eq!(link.timestamps, Timestamps::Producer);
+    let origins: Vec<_> = link.forward.origins.iter().map(|origin| &*origin.name).collect();
+    assert_eq!((link.forward.local, &origins[..]), (true, &["north"][..]), "the source is local");
+    assert!(links[0].forward.local && links[0].forward.origins.is_empty());
     assert_eq!(link.topics.literal, ["orders", "__internal.x"]);
     assert_eq!((link.replication_factor, link.connections_per_broker), (Some(3), 2));
     assert_eq!(link.window_bytes_max, 1 << 20);
@@ -305,6 +309,13 @@ fn bad_links_are_refused_with_place_and_cure() {
         ("replication_factor: 0", &[("13:25", "write a whole number from 1 to 32767")]),
         ("replication_factor: two", &[("13:25", "`replication_factor` is `two`")]),
         ("connections_per_broker: 1000", &[("13:29", "write a whole number from 1 to 64")]),
+        ("forward: west", &[("13:14", "write local, or a list of clusters")]),
+        ("forward: []", &[("13:14", "`forward` is empty: nothing would be copied")]),
+        (
+            "forward: [local, eats]",
+            &[("13:22", "`forward`: no cluster `eats` (did you mean `east`?)")],
+        ),
+        ("forward: [west]", &[("13:15", "what was first written in west would come back to it")]),
         ("window: 64MB/s", &[("13:13", "a size is a whole number with KiB, MiB or GiB")]),
         ("window: 1GiB", &[("13:13", "write 64KiB to 256MiB")]),
         ("on_gap: skip", &[("13:13", "write stop or continue")]),

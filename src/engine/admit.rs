@@ -3,11 +3,13 @@
 //! A stock broker takes only batches that are contiguous, complete and CreateTime; a source log legally holds others. The
 //! table is in the README; every row cites what the broker would answer.
 
+use std::fmt;
+
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::identity;
 use super::mirror::Outgoing;
+use super::route::{Passage, Route};
 use super::stats::Fate;
 use crate::canary::{Canary, planted};
 use crate::config::resolved::{Isolation, Timestamps};
@@ -49,7 +51,7 @@ pub struct Refusal {
     /// Its first offset, or where it should have been.
     pub offset: i64,
     /// What is wrong with it.
-    pub cause: RecordsError,
+    pub cause: Cause,
     /// Where it ends; none if its header tells nothing that can be believed.
     pub end: Option<BatchEnd>,
 }
@@ -79,6 +81,32 @@ impl BatchEnd {
     }
 }
 
+/// Why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It cannot be read, or not be written.
+    Records(RecordsError),
+    /// It is so many copies away from where it was first written that it must have gone in a circle.
+    TooFar(u8),
+}
+
+impl From<RecordsError> for Cause {
+    fn from(error: RecordsError) -> Self {
+        Self::Records(error)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Records(error) => error.fmt(f),
+            Self::TooFar(copies) => {
+                write!(f, "a batch that was copied {copies} times on its way: it goes in a circle")
+            }
+        }
+    }
+}
+
 /// Decides every batch of one partition's Fetch answer, in order, and hands each step to `each`. `wanted` is the offset
 /// that was asked for. What comes before a refused batch has been handed over when this returns.
 pub fn admit(
@@ -86,6 +114,7 @@ pub fn admit(
     aborted: &[AbortedTransaction],
     wanted: i64,
     rules: &Rules,
+    route: &Route,
     fetched_at: Instant,
     mut each: impl FnMut(Step),
 ) -> Result<(), Refusal> {
@@ -93,10 +122,11 @@ pub fn admit(
     let mut wanted = wanted;
     let mut batches = Batches::new(records);
     while let Some(next) = batches.next_upgraded() {
-        let (header, batch) = next.map_err(|cause| Refusal { offset: wanted, cause, end: None })?;
-        let mut refused = |cause| {
+        let (header, batch) =
+            next.map_err(|cause| Refusal { offset: wanted, cause: cause.into(), end: None })?;
+        let mut refused = |cause: RecordsError| {
             let end = BatchEnd::of(&header, wanted, &mut batches);
-            Refusal { offset: wanted, cause, end }
+            Refusal { offset: wanted, cause: cause.into(), end }
         };
         verify_crc(&batch).map_err(|error| refused(error.into()))?;
         let drop_as_aborted =
@@ -104,32 +134,44 @@ pub fn admit(
         if header.next_offset() <= wanted {
             continue; // the answer starts at the batch that holds the offset, or one before a compaction hole
         }
-        let skip = if header.is_control() {
-            Some(Fate::SkippedControl)
+        let passage = if header.is_control() {
+            Passage::Skip(Fate::SkippedControl)
         } else if header.records_count == 0 {
-            Some(Fate::SkippedEmpty)
+            Passage::Skip(Fate::SkippedEmpty)
         } else if drop_as_aborted
             && rules.isolation == Isolation::ReadCommitted
             && !planted(Canary::AbortedCopied)
         {
-            Some(Fate::SkippedAborted)
-        } else if identity::is_ours(header.producer_id) && !planted(Canary::ReplicatedCopied) {
-            Some(Fate::SkippedReplicated)
+            Passage::Skip(Fate::SkippedAborted)
+        } else if planted(Canary::ReplicatedCopied) {
+            Passage::Write(route.home_id())
         } else {
-            None
+            route.judge(header.producer_id)
         };
         let next_offset = header.next_offset();
         let leader_epoch = header.partition_leader_epoch;
-        if let Some(fate) = skip {
-            each(Step::Skip { next_offset, leader_epoch, fate });
-        } else if let Err(error) = header.codec() {
+        let producer_id = match passage {
+            Passage::Write(producer_id) => producer_id,
+            Passage::Skip(fate) => {
+                each(Step::Skip { next_offset, leader_epoch, fate });
+                wanted = next_offset;
+                continue;
+            }
+            Passage::TooFar(copies) => {
+                return Err(Refusal { offset: wanted, cause: Cause::TooFar(copies), end: None });
+            }
+        };
+        if let Err(error) = header.codec() {
             return Err(refused(error.into()));
         } else if must_be_recoded(&header, wanted, rules) {
-            let parts = recode(&header, &batch, wanted, rules, fetched_at).map_err(refused)?;
+            let parts = recode(&batch, wanted, rules).map_err(refused)?;
             if parts.is_empty() {
                 each(Step::Skip { next_offset, leader_epoch, fate: Fate::SkippedEmpty });
             }
-            parts.into_iter().for_each(|part| each(Step::Take(part, Fate::Recoded)));
+            for part in parts {
+                let outgoing = recoded(&header, part, producer_id, fetched_at);
+                each(Step::Take(outgoing, Fate::Recoded));
+            }
         } else {
             // The append time of a stamped batch goes; the producers' times below it are not known without opening it.
             let known = !header.is_log_append_time();
@@ -142,6 +184,7 @@ pub fn admit(
                 fetched_at,
                 ends_place: true,
                 spans: header.base_offset.into(),
+                producer_id,
             };
             each(Step::Take(outgoing, Fate::Stamped));
         }
@@ -158,21 +201,18 @@ fn must_be_recoded(header: &BatchHeader, wanted: i64, rules: &Rules) -> bool {
         || header.total_bytes() > rules.batch_bytes_max
 }
 
-fn recode(
-    header: &BatchHeader,
-    batch: &Bytes,
-    wanted: i64,
-    rules: &Rules,
-    fetched_at: Instant,
-) -> Result<Vec<Outgoing>, RecordsError> {
+fn recode(batch: &Bytes, wanted: i64, rules: &Rules) -> Result<Vec<Recoded>, RecordsError> {
     let times = match rules.timestamps {
         Timestamps::AsRead => Times::Append,
         Timestamps::Producer => Times::Producer,
     };
     let recode = Recode { times, batch_bytes_max: rules.batch_bytes_max };
-    let parts = recode.run(batch, |offset| offset >= wanted)?;
-    // The last part reaches the end of the source batch, holes included.
-    let outgoing = |part: Recoded| Outgoing {
+    recode.run(batch, |offset| offset >= wanted)
+}
+
+/// The last part reaches the end of the source batch, holes included.
+fn recoded(header: &BatchHeader, part: Recoded, producer_id: i64, fetched_at: Instant) -> Outgoing {
+    Outgoing {
         next_offset: part.last_offset + 1,
         leader_epoch: header.partition_leader_epoch,
         records: part.records_count,
@@ -181,8 +221,8 @@ fn recode(
         fetched_at,
         ends_place: true,
         spans: part.spans,
-    };
-    Ok(parts.into_iter().map(outgoing).collect())
+        producer_id,
+    }
 }
 
 /// Cuts a queued batch that the target found too large into smaller ones, at most half as long each (W6). A batch of one
@@ -205,6 +245,7 @@ pub fn split(whole: &Outgoing, acked: i64) -> Result<Vec<Outgoing>, RecordsError
             fetched_at: whole.fetched_at,
             ends_place: is_last && whole.ends_place,
             spans,
+            producer_id: whole.producer_id,
         }
     };
     Ok(parts.into_iter().map(outgoing).collect())

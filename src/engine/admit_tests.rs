@@ -1,6 +1,12 @@
 //! Each row of the fate table, from headers made for it.
 
+use std::sync::Arc;
+
+use uuid::Uuid;
+
 use super::*;
+use crate::engine::identity::Writer;
+use crate::engine::route::Forwarding;
 use crate::wire::batch::{CRC_START, attribute};
 use crate::wire::crc::crc32c;
 use crate::wire::tests_support::batch;
@@ -57,7 +63,9 @@ fn steps(
 ) -> (Vec<(i64, Fate)>, Option<Refusal>) {
     let mut steps = Vec::new();
     let records = Bytes::from(batches.concat());
-    let outcome = admit(records, aborted, wanted, rules, Instant::now(), |step| {
+    let forwarding = Forwarding { local: true, copies_max: 2, ..Forwarding::default() };
+    let route = Route::new(Writer::new("link", Uuid::nil(), 0), Arc::new(forwarding));
+    let outcome = admit(records, aborted, wanted, rules, &route, Instant::now(), |step| {
         steps.push(match step {
             Step::Take(outgoing, fate) => (outgoing.next_offset, fate),
             Step::Skip { next_offset, fate, .. } => (next_offset, fate),
@@ -157,7 +165,7 @@ fn a_damaged_batch_is_refused_behind_what_came_before_it() {
     assert_eq!(steps_seen, [(3, Fate::Stamped)]);
     let refusal = refusal.expect("refused");
     assert_eq!(refusal.offset, 3);
-    assert!(matches!(refusal.cause, RecordsError::Batch(BatchError::Crc { .. })));
+    assert!(matches!(refusal.cause, Cause::Records(RecordsError::Batch(BatchError::Crc { .. }))));
 }
 
 #[test]
@@ -194,5 +202,6 @@ fn rule_14_an_unknown_codec_is_refused_before_anything_is_sent() {
     let (steps_seen, refusal) = steps(&[unknown], &[], 0, &RULES);
     assert!(steps_seen.is_empty());
     let cause = refusal.map(|refusal| refusal.cause);
-    assert!(matches!(cause, Some(RecordsError::Batch(BatchError::Codec { id: 5 }))), "{cause:?}");
+    let codec = RecordsError::Batch(BatchError::Codec { id: 5 });
+    assert_eq!(cause, Some(Cause::Records(codec)));
 }

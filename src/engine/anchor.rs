@@ -15,6 +15,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+use super::mirror::Lineage;
 use super::offset_map::{OffsetMap, Run};
 use crate::limits;
 
@@ -44,6 +45,13 @@ pub struct Numbering {
     pub producer_epoch: i16,
     /// Sequence of the next record.
     pub next_sequence: i32,
+}
+
+impl Numbering {
+    /// Its name.
+    pub fn lineage(&self) -> Lineage {
+        Lineage { producer_id: self.producer_id, producer_epoch: self.producer_epoch }
+    }
 }
 
 /// Version of the format; an unknown one is no anchor.
@@ -115,7 +123,7 @@ impl Anchor {
         };
         let legal = anchor.target_offset >= 0
             && anchor.source_offset == offset
-            && (1..=limits::ORIGINS_MAX).contains(&anchor.numberings.len())
+            && anchor.numberings.len() <= limits::ORIGINS_MAX
             && anchor.numberings.iter().all(|n| n.producer_epoch >= 0 && n.next_sequence >= 0)
             && fields.next().is_none();
         if legal { Ok(anchor) } else { Err(NotAnAnchor) }

@@ -34,6 +34,8 @@ pub enum Halt {
 /// The first refusal of a window: which batch, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
+    /// Producer id of the batch.
+    pub producer_id: i64,
     /// First sequence of the batch.
     pub sequence: i32,
     /// The target's answer.
@@ -169,7 +171,7 @@ impl MirrorCell {
         !self.removed.get()
             && self.halt.get() != Halt::Parked
             && (self.out_of_range.get().is_some()
-                || self.mirror.borrow().as_ref().is_none_or(Mirror::needs_resync)
+                || self.mirror.borrow().as_ref().is_none_or(Mirror::needs_recovery)
                 || self.may_step_over())
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::anchor::Numbering;
 use super::cell::MirrorCell;
 use super::group::{self, Commit};
 use super::mirror::Mirror;
@@ -41,8 +42,10 @@ pub async fn run(share: Rc<Share>) {
         if share.is_stopped() {
             return;
         }
+        let turn = share.commit_turn.lock().await;
         let due = due(&share);
         if due.is_empty() {
+            drop(turn);
             let wake = share.commit_wake.notified();
             drop(tokio::time::timeout(IDLE_RECOMMIT / 24, wake).await);
             if !share.is_draining() && !share.is_stopped() {
@@ -51,7 +54,9 @@ pub async fn run(share: Rc<Share>) {
             continue;
         }
         let standing = share.link.member.standing();
-        match commit(&share, due).await {
+        let outcome = commit(&share, due).await;
+        drop(turn);
+        match outcome {
             Ok(()) => attempt = 0,
             // A rebalance, as a rule, and over in a moment; what is ours no longer is not due any more then.
             Err(error) if error.code == trouble::NOT_A_MEMBER && attempt < MEMBER_TRIES_QUIET => {
@@ -98,14 +103,16 @@ fn due(share: &Share) -> Vec<(Rc<MirrorCell>, Commit)> {
         }
         let moved = mirror.acked() > cell.committed.get();
         (moved || cell.committed_at.get().is_some_and(stale))
-            .then(|| (cell.clone(), commit_of(cell, mirror)))
+            .then(|| (cell.clone(), commit_of(cell, mirror, None)))
     };
     share.mirrors().iter().filter_map(due).collect()
 }
 
-/// What a mirror commits.
-pub(super) fn commit_of(cell: &MirrorCell, mirror: &Mirror) -> Commit {
+/// What a mirror commits; with a numbering that is put on record by it.
+pub(super) fn commit_of(cell: &MirrorCell, mirror: &Mirror, opened: Option<Numbering>) -> Commit {
     let spec = &cell.spec;
+    let mut anchor = mirror.anchor(spec.source_topic_id, spec.target_topic_id);
+    anchor.numberings.extend(opened);
     Commit {
         topic: spec.id.topic.clone(),
         partition: spec.id.partition,
@@ -114,7 +121,7 @@ pub(super) fn commit_of(cell: &MirrorCell, mirror: &Mirror) -> Commit {
             false => mirror.acked(),
         },
         leader_epoch: mirror.acked_epoch(),
-        metadata: mirror.anchor(spec.source_topic_id, spec.target_topic_id).to_string(),
+        metadata: anchor.to_string(),
     }
 }
 
@@ -155,10 +162,12 @@ pub(super) async fn last_commit(share: Rc<Share>, cell: Rc<MirrorCell>, left: on
     while !is_drained() && share.env.now() < deadline {
         tokio::time::sleep(INTERVAL_DRAINING).await;
     }
+    // One that is on its way is older.
+    drop(share.commit_turn.lock().await);
     let commit = {
         let mirror = cell.mirror.borrow();
         let mirror = mirror.as_ref().filter(|m| m.has_place() && !is_replaced(&share, &cell));
-        mirror.map(|mirror| commit_of(&cell, mirror))
+        mirror.map(|mirror| commit_of(&cell, mirror, None))
     };
     // Where the mirror is back already, its own commits count.
     let commit = commit.filter(|c| c.offset > cell.committed.get());

@@ -3,15 +3,14 @@
 use super::anchor::{Anchor, Numbering};
 use super::cell::MirrorCell;
 use super::group::Committed;
-use super::identity::{self, Origin};
-use super::mirror::{Beginning, Lineage};
+use super::mirror::Beginning;
 use super::offset_map::OffsetMap;
 use super::offsets;
 use super::readback::Seen;
 use super::replay::{BehindTheCommit, Replay};
 use super::share::Share;
 use super::step_over::Anew;
-use super::target_log::{Remains, TargetFound};
+use super::target_log::{Remains, State, TargetFound, newest_epoch};
 use super::trouble;
 use crate::canary::{Canary, planted};
 use crate::error::{Code, Error, Side};
@@ -22,14 +21,6 @@ pub(super) struct Decided {
     pub(super) is_new: bool,
     /// Whether it makes the step that was ordered.
     pub(super) steps_over: bool,
-}
-
-/// The id that the mirror writes under.
-pub(super) fn producer_id(share: &Share, cell: &MirrorCell) -> i64 {
-    let map = share.link.source.map();
-    let origin = Origin::of_cluster(map.cluster_id.as_deref().unwrap_or_default());
-    let id = &cell.spec.id;
-    identity::producer_id(origin, &id.link, cell.spec.source_topic_id, id.partition)
 }
 
 /// Puts commit, source and target together.
@@ -46,7 +37,7 @@ pub(super) fn decide(
         return step_over(cell, anew, anchor, &target);
     }
     if let (Some(committed), Some(anchor), Some(seen)) = (committed, anchor, target.seen.take()) {
-        return resume(cell, committed, anchor, seen, target.epoch);
+        return resume(cell, committed, anchor, seen, &target.states);
     }
     match target.remains {
         _ if committed.is_some() => {}
@@ -57,10 +48,10 @@ pub(super) fn decide(
         Remains::Ours | Remains::Unreadable => return Err(no_position(share, cell, &target)),
     }
     let named = committed.and_then(|committed| committed.named);
-    let producer_epoch = match target.epoch.max(named.and_then(|named| named.newest_epoch)) {
-        None => 0,
-        Some(epoch) => epoch_after(cell, epoch, target.end)?,
-    };
+    let producer_id = cell.spec.route.home_id();
+    let newest = newest_epoch(&target.states, producer_id);
+    let newest = newest.max(named.and_then(|named| named.newest_epoch));
+    let producer_epoch = epoch_after(cell, newest, target.end)?;
     let (source_offset, leader_epoch) = match (committed, start) {
         (Some(committed), _) => (committed.offset, committed.leader_epoch),
         (None, Some(found)) => (found?.offset, -1),
@@ -70,24 +61,30 @@ pub(super) fn decide(
         source_offset,
         leader_epoch,
         target_offset: target.end,
-        lineage: Lineage { producer_id: producer_id(share, cell), producer_epoch },
-        next_sequence: 0,
+        // Those of other origins are opened when their first records come.
+        numberings: vec![Numbering { producer_id, producer_epoch, next_sequence: 0 }],
         replay: None,
         map: OffsetMap::new(source_offset),
     };
     Ok(Decided { beginning, is_new: true, steps_over: false })
 }
 
-fn epoch_after(cell: &MirrorCell, epoch: i16, target_end: i64) -> Result<i16, Error> {
-    epoch.checked_add(1).ok_or_else(|| {
+/// The epoch of a new numbering: the one after the newest that is known.
+pub(super) fn epoch_after(
+    cell: &MirrorCell,
+    newest: Option<i16>,
+    target_end: i64,
+) -> Result<i16, Error> {
+    let Some(newest) = newest else { return Ok(0) };
+    newest.checked_add(1).ok_or_else(|| {
         let message = "every epoch of this mirror's producer id is used up".to_owned();
         trouble::park(Code(65), Side::Target, cell, target_end, message)
             .fix("copy under a link of another name")
     })
 }
 
-/// A new numbering behind what a policy steps over (R7, R9). Everything before it was acknowledged under the mirror's own
-/// lineage; a newer one means that somebody else went on from there.
+/// New numberings behind what a policy steps over (R7, R9). Everything before it was acknowledged under the mirror's own
+/// lineages; a newer one, or one more, means that somebody else went on from there.
 fn step_over(
     cell: &MirrorCell,
     anew: &Anew,
@@ -95,18 +92,27 @@ fn step_over(
     target: &TargetFound,
 ) -> Result<Decided, Error> {
     fits(cell, anchor, target.end)?;
-    let Lineage { producer_id, producer_epoch } = anew.lineage;
-    let committed = anchor.numberings.iter().map(|numbering| numbering.producer_epoch).max();
-    if target.epoch.max(committed).is_some_and(|newest| newest > producer_epoch) {
-        return Err(newer_numbering(cell, producer_epoch, target.end));
+    let ours = |id: i64| anew.numberings.iter().find(|of| of.producer_id == id);
+    let is_newer = |id, epoch| ours(id).is_none_or(|of| epoch > of.producer_epoch);
+    let newer = anchor.numberings.iter().any(|of| is_newer(of.producer_id, of.producer_epoch))
+        || target
+            .states
+            .iter()
+            .any(|s| ours(s.producer_id).is_some() && is_newer(s.producer_id, s.epoch));
+    if newer {
+        let epoch = anew.numberings.iter().map(|of| of.producer_epoch).max();
+        return Err(newer_numbering(cell, epoch.unwrap_or(0), target.end));
     }
-    let producer_epoch = epoch_after(cell, producer_epoch, target.end)?;
+    let next = |of: &Numbering| {
+        let producer_epoch = epoch_after(cell, Some(of.producer_epoch), target.end)?;
+        Ok(Numbering { producer_epoch, next_sequence: 0, ..*of })
+    };
+    let numberings = anew.numberings.iter().map(next).collect::<Result<_, Error>>()?;
     let beginning = Beginning {
         source_offset: anew.over.to,
         leader_epoch: anew.over.leader_epoch,
         target_offset: target.end,
-        lineage: Lineage { producer_id, producer_epoch },
-        next_sequence: 0,
+        numberings,
         replay: None,
         map: anew.map.clone(),
     };
@@ -158,42 +164,42 @@ fn resume(
     committed: &Committed,
     anchor: &Anchor,
     seen: Seen,
-    epoch: Option<i16>,
+    states: &[State],
 ) -> Result<Decided, Error> {
-    let Some(numbering) = anchor.numberings.first() else { return Err(trouble::stopped()) };
-    let Numbering { producer_id, producer_epoch, next_sequence } = *numbering;
-    if epoch.is_some_and(|epoch| epoch > producer_epoch) {
-        return Err(newer_numbering(cell, producer_epoch, seen.target_end));
+    let overtaken = anchor.numberings.iter().find(|of| {
+        newest_epoch(states, of.producer_id).is_some_and(|newest| newest > of.producer_epoch)
+    });
+    if let Some(Numbering { producer_epoch, .. }) = overtaken {
+        return Err(newer_numbering(cell, *producer_epoch, seen.target_end));
     }
     let times_differ = cell.spec.target.log_append_time();
-    let replay = match seen.last_sequence.zip(seen.last) {
-        None => None,
-        Some((last_sequence, last)) => {
-            let landed = seen.landed;
-            let replay = Replay::new(next_sequence, last_sequence, last, landed, times_differ);
-            replay.map_err(|BehindTheCommit| {
-                let message = format!(
-                    "the target's last sequence is {last_sequence}, the commit counts from \
-                     {next_sequence}: another instance of this link is writing"
-                );
-                trouble::park(Code(65), Side::Target, cell, seen.target_end, message)
-            })?
-        }
-    };
+    let target_offset = seen.target_end;
+    let ends_behind = seen.ends_behind.clone();
+    let replay = Replay::new(&anchor.numberings, seen, times_differ).map_err(|behind| {
+        let BehindTheCommit { last_sequence, next_sequence } = behind;
+        let message = format!(
+            "the target's last sequence is {last_sequence}, the commit counts from {next_sequence}: \
+             another instance of this link is writing"
+        );
+        trouble::park(Code(65), Side::Target, cell, target_offset, message)
+    })?;
     // The leader counts on from a batch that came late, and would refuse every number of ours (R7). Where something is to
     // be counted off first, the new numbering waits for the commit behind it.
-    let is_new = seen.ends_behind && replay.is_none();
-    let newest = epoch.map_or(producer_epoch, |epoch| epoch.max(producer_epoch));
-    let (producer_epoch, next_sequence) = match newest.checked_add(1) {
-        Some(next) if is_new => (next, 0),
-        _ => (producer_epoch, next_sequence),
-    };
+    let is_new = !ends_behind.is_empty() && replay.is_none();
+    let mut numberings = anchor.numberings.clone();
+    for of in numberings.iter_mut().filter(|of| is_new && ends_behind.contains(&of.producer_id)) {
+        let newest = newest_epoch(states, of.producer_id).max(Some(of.producer_epoch));
+        of.producer_epoch = epoch_after(cell, newest, target_offset)?;
+        of.next_sequence = 0;
+    }
+    if planted(Canary::NumbersFromZero) {
+        numberings.iter_mut().for_each(|of| of.next_sequence = 0);
+    }
     let beginning = Beginning {
         source_offset: committed.offset,
         leader_epoch: committed.leader_epoch,
-        target_offset: seen.target_end,
-        lineage: Lineage { producer_id, producer_epoch },
-        next_sequence: if planted(Canary::NumbersFromZero) { 0 } else { next_sequence },
+        target_offset,
+        numberings,
         replay,
         map: anchor.map.clone(),
     };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::admit::{Refusal, Rules, Step, admit};
+use super::admit::{Cause, Refusal, Rules, Step, admit};
 use super::cell::{Halt, MirrorCell};
 use super::losses::LossKind;
 use super::mirror::Mirror;
@@ -285,7 +285,7 @@ fn take(
         let aborted = &partition.aborted;
         let mut taken = Ok(true);
         let outcome = share.add_buffered(cell, mirror, |mirror| {
-            admit(records, aborted, wanted, &rules, fetched_at, |step| {
+            admit(records, aborted, wanted, &rules, &cell.spec.route, fetched_at, |step| {
                 if matches!(taken, Ok(true)) {
                     taken = apply(&share.env, cell, mirror, step);
                 }
@@ -296,8 +296,9 @@ fn take(
             (Ok(true), Ok(())) => cell.corrupt_fetches.set(0),
             (Ok(true), Err(refusal)) => refuse(share, cell, refusal, end),
             (Ok(false), _) => disagree(share, cell),
-            (Err(cause), _) => {
-                refuse(share, cell, Refusal { offset: wanted, cause, end: None }, end);
+            (Err(error), _) => {
+                let refusal = Refusal { offset: wanted, cause: error.into(), end: None };
+                refuse(share, cell, refusal, end);
             }
         }
     } else {
@@ -355,7 +356,7 @@ fn disagree(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
 fn refuse(share: &Rc<Share>, cell: &Rc<MirrorCell>, refusal: Refusal, readable: i64) {
     let damaged = matches!(
         refusal.cause,
-        RecordsError::Batch(BatchError::Crc { .. } | BatchError::Truncated)
+        Cause::Records(RecordsError::Batch(BatchError::Crc { .. } | BatchError::Truncated))
     );
     cell.corrupt_fetches.set(cell.corrupt_fetches.get() + 1);
     if damaged && cell.corrupt_fetches.get() == 1 {
@@ -364,7 +365,11 @@ fn refuse(share: &Rc<Share>, cell: &Rc<MirrorCell>, refusal: Refusal, readable: 
         return;
     }
     let id = &cell.spec.id;
-    let error = if let RecordsError::RecordTooLarge { .. } = refusal.cause {
+    let error = if let Cause::TooFar(_) = refusal.cause {
+        Error::new(Code(74), Side::Source, Action::Park, refusal.cause.to_string())
+            .cluster(&share.link.config.from.name)
+            .fix("let one way alone carry an origin; `strait check` knows the links of its configuration only")
+    } else if let Cause::Records(RecordsError::RecordTooLarge { .. }) = refusal.cause {
         let topic = &cell.spec.target_topic;
         let message = format!("MESSAGE_TOO_LARGE: {}", refusal.cause);
         Error::new(Code(61), Side::Target, Action::Park, message)

@@ -11,9 +11,11 @@ use uuid::Uuid;
 const OURS: i64 = 1 << 62;
 const MIRROR_BITS: u32 = 30;
 const ORIGIN_BITS: u32 = 28;
+/// What four bits hold.
+pub const HOPS_MAX: u8 = 15;
 
 /// The cluster where a record was first written, as 28 bits of its cluster id's hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin(u32);
 
 impl Origin {
@@ -29,12 +31,36 @@ pub fn is_ours(producer_id: i64) -> bool {
     producer_id >= OURS
 }
 
-/// The id under which the mirror of `partition` writes records that were first written at `origin`.
-pub fn producer_id(origin: Origin, link: &str, source_topic_id: Uuid, partition: i32) -> i64 {
-    let mirror =
-        hash(&[b"mirror", link.as_bytes(), source_topic_id.as_bytes(), &partition.to_be_bytes()]);
-    let mirror = i64::from(mirror & ((1 << MIRROR_BITS) - 1));
-    OURS | i64::from(origin.0) << MIRROR_BITS | mirror
+/// Where a batch of this producer id was first written, and how often a copy was copied again; none if no Strait wrote it.
+pub fn origin_of(producer_id: i64) -> Option<(Origin, u8)> {
+    let origin = (producer_id >> MIRROR_BITS) & ((1 << ORIGIN_BITS) - 1);
+    let hops = (producer_id >> (MIRROR_BITS + ORIGIN_BITS)) & i64::from(HOPS_MAX);
+    is_ours(producer_id).then_some((Origin(origin as u32), hops as u8))
+}
+
+/// The mirror that writes: 30 bits of link, source topic and partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writer(u32);
+
+impl Writer {
+    /// The mirror of a partition.
+    pub fn new(link: &str, source_topic_id: Uuid, partition: i32) -> Self {
+        let topic = source_topic_id.as_bytes();
+        let mirror = hash(&[b"mirror", link.as_bytes(), topic, &partition.to_be_bytes()]);
+        Self(mirror & ((1 << MIRROR_BITS) - 1))
+    }
+
+    /// The id for records that were first written at `origin`, and whose copy was copied again `hops` times (at most
+    /// [`HOPS_MAX`]).
+    pub fn id(self, origin: Origin, hops: u8) -> i64 {
+        let hops = i64::from(hops.min(HOPS_MAX)) << (MIRROR_BITS + ORIGIN_BITS);
+        OURS | hops | i64::from(origin.0) << MIRROR_BITS | i64::from(self.0)
+    }
+
+    /// Whether it is one of this mirror's ids, of any origin.
+    pub fn wrote(self, producer_id: i64) -> bool {
+        is_ours(producer_id) && producer_id & ((1 << MIRROR_BITS) - 1) == i64::from(self.0)
+    }
 }
 
 /// Whether an id is of a direct copy from the same cluster as `ours`, by another mirror: another link's, or that of a
@@ -72,22 +98,32 @@ mod tests {
     fn ids_are_stable_distinct_and_recognised() {
         let origin = Origin::of_cluster("east-id");
         let topic = Uuid::from_u128(7);
-        let id = producer_id(origin, "east-to-west", topic, 3);
-        assert_eq!(id, producer_id(origin, "east-to-west", topic, 3));
-        assert_ne!(id, producer_id(origin, "east-to-west", topic, 4));
-        assert_ne!(id, producer_id(origin, "other", topic, 3));
-        assert_ne!(id, producer_id(Origin::of_cluster("west-id"), "east-to-west", topic, 3));
+        let writer = Writer::new("east-to-west", topic, 3);
+        let id = writer.id(origin, 0);
+        assert_eq!(id, Writer::new("east-to-west", topic, 3).id(origin, 0));
+        assert_ne!(id, Writer::new("east-to-west", topic, 4).id(origin, 0));
+        assert_ne!(id, Writer::new("other", topic, 3).id(origin, 0));
+        let west = Origin::of_cluster("west-id");
+        assert_ne!(id, writer.id(west, 0));
         assert!(is_ours(id) && id > 0);
-        let elder = producer_id(origin, "east-to-west", Uuid::from_u128(8), 3);
-        let foreign = producer_id(Origin::of_cluster("west-id"), "east-to-west", topic, 3);
-        assert!(is_elder(elder, id) && !is_elder(id, id) && !is_elder(foreign, id));
+        let elder = Writer::new("east-to-west", Uuid::from_u128(8), 3);
+        assert!(is_elder(elder.id(origin, 0), id) && !is_elder(id, id));
+        assert!(!is_elder(writer.id(west, 0), id) && !is_elder(elder.id(origin, 1), id));
         assert!(!is_elder(-1, id) && !is_elder(5, id));
+        for (origin, hops) in [(origin, 0), (west, 9), (west, HOPS_MAX)] {
+            let id = writer.id(origin, hops);
+            assert!(is_ours(id) && writer.wrote(id));
+            assert!(!Writer::new("other", topic, 3).wrote(id));
+            assert_eq!(origin_of(id), Some((origin, hops)));
+        }
     }
 
     #[test]
     fn foreign_producers_are_not_ours() {
         for id in [-1, 0, 1, 1_000_000, (1 << 62) - 1, i64::MIN] {
             assert!(!is_ours(id), "{id}");
+            assert_eq!(origin_of(id), None);
+            assert!(!Writer(id as u32 & ((1 << MIRROR_BITS) - 1)).wrote(id), "{id}");
         }
     }
 

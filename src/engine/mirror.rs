@@ -7,7 +7,7 @@
 //!              └──── resynced ◀───────┘ failed
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::anchor::{Anchor, Numbering};
 use super::identity::advance;
 use super::landed::Landed;
+use super::numberings::Numberings;
 use super::offset_map::OffsetMap;
 use super::replay::{Replay, Replayed};
 use super::spec::TargetFacts;
@@ -46,6 +47,8 @@ pub struct Outgoing {
     pub ends_place: bool,
     /// Source offsets of its records.
     pub spans: Spans,
+    /// The id that it is written under: it tells the records' origin.
+    pub producer_id: i64,
 }
 
 /// A batch that was sent, with the first sequence that it was given.
@@ -87,7 +90,7 @@ pub struct Settled {
     pub fetched_at: Instant,
 }
 
-/// The numbering under which a mirror writes: (id, epoch) names one lineage.
+/// A numbering under which a mirror writes: (id, epoch) names one lineage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lineage {
     /// Derived producer id.
@@ -105,10 +108,8 @@ pub struct Beginning {
     pub leader_epoch: i32,
     /// Log end of the target partition.
     pub target_offset: i64,
-    /// The numbering, new or continued.
-    pub lineage: Lineage,
-    /// Sequence of the first record after `source_offset`.
-    pub next_sequence: i32,
+    /// The numberings, new or continued, as they are at `source_offset`.
+    pub numberings: Vec<Numbering>,
     /// What the target holds already of the records after `source_offset`.
     pub replay: Option<Replay>,
     /// Where the records before `source_offset` are.
@@ -118,11 +119,10 @@ pub struct Beginning {
 /// The copying half of a mirror's state; it exists once a position was found.
 #[derive(Debug)]
 pub struct Mirror {
-    lineage: Lineage,
+    numberings: Numberings,
     replay: Option<Replay>,
     /// The acked prefix ends inside a source batch.
     mid_batch: bool,
-    next_sequence: i32,
     queue: VecDeque<Outgoing>,
     flight: VecDeque<Flight>,
     window: Window,
@@ -133,8 +133,6 @@ pub struct Mirror {
     fetch_epoch: i32,
     acked: i64,
     acked_epoch: i32,
-    /// Sequence of the first record after the acked prefix.
-    acked_sequence: i32,
     map: OffsetMap,
 }
 
@@ -142,10 +140,9 @@ impl Mirror {
     /// A mirror at its beginning, with nothing sent.
     pub fn new(beginning: Beginning, window_bytes_max: usize, target: Arc<TargetFacts>) -> Self {
         Self {
-            lineage: beginning.lineage,
+            numberings: Numberings::new(beginning.numberings),
             replay: beginning.replay,
             mid_batch: false,
-            next_sequence: beginning.next_sequence,
             queue: VecDeque::new(),
             flight: VecDeque::new(),
             window: Window::new(window_bytes_max, beginning.target_offset),
@@ -156,7 +153,6 @@ impl Mirror {
             fetch_epoch: beginning.leader_epoch,
             acked: beginning.source_offset,
             acked_epoch: beginning.leader_epoch,
-            acked_sequence: beginning.next_sequence,
             map: beginning.map,
         }
     }
@@ -175,9 +171,12 @@ impl Mirror {
         };
         let to_send: i32 = rest.iter().flatten().map(|part| part.records).sum();
         let counted = outgoing.records - to_send;
-        let places = replay.landed().pieces(self.lineage.producer_id, self.acked_sequence, counted);
+        let producer_id = outgoing.producer_id;
+        let sequence = self.numberings.acked(producer_id).unwrap_or(0);
+        let places = replay.landed().pieces(producer_id, sequence, counted);
         note_places(&mut self.map, &outgoing.spans, counted, places, self.window.target_next());
-        self.count_off(counted);
+        self.numberings.set_acked(producer_id, advance(sequence, counted));
+        self.numberings.rewind();
         let Some(rest) = rest else {
             self.skip_to(next_offset, leader_epoch);
             return Ok(true);
@@ -189,11 +188,6 @@ impl Mirror {
         }
         rest.into_iter().for_each(|part| self.push(part));
         Ok(true)
-    }
-
-    fn count_off(&mut self, records: i32) {
-        self.acked_sequence = advance(self.acked_sequence, records);
-        self.next_sequence = self.acked_sequence;
     }
 
     /// Whether the acked prefix is a place that a later start can count from: not inside a replay, nor inside a batch.
@@ -240,9 +234,11 @@ impl Mirror {
     /// Whether [`Mirror::send`] would give a batch.
     pub fn can_send(&self, wall_clock_ms: i64) -> bool {
         self.queue.front().is_some_and(|next| {
+            let numbering_ready = self.numberings.is_current(next.producer_id)
+                || (self.flight.is_empty() && self.numberings.has(next.producer_id));
             let state_time = window::state_time(&self.target, next.max_timestamp, wall_clock_ms);
             let oldest_trusted = window::oldest_trusted(&self.target, wall_clock_ms);
-            self.window.is_open(next.batch.len(), state_time, oldest_trusted)
+            numbering_ready && self.window.is_open(next.batch.len(), state_time, oldest_trusted)
         })
     }
 
@@ -251,19 +247,21 @@ impl Mirror {
         if !self.can_send(wall_clock_ms) {
             return None;
         }
-        let sequence = self.next_sequence;
-        let stamp = Stamp {
-            producer_id: self.lineage.producer_id,
-            producer_epoch: self.lineage.producer_epoch,
-            base_sequence: sequence,
-        };
+        let producer_id = self.queue.front()?.producer_id;
+        if !self.numberings.is_current(producer_id) {
+            // Nothing is in flight; the state of another id proves nothing about this one's.
+            self.numberings.change_to(producer_id);
+            self.window.on_moved();
+        }
+        let (Lineage { producer_id, producer_epoch }, sequence) = self.numberings.next()?;
+        let stamp = Stamp { producer_id, producer_epoch, base_sequence: sequence };
         // What was admitted is a whole batch: the stamp cannot fail, and if it did the batch would stay where it is.
         let head = stamp::stamp(&self.queue.front()?.batch, stamp).ok()?;
         let outgoing = self.queue.pop_front()?;
         let payload = outgoing.batch.slice(HEADER_BYTES..);
         let state_time = window::state_time(&self.target, outgoing.max_timestamp, wall_clock_ms);
         self.window.on_sent(outgoing.batch.len(), state_time);
-        self.next_sequence = advance(sequence, outgoing.records);
+        self.numberings.sent(outgoing.records);
         self.flight.push_back(Flight { outgoing, sequence });
         Some(Stamped { head, payload })
     }
@@ -307,26 +305,34 @@ impl Mirror {
         self.window.has_failed() && self.window.outstanding() == 0
     }
 
-    /// The target was read back (R2, R3): `last_sequence` is that of the last record it holds of this lineage, none if it
-    /// holds none above the acked prefix; `target_end` is its log end, all of it replicated. What is there is settled,
+    /// Whether somebody must see to it before it sends: the target is to be read back, or a numbering put on record.
+    pub fn needs_recovery(&self) -> bool {
+        self.needs_resync() || self.wanted_numbering().is_some()
+    }
+
+    /// The target was read back (R2, R3): `last_sequences` are those of the last records it holds of our numberings, by
+    /// producer id, above the acked prefix; `target_end` is its log end, all of it replicated. What is there is settled,
     /// the rest goes back to the head of the queue under the same numbers. `landed` says where it is there.
     ///
     /// A last sequence that is not the end of a batch in flight means that somebody else writes under our numbers.
     pub fn on_resynced(
         &mut self,
-        last_sequence: Option<i32>,
+        last_sequences: &BTreeMap<i64, i32>,
         landed: &Landed,
         target_end: i64,
     ) -> Result<Vec<Settled>, NotOurs> {
         let mut settled = Vec::new();
-        if let Some(last) = last_sequence {
-            let end = advance(last, 1);
-            if end != self.acked_sequence {
-                let ends_at = |f: &Flight| advance(f.sequence, f.outgoing.records) == end;
+        for (producer_id, last) in last_sequences {
+            let (end, last) = (advance(*last, 1), *last);
+            if self.numberings.acked(*producer_id) != Some(end) {
+                // All that is in flight is of one numbering: a batch of another is not ours.
+                let ends_at = |f: &Flight| {
+                    f.outgoing.producer_id == *producer_id
+                        && advance(f.sequence, f.outgoing.records) == end
+                };
                 let position = self.flight.iter().position(ends_at).ok_or(NotOurs { last })?;
                 for Flight { outgoing, sequence } in self.flight.iter().take(position + 1) {
-                    let producer_id = self.lineage.producer_id;
-                    let places = landed.pieces(producer_id, *sequence, outgoing.records);
+                    let places = landed.pieces(*producer_id, *sequence, outgoing.records);
                     let spans = &outgoing.spans;
                     note_places(&mut self.map, spans, outgoing.records, places, target_end);
                 }
@@ -334,7 +340,7 @@ impl Mirror {
             }
         }
         if !planted(Canary::NumbersGoOn) {
-            self.next_sequence = self.acked_sequence;
+            self.numberings.rewind();
         }
         if planted(Canary::FlightForgotten) {
             self.flight.clear();
@@ -350,7 +356,8 @@ impl Mirror {
         let flight = self.flight.pop_front()?;
         self.acked = flight.outgoing.next_offset;
         self.acked_epoch = flight.outgoing.leader_epoch;
-        self.acked_sequence = advance(flight.sequence, flight.outgoing.records);
+        let next_sequence = advance(flight.sequence, flight.outgoing.records);
+        self.numberings.set_acked(flight.outgoing.producer_id, next_sequence);
         self.mid_batch = !flight.outgoing.ends_place;
         let bytes = flight.outgoing.batch.len();
         self.buffered_bytes -= bytes;
@@ -377,14 +384,32 @@ impl Mirror {
         self.buffered_bytes = 0;
     }
 
-    /// First sequence of the oldest batch without an answer, or with a bad one.
-    pub fn oldest_in_flight(&self) -> Option<i32> {
-        self.flight.front().map(|flight| flight.sequence)
+    /// Producer id and first sequence of the oldest batch without an answer, or with a bad one.
+    pub fn oldest_in_flight(&self) -> Option<(i64, i32)> {
+        self.flight.front().map(|flight| (flight.outgoing.producer_id, flight.sequence))
     }
 
-    /// The sequence that the oldest queued batch will be sent under; none if nothing is queued.
-    pub fn sequence_of_front(&self) -> Option<i32> {
-        self.queue.front().map(|_| self.next_sequence)
+    /// What the oldest queued batch will be sent under; none if nothing is queued, or something is in flight.
+    pub fn number_of_front(&self) -> Option<(i64, i32)> {
+        let producer_id = self.queue.front().filter(|_| self.flight.is_empty())?.producer_id;
+        Some((producer_id, self.numberings.acked(producer_id)?))
+    }
+
+    /// The id of the oldest queued batch, if its numbering must be put on record before anything else is sent.
+    pub fn wanted_numbering(&self) -> Option<i64> {
+        let waits = self.flight.is_empty() && !self.window.has_failed() && self.has_place();
+        let producer_id = self.queue.front().filter(|_| waits)?.producer_id;
+        (!self.numberings.has(producer_id)).then_some(producer_id)
+    }
+
+    /// As they stand at the acked prefix.
+    pub fn numberings(&self) -> &[Numbering] {
+        self.numberings.all()
+    }
+
+    /// A numbering is on record.
+    pub fn open_numbering(&mut self, numbering: Numbering) {
+        self.numberings.open(numbering);
     }
 
     /// The oldest batch that is not sent.
@@ -421,19 +446,9 @@ impl Mirror {
         self.acked
     }
 
-    /// Sequence of the first record after [`Mirror::acked`].
-    pub fn acked_sequence(&self) -> i32 {
-        self.acked_sequence
-    }
-
     /// Leader epoch that belongs to [`Mirror::acked`].
     pub fn acked_epoch(&self) -> i32 {
         self.acked_epoch
-    }
-
-    /// The numbering it writes under.
-    pub fn lineage(&self) -> Lineage {
-        self.lineage
     }
 
     /// Where everything that is acknowledged is.
@@ -477,14 +492,12 @@ impl Mirror {
 
     /// What to commit with [`Mirror::acked`].
     pub fn anchor(&self, source_topic_id: uuid::Uuid, target_topic_id: uuid::Uuid) -> Anchor {
-        let Lineage { producer_id, producer_epoch } = self.lineage;
-        let next_sequence = self.acked_sequence;
         Anchor {
             target_topic_id,
             target_offset: self.window.target_next(),
             source_topic_id,
             source_offset: self.acked,
-            numberings: vec![Numbering { producer_id, producer_epoch, next_sequence }],
+            numberings: self.numberings.all().to_vec(),
             map: self.map.clone(),
         }
     }

@@ -1,6 +1,6 @@
 //! The mirror against a target that obeys the broker's rules, driven through every interleaving that a seed picks.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
@@ -28,6 +28,7 @@ fn batch(base: i64, records: i32, max_timestamp: i64) -> Bytes {
     Bytes::from(raw)
 }
 
+const ID: i64 = 1 << 62;
 const NOW: i64 = 1_800_000_000_000;
 
 fn outgoing(base: i64, records: i32) -> Outgoing {
@@ -40,17 +41,17 @@ fn outgoing(base: i64, records: i32) -> Outgoing {
         fetched_at: Instant::now(),
         ends_place: true,
         spans: base.into(),
+        producer_id: ID,
     }
 }
 
 fn mirror() -> Mirror {
-    let lineage = Lineage { producer_id: 1 << 62, producer_epoch: 3 };
+    let numbering = Numbering { producer_id: ID, producer_epoch: 3, next_sequence: 0 };
     let beginning = Beginning {
         source_offset: 0,
         leader_epoch: -1,
         target_offset: 0,
-        lineage,
-        next_sequence: 0,
+        numberings: vec![numbering],
         replay: None,
         map: OffsetMap::new(0),
     };
@@ -59,6 +60,10 @@ fn mirror() -> Mirror {
 
 fn take(mirror: &mut Mirror, outgoing: Outgoing) {
     assert!(mirror.take(outgoing).expect("nothing is opened"));
+}
+
+fn last(sequence: Option<i32>) -> BTreeMap<i64, i32> {
+    sequence.map(|sequence| (ID, sequence)).into_iter().collect()
 }
 
 fn sequence_of(stamped: &Stamped) -> i32 {
@@ -102,8 +107,9 @@ fn rule_23_a_lost_answer_is_resent_under_the_same_sequence_unless_it_landed() {
         mirror.send(NOW).expect("open");
         mirror.on_doubt().expect("outstanding");
         assert!(mirror.needs_resync());
-        let settled =
-            mirror.on_resynced(landed.then_some(2), &Landed::default(), 3).expect("our batch");
+        let settled = mirror
+            .on_resynced(&last(landed.then_some(2)), &Landed::default(), 3)
+            .expect("our batch");
         assert_eq!(settled.len(), usize::from(landed));
         assert_eq!(mirror.acked(), if landed { 3 } else { 0 });
         assert_eq!(sequence_of(&mirror.send(NOW).expect("open")), if landed { 3 } else { 0 });
@@ -116,7 +122,10 @@ fn a_last_sequence_that_ends_no_batch_of_ours_is_refused() {
     take(&mut mirror, outgoing(0, 3));
     mirror.send(NOW).expect("open");
     mirror.on_doubt().expect("outstanding");
-    assert_eq!(mirror.on_resynced(Some(1), &Landed::default(), 2).err(), Some(NotOurs { last: 1 }));
+    assert_eq!(
+        mirror.on_resynced(&last(Some(1)), &Landed::default(), 2).err(),
+        Some(NotOurs { last: 1 })
+    );
 }
 
 #[test]
@@ -132,67 +141,83 @@ fn a_dropped_queue_is_fetched_again_from_the_end_of_the_flight() {
     assert_eq!(mirror.buffered_bytes(), 0);
 }
 
-/// A partition of a target broker: a log of (sequence, records), and producer state that may be missing.
+/// A batch on the target: producer id, sequence, records.
+type Landing = (i64, i32, i32);
+
+/// A partition of a target broker: its log, and producer state that may be missing.
 #[derive(Default)]
 struct Target {
-    log: Vec<(i32, i32)>,
-    has_state: bool,
+    log: Vec<Landing>,
+    states: BTreeSet<i64>,
 }
 
 impl Target {
     fn end(&self) -> i64 {
-        self.log.iter().map(|(_, records)| i64::from(*records)).sum()
+        self.log.iter().map(|(_, _, records)| i64::from(*records)).sum()
     }
 
-    /// What a read-back finds.
-    fn landed(&self) -> Landed {
-        let mut landed = Landed::default();
+    /// What follows the last batch of an id.
+    fn next(&self, id: i64) -> i32 {
+        let last = self.log.iter().rev().find(|(of, _, _)| *of == id);
+        last.map_or(0, |(_, sequence, records)| advance(*sequence, *records))
+    }
+
+    /// What a read-back from an offset on finds.
+    fn read_from(&self, offset: i64) -> (BTreeMap<i64, i32>, Landed) {
+        let (mut last, mut landed) = (BTreeMap::new(), Landed::default());
         let mut at = 0;
-        for (sequence, records) in &self.log {
-            landed.note(1 << 62, *sequence, *records, at);
+        for (id, sequence, records) in &self.log {
+            if at >= offset {
+                last.insert(*id, advance(*sequence, *records - 1));
+                landed.note(*id, *sequence, *records, at);
+            }
             at += i64::from(*records);
         }
-        landed
+        (last, landed)
     }
 
     /// Appends as `ProducerAppendInfo` does: with state the sequence must follow, without state any is taken.
-    fn produce(&mut self, sequence: i32, records: i32, refuse: bool) -> Option<i64> {
-        let follows = self.log.last().map_or(0, |(s, r)| advance(*s, *r));
-        if refuse || (self.has_state && sequence != follows) {
+    fn produce(&mut self, (id, sequence, records): Landing, refuse: bool) -> Option<i64> {
+        if refuse || (self.states.contains(&id) && sequence != self.next(id)) {
             return None;
         }
         let base = self.end();
-        self.log.push((sequence, records));
-        self.has_state = true;
+        self.log.push((id, sequence, records));
+        self.states.insert(id);
         Some(base)
     }
 }
 
+fn landing(stamped: &Stamped) -> Landing {
+    let id = i64::from_be_bytes(stamped.head[43..51].try_into().expect("eight bytes"));
+    let count = i32::from_be_bytes(stamped.head[57..61].try_into().expect("four bytes"));
+    (id, sequence_of(stamped), count)
+}
+
 proptest! {
-    /// Whatever the target refuses, forgets or answers too late: its log is a prefix of the source without hole,
-    /// duplicate or change of order, and the acked prefix never passes it (I1, I2; rules W1, W3).
+    /// Whatever the target refuses, forgets or answers too late, and however origins take turns: its log is a prefix of the
+    /// source without hole, duplicate or change of order, and the acked prefix never passes it (I1, I2; rules W1, W3).
     #[test]
-    fn the_target_never_holds_a_hole(steps in prop::collection::vec((0u8..10, 1i32..4), 1..200)) {
+    fn the_target_never_holds_a_hole(
+        steps in prop::collection::vec((0u8..10, 1i32..4, prop::bool::weighted(0.2)), 1..200)
+    ) {
         let mut mirror = mirror();
         let mut target = Target::default();
-        let mut wire: VecDeque<(i32, i32)> = VecDeque::new();
+        let mut source: Vec<(i64, i32)> = Vec::new();
+        let mut wire: VecDeque<Landing> = VecDeque::new();
         let mut answers: VecDeque<Option<i64>> = VecDeque::new();
         let mut base = 0;
-        let mut clean = true;
-        for (step, records) in steps {
+        for (step, records, other) in steps {
             match step {
                 0..3 => {
-                    take(&mut mirror, outgoing(base, records));
+                    let producer_id = if other { ID + 1 } else { ID };
+                    source.push((producer_id, records));
+                    take(&mut mirror, Outgoing { producer_id, ..outgoing(base, records) });
                     base += i64::from(records);
                 }
-                3..6 => {
-                    if let Some(stamped) = mirror.send(NOW) {
-                        let count = i32::from_be_bytes(stamped.head[57..61].try_into().expect("four bytes"));
-                        wire.push_back((sequence_of(&stamped), count));
-                    }
-                }
-                6 | 7 => if let Some((sequence, count)) = wire.pop_front() {
-                    answers.push_back(target.produce(sequence, count, step == 7));
+                3..6 => wire.extend(mirror.send(NOW).as_ref().map(landing)),
+                6 | 7 => if let Some(batch) = wire.pop_front() {
+                    answers.push_back(target.produce(batch, step == 7));
                 },
                 8 => if let Some(answer) = answers.pop_front() {
                     match answer {
@@ -203,27 +228,66 @@ proptest! {
                 _ => {
                     // State is lost only while nothing is queued at the broker: the connection would have died.
                     if wire.is_empty() && answers.is_empty() {
-                        target.has_state = false;
+                        target.states.clear();
                     }
                     mirror.on_moved();
                 }
             }
             if mirror.needs_resync() {
-                let ours = target.log.iter().rev().map(|(s, r)| advance(*s, *r - 1)).next();
-                mirror.on_resynced(ours, &target.landed(), target.end()).expect("only we write");
+                let (last, landed) = target.read_from(mirror.target_next());
+                mirror.on_resynced(&last, &landed, target.end()).expect("only we write");
             }
-            let mut next = 0;
-            for (sequence, records) in &target.log {
-                clean &= *sequence == next;
-                next = advance(*sequence, *records);
+            if let Some(producer_id) = mirror.wanted_numbering() {
+                prop_assert!(target.end() == mirror.acked(), "opened before all is acknowledged");
+                mirror.open_numbering(Numbering { producer_id, producer_epoch: 0, next_sequence: 0 });
             }
-            prop_assert!(clean, "a hole or a repeat: {:?}", target.log);
-            prop_assert!(mirror.acked() <= i64::from(next), "acked past the target (I1)");
+            let landed: Vec<_> = target.log.iter().map(|(id, _, records)| (*id, *records)).collect();
+            prop_assert_eq!(&landed[..], &source[..landed.len()], "a hole, a repeat or another order");
+            let mut next = BTreeMap::new();
+            for (id, sequence, records) in &target.log {
+                prop_assert_eq!(next.insert(*id, advance(*sequence, *records)).unwrap_or(0), *sequence);
+            }
+            prop_assert!(mirror.acked() <= target.end(), "acked past the target (I1)");
             // No holes and no other writer: an offset of the source is the same on the target.
-            let places = (0..mirror.acked()).map(|offset| mirror.map.place(offset, mirror.acked(), 0));
-            for (offset, place) in (0..).zip(places) {
+            for offset in 0..mirror.acked() {
+                let place = mirror.map.place(offset, mirror.acked(), 0);
                 prop_assert_eq!(place, Place::Exact { target_offset: offset });
             }
         }
     }
+}
+
+#[test]
+fn a_change_of_origin_waits_for_what_is_in_flight_and_for_its_numbering() {
+    let mut mirror = mirror();
+    let other = ID + 1;
+    take(&mut mirror, outgoing(0, 2));
+    take(&mut mirror, Outgoing { producer_id: other, ..outgoing(2, 2) });
+    take(&mut mirror, Outgoing { producer_id: other, ..outgoing(4, 2) });
+    take(&mut mirror, outgoing(6, 2));
+    mirror.send(NOW).expect("open");
+    assert_eq!((mirror.wanted_numbering(), mirror.can_send(NOW)), (None, false));
+    mirror.on_success(0).expect("in order");
+    assert_eq!((mirror.wanted_numbering(), mirror.can_send(NOW)), (Some(other), false));
+    mirror.open_numbering(Numbering { producer_id: other, producer_epoch: 7, next_sequence: 0 });
+    let first = mirror.send(NOW).expect("on record");
+    assert_eq!((landing(&first), &first.head[51..53]), ((other, 0, 2), &[0, 7][..]));
+    assert!(!mirror.can_send(NOW), "the state of one id proves nothing about another's");
+    mirror.on_success(2).expect("in order");
+    assert_eq!(landing(&mirror.send(NOW).expect("proven")), (other, 2, 2));
+    assert!(!mirror.can_send(NOW), "another origin waits for this one");
+    mirror.on_success(4).expect("in order");
+    assert_eq!(landing(&mirror.send(NOW).expect("drained")), (ID, 2, 2));
+}
+
+#[test]
+fn a_batch_of_an_origin_that_is_not_in_flight_is_another_instance_s() {
+    let mut mirror = mirror();
+    mirror.open_numbering(Numbering { producer_id: ID + 1, producer_epoch: 0, next_sequence: 5 });
+    take(&mut mirror, outgoing(0, 2));
+    mirror.send(NOW).expect("open");
+    mirror.on_doubt().expect("outstanding");
+    let seen = BTreeMap::from([(ID + 1, 9)]);
+    let not_ours = mirror.on_resynced(&seen, &Landed::default(), 9).err();
+    assert_eq!(not_ours, Some(NotOurs { last: 9 }));
 }

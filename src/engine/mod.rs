@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The deciding half is pure, and is where the invariants live: [`admit`] (fate of a batch), [`mirror`] (one partition's
-//! state), [`window`] (when the next batch may leave), [`session`], [`identity`], [`anchor`], [`offset_map`]. The other half moves bytes
+//! state), [`window`] (when the next batch may leave), [`session`], [`identity`], [`route`],
+//! [`numberings`], [`anchor`], [`offset_map`]. The other half moves bytes
 //! between it and the network: [`fetcher`], [`sender`], [`recovery`] with [`position`] ([`decide`],
 //! [`source_log`], [`target_log`]) and [`readback`], [`committer`].
 //! A [`share`] ties them together for one link on one lane.
@@ -27,13 +28,16 @@ pub mod losses;
 pub mod member;
 pub mod mirror;
 pub mod named;
+pub mod numberings;
 pub mod offset_map;
 pub mod offsets;
+mod opening;
 pub mod position;
 pub mod readback;
 pub mod recovery;
 pub mod replay;
 pub mod retry;
+pub mod route;
 pub mod sender;
 pub mod session;
 pub mod share;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::anchor::{Anchor, Numbering};
+use super::anchor::Anchor;
 use super::cell::MirrorCell;
 use super::decide::{Decided, decide};
 use super::group::{self, Commit, Commits};
@@ -149,11 +149,7 @@ fn anchor_commit(cell: &MirrorCell, beginning: &Beginning) -> Commit {
         target_offset: beginning.target_offset,
         source_topic_id: spec.source_topic_id,
         source_offset: beginning.source_offset,
-        numberings: vec![Numbering {
-            producer_id: beginning.lineage.producer_id,
-            producer_epoch: beginning.lineage.producer_epoch,
-            next_sequence: 0,
-        }],
+        numberings: beginning.numberings.clone(),
         map: beginning.map.clone(),
     };
     Commit {

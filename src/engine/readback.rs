@@ -1,15 +1,16 @@
 //! Reads the target back: what of a mirror's lineage is really in the log, replicated (rules R2, R3). Needs no producer
 //! state and does not mind foreign writers.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::anchor::Numbering;
 use super::cell::MirrorCell;
 use super::identity::advance;
 use super::landed::Landed;
-use super::mirror::Lineage;
 use super::offsets::{self, Ask, Reader};
 use super::recovery::{QUESTION_DEADLINE, all_failed, refresh_on};
 use super::share::Share;
@@ -32,14 +33,14 @@ const REPLICATION_POLL: Duration = Duration::from_millis(20);
 /// What the target holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// Sequence of the last record of our lineage at or above where we began to read.
-    pub last_sequence: Option<i32>,
-    /// The batch that it ends.
-    pub last: Option<Bytes>,
+    /// Sequence of the last record of each of our lineages at or above where we began to read, by producer id.
+    pub last_sequences: BTreeMap<i64, i32>,
+    /// The last batch of them all, and its producer id.
+    pub last: Option<(i64, Bytes)>,
     /// Where on the target its batches are.
     pub landed: Landed,
-    /// The log ends with a batch that had been there before: the leader may count on from that one.
-    pub ends_behind: bool,
+    /// Producer ids whose last batch in the log had been there before: the leader may count on from that one.
+    pub ends_behind: BTreeSet<i64>,
     /// The log end that was read to; everything below is replicated.
     pub target_end: i64,
 }
@@ -48,10 +49,10 @@ impl Seen {
     /// Nothing of ours up to this log end.
     pub(super) fn nothing(target_end: i64) -> Self {
         Self {
-            last_sequence: None,
+            last_sequences: BTreeMap::new(),
             last: None,
             landed: Landed::default(),
-            ends_behind: false,
+            ends_behind: BTreeSet::new(),
             target_end,
         }
     }
@@ -136,22 +137,22 @@ async fn read_from_acked(
     let (offset, from) = {
         let mirror = cell.mirror.borrow();
         let Some(mirror) = &*mirror else { return Err(trouble::stopped()) };
-        (mirror.target_next(), (mirror.lineage(), mirror.acked_sequence()))
+        (mirror.target_next(), mirror.numberings().to_vec())
     };
-    read_to(share, connection, cell, offset, from, target_end).await
+    read_to(share, connection, cell, offset, &from, target_end).await
 }
 
-/// Walks the batches from `offset` to the log end and keeps the last of our lineage, at or ahead of the sequence that is
+/// Walks the batches from `offset` to the log end and keeps the last of each numbering, at or ahead of the sequence that is
 /// next there.
 pub(super) async fn read_to(
     share: &Rc<Share>,
     connection: &Connection,
     cell: &Rc<MirrorCell>,
     mut offset: i64,
-    from: (Lineage, i32),
+    from: &[Numbering],
     target_end: i64,
 ) -> Result<Seen, Error> {
-    let mut found = Found::default();
+    let mut found = Found { seen: Seen::nothing(target_end), deleted: false, repeats: 0 };
     let mut deleted_below = None;
     while offset < target_end {
         match read_once(share, connection, cell, offset, from, &mut found).await? {
@@ -178,7 +179,7 @@ pub(super) async fn read_to(
         tracing::warn!(link = %share.link.config.name, %topic, partition, batches = found.repeats,
             "old batches were appended twice: the target had forgotten their numbers");
     }
-    match (found.last, deleted_below) {
+    match (&found.seen.last, deleted_below) {
         // What was in flight may have been appended and deleted since: nothing tells.
         (None, Some(log_start)) => {
             let message = format!(
@@ -186,25 +187,17 @@ pub(super) async fn read_to(
             );
             Err(trouble::park(Code(68), Side::Target, cell, log_start, message))
         }
-        (last, _) => {
-            let (last_sequence, last) = last.unzip();
-            let Found { landed, ends_behind, .. } = found;
-            Ok(Seen { last_sequence, last, landed, ends_behind, target_end })
-        }
+        _ => Ok(found.seen),
     }
 }
 
 /// What was found so far.
-#[derive(Default)]
 struct Found {
-    last: Option<(i32, Bytes)>,
-    landed: Landed,
+    seen: Seen,
     /// Something below was deleted: what comes first need not follow.
     deleted: bool,
     /// Batches of ours whose every record was there before.
     repeats: u32,
-    /// The last of all was one of those.
-    ends_behind: bool,
 }
 
 /// Whether a batch of our own stands among the newest of a log, looked for in steps that grow tenfold: behind foreign
@@ -237,6 +230,37 @@ pub(super) async fn tail_holds(
     Ok(false)
 }
 
+/// Whether a batch of such an id stands between two offsets of the log.
+pub(super) async fn holds(
+    share: &Rc<Share>,
+    connection: &Connection,
+    cell: &Rc<MirrorCell>,
+    mut offset: i64,
+    log_end: i64,
+    is_ours: impl Fn(i64) -> bool,
+) -> Result<bool, Error> {
+    while offset < log_end {
+        let before = offset;
+        match fetch(share, connection, cell, offset).await? {
+            Fetched::Records(records) => {
+                for batch in Batches::new(records) {
+                    let (header, _) = batch.map_err(|error| unreadable(&error))?;
+                    if header.base_offset >= offset && is_ours(header.producer_id) {
+                        return Ok(true);
+                    }
+                    offset = offset.max(header.next_offset());
+                }
+            }
+            Fetched::DeletedBelow(log_start) => offset = log_start,
+        }
+        if offset <= before {
+            let detail = format!("no progress at offset {offset} of {log_end}");
+            return Err(trouble::answered(Side::Target, "Fetch", ErrorCode::NONE, &detail));
+        }
+    }
+    Ok(false)
+}
+
 enum Read {
     /// Go on from here.
     Next(i64),
@@ -250,7 +274,7 @@ async fn read_once(
     connection: &Connection,
     cell: &Rc<MirrorCell>,
     offset: i64,
-    (lineage, next_sequence): (Lineage, i32),
+    from: &[Numbering],
     found: &mut Found,
 ) -> Result<Read, Error> {
     let records = match fetch(share, connection, cell, offset).await? {
@@ -261,31 +285,36 @@ async fn read_once(
     for batch in Batches::new(records) {
         let (header, batch) = batch.map_err(|error| unreadable(&error))?;
         next = next.max(header.next_offset());
-        let ours = header.producer_id == lineage.producer_id
-            && header.producer_epoch == lineage.producer_epoch
-            && header.base_sequence >= 0
-            && header.base_offset >= offset;
-        if ours {
-            let sequence = advance(header.base_sequence, header.last_offset_delta);
-            let expected = found.last.as_ref().map_or(next_sequence, |(last, _)| advance(*last, 1));
-            let jumps =
-                header.base_sequence != expected && !is_behind(header.base_sequence, expected);
-            if jumps && !found.deleted && !cell.spec.target.compacted() {
-                return Err(hole(cell, expected, &header));
-            }
-            // A request of a former life that came late, to a broker that held no state any more: it says nothing about
-            // where the lineage ends.
-            if is_behind(sequence, next_sequence) {
-                (found.repeats, found.ends_behind) = (found.repeats + 1, true);
-                continue;
-            }
-            found.ends_behind = false;
-            // A copy: a slice would keep the whole frame alive.
-            found.last = Some((sequence, Bytes::copy_from_slice(&batch)));
-            let (first, records) =
-                (header.base_sequence, header.last_offset_delta.saturating_add(1));
-            found.landed.note(header.producer_id, first, records, header.base_offset);
+        let producer_id = header.producer_id;
+        let of = from.iter().find(|of| {
+            of.producer_id == producer_id
+                && of.producer_epoch == header.producer_epoch
+                && header.base_sequence >= 0
+                && header.base_offset >= offset
+        });
+        let Some(Numbering { next_sequence, .. }) = of.copied() else { continue };
+        let seen = &mut found.seen;
+        let first = header.base_sequence;
+        let sequence = advance(first, header.last_offset_delta);
+        let last = seen.last_sequences.get(&producer_id);
+        let expected = last.map_or(next_sequence, |last| advance(*last, 1));
+        let jumps = first != expected && !is_behind(first, expected);
+        if jumps && !found.deleted && !cell.spec.target.compacted() {
+            return Err(hole(cell, expected, &header));
         }
+        // A request of a former life that came late, to a broker that held no state any more: it says nothing about where
+        // the numbering ends.
+        if is_behind(sequence, next_sequence) {
+            seen.ends_behind.insert(producer_id);
+            found.repeats += 1;
+            continue;
+        }
+        seen.ends_behind.remove(&producer_id);
+        seen.last_sequences.insert(producer_id, sequence);
+        // A copy: a slice would keep the whole frame alive.
+        seen.last = Some((producer_id, Bytes::copy_from_slice(&batch)));
+        let records = header.last_offset_delta.saturating_add(1);
+        seen.landed.note(producer_id, first, records, header.base_offset);
     }
     Ok(Read::Next(next))
 }

@@ -14,6 +14,7 @@ use super::admit;
 use super::cell::{Halt, MirrorCell, Refused};
 use super::losses::LossKind;
 use super::mirror::Mirror;
+use super::opening::{self, Opened};
 use super::share::Share;
 use super::stats::MirrorStats;
 use super::step_over::StepOver;
@@ -84,13 +85,16 @@ async fn recover(share: &Rc<Share>, broker: i32, cells: &[Rc<MirrorCell>]) {
     cells.iter().for_each(|cell| step_over::make_ordered(share, cell));
     let (lost, known): (Vec<_>, Vec<_>) =
         cells.iter().cloned().partition(|cell| cell.out_of_range.get().is_some());
-    let (starting, doubtful): (Vec<_>, Vec<_>) =
+    let (starting, known): (Vec<_>, Vec<_>) =
         known.into_iter().partition(|cell| cell.mirror.borrow().is_none());
+    let in_doubt =
+        |cell: &Rc<MirrorCell>| cell.mirror.borrow().as_ref().is_some_and(Mirror::needs_resync);
+    let (doubtful, opening): (Vec<_>, Vec<_>) = known.into_iter().partition(in_doubt);
     source_log::resolve_out_of_range(share, &lost).await;
     let leaderless = broker < 0;
     if leaderless {
         share.link.target.refresh();
-        for cell in starting.iter().chain(&doubtful) {
+        for cell in starting.iter().chain(&doubtful).chain(&opening) {
             let topic = &cell.spec.target_topic;
             let message = format!("{topic}-{} has no leader on the target", cell.spec.id.partition);
             let error = Error::new(Code(60), Side::Target, Action::Retry, message);
@@ -122,6 +126,15 @@ async fn recover(share: &Rc<Share>, broker: i32, cells: &[Rc<MirrorCell>]) {
             }
         }
     }
+    if !opening.is_empty() {
+        for (cell, outcome) in opening::open(share, broker, &opening).await {
+            match outcome {
+                Ok(Opened::Yes) => resume(share, &cell),
+                Ok(Opened::Overtaken(error)) => restart(share, &cell, error),
+                Err(error) => stumble(share, &cell, error),
+            }
+        }
+    }
 }
 
 /// The target was read back: settle what is there, then see to the batch that was refused.
@@ -131,7 +144,7 @@ fn resynced(share: &Rc<Share>, cell: &Rc<MirrorCell>, seen: readback::Seen) {
         let mut mirror = cell.mirror.borrow_mut();
         let Some(mirror) = &mut *mirror else { return };
         share.add_buffered(cell, mirror, |mirror| {
-            mirror.on_resynced(seen.last_sequence, &seen.landed, seen.target_end)
+            mirror.on_resynced(&seen.last_sequences, &seen.landed, seen.target_end)
         })
     };
     match outcome {
@@ -147,9 +160,11 @@ fn resynced(share: &Rc<Share>, cell: &Rc<MirrorCell>, seen: readback::Seen) {
         }
     }
     let refused = cell.refused.borrow_mut().take();
-    let next_sequence = cell.mirror.borrow().as_ref().and_then(Mirror::sequence_of_front);
+    let next = cell.mirror.borrow().as_ref().and_then(Mirror::number_of_front);
     match refused {
-        Some(refused) if next_sequence == Some(refused.sequence) => remedy(share, cell, &refused),
+        Some(refused) if next == Some((refused.producer_id, refused.sequence)) => {
+            remedy(share, cell, &refused)
+        }
         _ => resume(share, cell),
     }
 }

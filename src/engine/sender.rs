@@ -284,11 +284,11 @@ fn failed(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: ErrorCode, message: &
     let outcome = {
         let mut mirror = cell.mirror.borrow_mut();
         let Some(mirror) = &mut *mirror else { return };
-        if let Some(sequence) = mirror.oldest_in_flight()
+        if let Some((producer_id, sequence)) = mirror.oldest_in_flight()
             && cell.refused.borrow().is_none()
         {
             let message = message.to_owned();
-            *cell.refused.borrow_mut() = Some(Refused { sequence, error, message });
+            *cell.refused.borrow_mut() = Some(Refused { producer_id, sequence, error, message });
         }
         if planted(Canary::DoubtIsAck) && trouble::leaves_doubt(error) {
             mirror.on_success(mirror.target_next()).map(drop)

@@ -24,7 +24,7 @@ use crate::env::{Env, Moment};
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
 use futures_util::FutureExt;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Mutex, Notify, oneshot};
 
 /// What a link is to every lane.
 #[derive(Clone)]
@@ -84,6 +84,8 @@ pub struct Share {
     fetchers: RefCell<BTreeMap<i32, Rc<FetchQueue>>>,
     pub(super) recovery_wake: Notify,
     pub(super) commit_wake: Notify,
+    /// Held from the making of a commit to its answer: an older anchor never follows a newer one.
+    pub(super) commit_turn: Mutex<()>,
     /// Connection to the group's coordinator, while it lasts.
     pub(super) coordinator: RefCell<Option<Connection>>,
     /// Connections for the recovery's questions, apart from the data's, while they last.
@@ -119,6 +121,7 @@ impl Share {
             fetchers: RefCell::default(),
             recovery_wake: Notify::new(),
             commit_wake: Notify::new(),
+            commit_turn: Mutex::new(()),
             coordinator: RefCell::default(),
             questions: RefCell::default(),
             held: Cell::new(0),
@@ -298,6 +301,9 @@ impl Share {
     pub(super) fn touch_send(self: &Rc<Self>, cell: &Rc<MirrorCell>) {
         let now_ms = self.env.wall_clock_ms();
         let can_send = cell.mirror.borrow().as_ref().is_some_and(|m| m.can_send(now_ms));
+        if !can_send && cell.needs_recovery() {
+            self.recovery_wake.notify_one();
+        }
         let broker = cell.target_leader.get().broker;
         let queued = cell.ready_at.get() == broker;
         if !can_send || queued || cell.removed.get() || cell.halt.get() != Halt::None {

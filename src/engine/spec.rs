@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::route::Route;
 use crate::limits;
 
 /// Names a mirror for as long as its link exists.
@@ -40,6 +41,8 @@ pub struct MirrorSpec {
     pub target_topic: Arc<str>,
     /// The target topic that was meant.
     pub target_topic_id: Uuid,
+    /// Whose records are copied, and under which ids.
+    pub route: Route,
     /// What the target does with batches; kept fresh while the mirror lives.
     pub target: Arc<TargetFacts>,
 }

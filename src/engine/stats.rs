@@ -42,15 +42,17 @@ pub enum Fate {
     SkippedAborted = 3,
     /// Without a record that counts.
     SkippedEmpty = 4,
-    /// Written by a Strait: it came from another cluster (`forward: local`).
+    /// Written by a Strait: it came from another cluster, and `forward` does not name its origin.
     SkippedReplicated = 5,
     /// It cannot be copied for what is in it, and `on_poison: skip` steps over such batches.
     SkippedPoison = 6,
+    /// Written by no Strait, on a link that passes on other origins only.
+    SkippedLocal = 7,
 }
 
 impl Fate {
     /// Every fate, in the order of its number.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Stamped,
         Self::Recoded,
         Self::SkippedControl,
@@ -58,6 +60,7 @@ impl Fate {
         Self::SkippedEmpty,
         Self::SkippedReplicated,
         Self::SkippedPoison,
+        Self::SkippedLocal,
     ];
 
     /// The value of the metric label `fate`.
@@ -70,6 +73,7 @@ impl Fate {
             Self::SkippedEmpty => "skipped_empty",
             Self::SkippedReplicated => "skipped_replicated",
             Self::SkippedPoison => "skipped_poison",
+            Self::SkippedLocal => "skipped_local",
         }
     }
 }

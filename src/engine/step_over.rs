@@ -6,9 +6,10 @@
 
 use std::rc::Rc;
 
+use super::anchor::Numbering;
 use super::cell::MirrorCell;
 use super::losses::{Loss, LossKind};
-use super::mirror::{Lineage, Mirror};
+use super::mirror::Mirror;
 use super::offset_map::OffsetMap;
 use super::share::Share;
 use super::stats::{Fate, MirrorStats};
@@ -36,8 +37,8 @@ pub struct StepOver {
 pub struct Anew {
     /// The step.
     pub over: StepOver,
-    /// The lineage that everything before it was written under.
-    pub lineage: Lineage,
+    /// The numberings that everything before it was written under.
+    pub numberings: Vec<Numbering>,
     /// Where all of that is.
     pub map: OffsetMap,
 }
@@ -55,9 +56,9 @@ pub(super) fn make(share: &Rc<Share>, cell: &Rc<MirrorCell>, over: StepOver) {
     let Some(mut old) = mirror.take() else { return };
     drop(mirror);
     share.add_buffered(cell, &mut old, Mirror::drop_all);
-    let (lineage, map) = (old.lineage(), old.map().clone());
+    let (numberings, map) = (old.numberings().to_vec(), old.map().clone());
     cell.step_over.take();
-    *cell.anew.borrow_mut() = Some(Anew { over, lineage, map });
+    *cell.anew.borrow_mut() = Some(Anew { over, numberings, map });
     share.recovery_wake.notify_one();
 }
 

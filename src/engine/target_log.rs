@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use super::anchor::{Anchor, Numbering};
 use super::cell::MirrorCell;
-use super::decide::{fits, producer_id};
+use super::decide::fits;
 use super::group::{Commits, Committed};
 use super::identity::{self, advance};
-use super::mirror::Lineage;
 use super::offsets::{self, Ask, Reader};
 use super::position::key;
 use super::readback::{self, Seen};
@@ -29,8 +28,8 @@ use crate::wire::error_code::ErrorCode;
 pub(super) struct TargetFound {
     /// Log end, replicated.
     pub(super) end: i64,
-    /// Newest epoch of our id that the leader holds state for.
-    pub(super) epoch: Option<i16>,
+    /// What the leader remembers of our ids.
+    pub(super) states: Vec<State>,
     /// Of a position that was committed by a Strait, and above it.
     pub(super) seen: Option<Seen>,
     /// Without any position: what is there all the same (R8).
@@ -50,11 +49,17 @@ pub(super) enum Remains {
     Unreadable,
 }
 
-/// What a leader remembers of our id.
+/// What a leader remembers of one of a mirror's ids.
 #[derive(Clone, Copy, Debug)]
-struct State {
-    epoch: i16,
+pub(super) struct State {
+    pub(super) producer_id: i64,
+    pub(super) epoch: i16,
     last_sequence: i32,
+}
+
+/// The newest epoch that the leader remembers of an id.
+pub(super) fn newest_epoch(states: &[State], producer_id: i64) -> Option<i16> {
+    states.iter().find(|state| state.producer_id == producer_id).map(|state| state.epoch)
 }
 
 /// The leader is asked for its producers before the log end: what it remembered then is replicated once the end is.
@@ -70,7 +75,7 @@ pub(super) async fn target_facts(
     let mut found = Vec::with_capacity(cells.len());
     for (cell, end) in cells.iter().zip(ends) {
         let committed = committed.get(&key(cell)).and_then(|found| found.as_ref().ok());
-        let state = states.remove(&key(cell)).unwrap_or(Ok(None));
+        let state = states.remove(&key(cell)).unwrap_or(Ok(Vec::new()));
         found.push(match (end, state) {
             (Ok(end), Ok(state)) => {
                 target_found(share, &connection, cell, committed, state, end).await
@@ -86,24 +91,20 @@ async fn target_found(
     connection: &Connection,
     cell: &Rc<MirrorCell>,
     committed: Option<&Committed>,
-    state: Option<State>,
+    states: Vec<State>,
     end: i64,
 ) -> Result<TargetFound, Error> {
-    let mut found = TargetFound {
-        end,
-        epoch: state.map(|state| state.epoch),
-        seen: None,
-        remains: Remains::Nothing,
-    };
+    let mut found = TargetFound { end, states, seen: None, remains: Remains::Nothing };
     match committed {
         // Everything before a step was acknowledged: there is nothing to read back.
         Some(Committed { anchor: Some(_), .. }) if cell.anew.borrow().is_some() => {}
         Some(Committed { anchor: Some(anchor), .. }) => {
-            found.seen = Some(seen_since(share, connection, cell, anchor, state, end).await?);
+            let seen = seen_since(share, connection, cell, anchor, &found.states, end).await?;
+            found.seen = Some(seen);
         }
         // The operator named the position.
         Some(Committed { anchor: None, .. }) => {}
-        None if state.is_some() => found.remains = Remains::Ours,
+        None if !found.states.is_empty() => found.remains = Remains::Ours,
         None => found.remains = remains(share, connection, cell, end).await?,
     }
     Ok(found)
@@ -115,37 +116,50 @@ async fn seen_since(
     connection: &Connection,
     cell: &Rc<MirrorCell>,
     anchor: &Anchor,
-    state: Option<State>,
+    states: &[State],
     end: i64,
 ) -> Result<Seen, Error> {
     fits(cell, anchor, end)?;
     if planted(Canary::ResumeBlind) {
         return Ok(Seen::nothing(end));
     }
-    let Some(numbering) = anchor.numberings.first() else { return Err(trouble::stopped()) };
-    let Numbering { producer_id, producer_epoch, next_sequence } = *numbering;
-    let state = state.filter(|state| state.epoch == producer_epoch);
+    let state = |of: &Numbering| {
+        let same = |s: &&State| s.producer_id == of.producer_id && s.epoch == of.producer_epoch;
+        states.iter().find(same)
+    };
     let next_of = |last_sequence| advance(last_sequence, 1);
-    if state.is_some_and(|state| next_of(state.last_sequence) == next_sequence) {
+    let stands = |of: &Numbering| {
+        state(of).is_some_and(|state| next_of(state.last_sequence) == of.next_sequence)
+    };
+    if anchor.numberings.iter().all(stands) {
         // Nothing of ours came after the commit, and while the leader remembers, it refuses what comes out of turn:
         // what foreign writers appended since need not be read.
         return Ok(Seen::nothing(end));
     }
-    let from = (Lineage { producer_id, producer_epoch }, next_sequence);
-    let seen = readback::read_to(share, connection, cell, anchor.target_offset, from, end).await?;
-    let next = seen.last_sequence.map_or(next_sequence, next_of);
-    match state {
+    let from = anchor.target_offset;
+    let seen = readback::read_to(share, connection, cell, from, &anchor.numberings, end).await?;
+    for of in &anchor.numberings {
+        let last = seen.last_sequences.get(&of.producer_id).copied();
+        let next = last.map_or(of.next_sequence, next_of);
         // Unless a batch came late: then it is the one that the leader remembers.
-        Some(state) if next_of(state.last_sequence) != next && !seen.ends_behind => {
+        if let Some(state) = state(of)
+            && next_of(state.last_sequence) != next
+            && !seen.ends_behind.contains(&of.producer_id)
+        {
             let detail = format!(
                 "its leader remembers sequence {} as our last, its log says {}",
                 state.last_sequence,
                 next.wrapping_sub(1)
             );
-            Err(trouble::answered(Side::Target, "DescribeProducers", ErrorCode::NONE, &detail))
+            return Err(trouble::answered(
+                Side::Target,
+                "DescribeProducers",
+                ErrorCode::NONE,
+                &detail,
+            ));
         }
-        _ => Ok(seen),
     }
+    Ok(seen)
 }
 
 /// What is left on the target of a life whose position is gone (the group's offsets expire after 7 days of standstill, the
@@ -172,8 +186,8 @@ async fn remains(
     if start >= end {
         return Ok(Remains::Unreadable);
     }
-    let ours = producer_id(share, cell);
-    let is_ours = |id| id == ours;
+    let ours = cell.spec.route.home_id();
+    let is_ours = |id| cell.spec.route.writer().wrote(id);
     if readback::tail_holds(share, connection, cell, start, end, is_ours).await? {
         return Ok(Remains::Ours);
     }
@@ -182,10 +196,10 @@ async fn remains(
     Ok(if holds { Remains::Elder } else { Remains::Nothing })
 }
 
-type States = BTreeMap<(Arc<str>, i32), Result<Option<State>, Error>>;
+type States = BTreeMap<(Arc<str>, i32), Result<Vec<State>, Error>>;
 
-/// What the target leader remembers of each mirror's id.
-async fn producer_states(
+/// What the target leader remembers of each mirror's ids.
+pub(super) async fn producer_states(
     share: &Rc<Share>,
     connection: &Connection,
     cells: &[Rc<MirrorCell>],
@@ -206,12 +220,14 @@ async fn producer_states(
         refresh_on(share, Side::Target, error);
         match (error, producers.get(&at)) {
             (ErrorCode::NONE, Some(found)) => {
-                let ours = producer_id(share, cell);
-                let ours = found.producers.iter().find(|producer| producer.id == ours);
-                Ok(ours.and_then(|producer| {
+                let writer = cell.spec.route.writer();
+                let ours = found.producers.iter().filter(|producer| writer.wrote(producer.id));
+                let state = ours.filter_map(|producer| {
                     let epoch = i16::try_from(producer.epoch).ok()?;
-                    Some(State { epoch, last_sequence: producer.last_sequence })
-                }))
+                    let (producer_id, last_sequence) = (producer.id, producer.last_sequence);
+                    Some(State { producer_id, epoch, last_sequence })
+                });
+                Ok(state.collect())
             }
             (ErrorCode::TOPIC_AUTHORIZATION_FAILED, _) => {
                 Err(trouble::not_authorized(share, Need::ReadTarget, cell))

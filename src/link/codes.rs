@@ -42,5 +42,7 @@ pub const TOPIC_RETRY: Code = Code(55);
 pub const APPEND_TIME: Code = Code(56);
 /// The target compacts what the source does not.
 pub const COMPACTED: Code = Code(57);
+/// Records of two clusters cannot be told apart, or would come back to where they were written.
+pub const ORIGIN: Code = Code(73);
 /// The link's position in its group cannot be read.
 pub const POSITION_UNREADABLE: Code = Code(58);

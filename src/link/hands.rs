@@ -14,6 +14,8 @@ use super::reasons;
 use super::topics::{self, Asked, Refusal, Setting};
 use crate::cluster::ClusterHandle;
 use crate::config::resolved::Link;
+use crate::engine::identity::Writer;
+use crate::engine::route::{Forwarding, Route};
 use crate::engine::spec::{MirrorId, MirrorSpec, TargetFacts};
 use crate::env::{Env, Moment};
 use crate::error::{Action, Error};
@@ -81,7 +83,11 @@ impl Hands {
     }
 
     /// What the lanes are told of mirrors that begin.
-    pub(super) async fn specs(&mut self, begin: &[Begin]) -> Vec<MirrorSpec> {
+    pub(super) async fn specs(
+        &mut self,
+        begin: &[Begin],
+        forwarding: &Arc<Forwarding>,
+    ) -> Vec<MirrorSpec> {
         if !begin.is_empty() {
             let topics: Vec<_> =
                 begin.iter().map(|b| (b.topic.clone(), b.target.clone())).collect();
@@ -97,6 +103,7 @@ impl Hands {
                 replaces: b.replaces,
                 target_topic: b.target.clone(),
                 target_topic_id: b.target_id,
+                route: Route::new(Writer::new(&link, b.source_id, partition), forwarding.clone()),
                 target: facts.clone(),
             }));
         }

@@ -11,6 +11,7 @@ pub mod codes;
 pub(crate) mod fixture;
 mod hands;
 pub mod naming;
+pub(crate) mod origins;
 pub mod pairs;
 pub mod plan;
 pub(crate) mod reasons;

@@ -188,6 +188,11 @@ impl Planner {
         self.claimed.insert(topic.clone());
     }
 
+    /// The partitions that have a mirror, by source topic.
+    pub fn running(&self) -> impl Iterator<Item = (&Arc<str>, Range<i32>)> {
+        self.mirrored.iter().map(|(topic, entry)| (topic, 0..entry.running))
+    }
+
     /// When to look again even if nothing changes: a topic that is missing now counts as deleted then.
     pub fn next_look(&self, now: Instant) -> Option<Instant> {
         self.absent.values().map(|since| *since + ABSENCE).filter(|due| *due > now).min()

@@ -26,6 +26,26 @@ pub(crate) fn same_cluster(link: &Link, cluster_id: &str) -> Error {
     error.fix("correct `bootstrap` of one of the two")
 }
 
+/// Two clusters whose records cannot be told apart.
+pub(crate) fn origin_clash(link: &Link, a: &str, b: &str) -> Error {
+    let why =
+        format!("the ids of {a} and {b} give the same origin: their records cannot be told apart");
+    let mut error = error(link, codes::ORIGIN, Side::Local, why);
+    error.action = Action::Stop;
+    error.fix("keep the two clusters in configurations that no records pass between")
+}
+
+/// `forward` names the cluster that is written to, under another name.
+pub(crate) fn back_to_origin(link: &Link, name: &str, cluster_id: &str) -> Error {
+    let why = format!(
+        "`forward` names {name}, which is {} (id {cluster_id}): its records would come back to it",
+        link.to.name
+    );
+    let mut error = error(link, codes::ORIGIN, Side::Local, why);
+    error.action = Action::Stop;
+    error.fix("leave the cluster that is written to out of `forward`")
+}
+
 /// The name on the target cannot be; `why` follows on the topic's name.
 pub(super) fn target_name(link: &Link, topic: &str, why: &str) -> Error {
     error(link, codes::TARGET_NAME, Side::Local, format!("topic {topic} {why}"))

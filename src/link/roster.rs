@@ -198,6 +198,8 @@ fn shown(partitions: &[Partition]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::identity::Writer;
+    use crate::engine::route::Route;
     use crate::engine::spec::TargetFacts;
     use std::rc::Rc;
     use tokio::sync::oneshot;
@@ -235,6 +237,7 @@ mod tests {
             target_topic: "t".into(),
             target_topic_id: Uuid::from_u128(2),
             replaces: None,
+            route: Route::new(Writer::new("link", Uuid::nil(), 0), Arc::default()),
             target: Arc::new(TargetFacts::default()),
         }
     }

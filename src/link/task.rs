@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use super::hands::Hands;
 use super::naming;
+use super::origins::Origins;
 use super::plan::{Plan, Planner, View};
 use super::reasons;
 use super::roster::Roster;
@@ -39,6 +40,10 @@ pub struct Context<M> {
     pub source: ClusterHandle,
     /// Written to.
     pub target: ClusterHandle,
+    /// Every cluster of the configuration that is watched: their ids tell origins apart.
+    pub clusters: Vec<ClusterHandle>,
+    /// How many the configuration has.
+    pub clusters_count: usize,
     /// Where its mirrors are put.
     pub mirrors: M,
     /// Where its standing in the group is told.
@@ -50,7 +55,8 @@ pub struct Context<M> {
 /// Keeps the mirrors of a link as they should be. Returns only the error that makes the link impossible; drop it to end
 /// it (its mirrors stay).
 pub async fn run<M: Mirrors>(context: Context<M>) -> Error {
-    let Context { env, link, entry, source, target, mirrors, member, identity } = context;
+    let Context { env, link, entry, source, target, .. } = context;
+    let Context { clusters, clusters_count, mirrors, member, identity, .. } = context;
     let roster = Rc::new(Roster::new(&link.name, mirrors));
     let interest = Rc::new(Interest::default());
     // Beside the task, not in it: a group that wants a partition back does not wait for the target's controller.
@@ -65,6 +71,7 @@ pub async fn run<M: Mirrors>(context: Context<M>) -> Error {
     });
     let mut task = Task {
         hands: Hands::new(env.clone(), link.clone(), source.clone(), target.clone()),
+        origins: Origins::new(link.clone(), clusters, clusters_count),
         clusters: Clusters { source, target },
         env,
         link,
@@ -97,6 +104,7 @@ struct Task<M> {
     link: Arc<Link>,
     entry: Arc<LinkEntry>,
     clusters: Clusters,
+    origins: Origins,
     hands: Hands,
     roster: Rc<Roster<M>>,
     interest: Rc<Interest>,
@@ -139,6 +147,11 @@ impl<M: Mirrors> Task<M> {
         {
             return Err(reasons::same_cluster(&self.link, source));
         }
+        while !self.origins.are_known() {
+            self.tell_error(self.origins.error());
+            self.origins.changed().await;
+        }
+        self.origins.settle(&ids.0, &ids.1)?;
         // Joining takes a moment; it begins before anything else is asked.
         let selected = selected(&self.link, &View::from(&*ids.0));
         self.interest.set_topics(selected);
@@ -178,6 +191,10 @@ impl<M: Mirrors> Task<M> {
             } else {
                 unreachable_since = None;
                 self.tell_error(self.interest.error());
+                // A cluster that was away at the start may turn out to be one that cannot be told apart.
+                if let Err(error) = self.origins.compare() {
+                    return self.refuse(error, &planner);
+                }
                 let source = View::from(&*self.clusters.source.map());
                 let target = View::from(&*self.clusters.target.map());
                 let plan = planner.look(&source, &target, now);
@@ -219,7 +236,7 @@ impl<M: Mirrors> Task<M> {
         let topics = plan.selected.keys().cloned().chain(self.roster.topics()).collect();
         self.interest.set_topics(topics);
         let missing = self.roster.missing();
-        let specs = self.hands.specs(&missing).await;
+        let specs = self.hands.specs(&missing, self.origins.forwarding()).await;
         for begin in &missing {
             info!(link = %self.link.name, topic = %begin.topic, target = %begin.target,
                 partitions = ?begin.partitions, "mirrors begin");
@@ -235,6 +252,14 @@ impl<M: Mirrors> Task<M> {
         let mut blocked = plan.blocked;
         blocked.extend(self.hands.refusals().map(|(topic, error)| (topic.clone(), error.clone())));
         self.tell_blocked(blocked);
+    }
+
+    /// Ends the link for good, with all its mirrors.
+    fn refuse(&self, error: Error, planner: &Planner) -> Error {
+        error!(link = %self.link.name, "{error}");
+        self.tell_error(Some(error.clone()));
+        planner.running().for_each(|(topic, partitions)| self.roster.end(topic, partitions));
+        error
     }
 
     fn tell_error(&self, error: Option<Error>) {

@@ -99,6 +99,8 @@ impl Rig {
             entry: entry.clone(),
             source: handles.0.clone(),
             target: handles.1.clone(),
+            clusters: vec![handles.0.clone(), handles.1.clone()],
+            clusters_count: 2,
             mirrors: recorder.clone(),
             member: Arc::new(MemberCell::new(Standing::Nobody)),
             identity: None,

@@ -1,11 +1,13 @@
 //! The deciding half of the engine: the fate of batches, and fetch sessions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use strait::config::resolved::{Isolation, Timestamps};
 use strait::engine::admit::{Rules, Step, admit};
-use strait::engine::identity;
+use strait::engine::identity::{self, Origin, Writer};
+use strait::engine::route::{Forwarding, Route};
 use strait::engine::session::{Delta, Session, SourcePartition, Wish};
 use strait::engine::stats::Fate;
 use strait::wire::ErrorCode;
@@ -53,13 +55,19 @@ pub(super) fn admitted(data: &Bytes) {
         batch_bytes_max: if size == 0 { usize::MAX } else { usize::from(size) * 16 },
     };
     let mut next = i64::from(wanted);
-    let outcome = admit(records, &aborted, next, &rules, Instant::now(), |step| {
+    let origins = vec![Origin::of_cluster("east")];
+    let forwarding = Forwarding { local: true, origins, copies_max: 3, ..Forwarding::default() };
+    let route = Route::new(Writer::new("fuzz", Uuid::nil(), 0), Arc::new(forwarding));
+    let outcome = admit(records, &aborted, next, &rules, &route, Instant::now(), |step| {
         let (fate, step_next) = match &step {
             Step::Take(outgoing, fate) => {
                 let header = BatchHeader::parse(&outgoing.batch).expect("a whole batch");
                 assert!(stamp(&outgoing.batch, OURS).is_ok());
                 assert!(header.is_contiguous() && !header.is_control() && header.records_count > 0);
-                assert!(!identity::is_ours(header.producer_id));
+                // What no Strait wrote, and what one brought from the origin that is named.
+                assert!(identity::is_ours(outgoing.producer_id));
+                let from = identity::origin_of(header.producer_id).map(|(origin, _)| origin);
+                assert!(from.is_none_or(|origin| origin == Origin::of_cluster("east")));
                 assert_eq!(header.records_count, outgoing.records);
                 // The producers' times are not in the header where the broker has set its own.
                 let known = if header.is_log_append_time() { -1 } else { header.max_timestamp };

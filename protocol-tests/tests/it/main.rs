@@ -8,6 +8,7 @@ mod crashes;
 mod embedded_parity;
 mod engine;
 mod fleet;
+mod loops;
 mod offsets;
 mod parity;
 mod policies;

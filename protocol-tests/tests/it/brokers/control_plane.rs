@@ -63,9 +63,18 @@ impl Running {
                     watch(env.clone(), link.to.clone(), Side::Target).await.unwrap();
                 tokio::task::spawn_local(watching);
                 let member = Arc::new(MemberCell::new(Standing::Nobody));
-                let identity = None;
-                let context =
-                    Context { env, link, entry, source, target, mirrors, member, identity };
+                let context = Context {
+                    clusters: vec![source.clone(), target.clone()],
+                    clusters_count: 2,
+                    env,
+                    link,
+                    entry,
+                    source,
+                    target,
+                    mirrors,
+                    member,
+                    identity: None,
+                };
                 tokio::select! {
                     error = run(context) => panic!("{error}"),
                     () = end.notified() => (),

@@ -1,0 +1,104 @@
+//! Puts a numbering on record before its first batch leaves (R7): for records of an origin that the mirror has not passed on
+//! before. Everything before them is acknowledged by then, so the anchor that says so is that of the acked prefix.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::anchor::Numbering;
+use super::cell::MirrorCell;
+use super::committer::commit_of;
+use super::decide::epoch_after;
+use super::group;
+use super::mirror::Mirror;
+use super::readback;
+use super::recovery::all_failed;
+use super::share::Share;
+use super::target_log::{newest_epoch, producer_states};
+use super::trouble;
+use crate::connection::Connection;
+use crate::error::{Action, Code, Error, Side};
+use crate::limits;
+
+/// What became of it.
+pub(super) enum Opened {
+    /// It is on record.
+    Yes,
+    /// Another instance uses it already: the position is to be found anew.
+    Overtaken(Error),
+}
+
+/// Opens the numbering that each of these mirrors, all led by one target broker, waits for.
+pub(super) async fn open(
+    share: &Rc<Share>,
+    broker: i32,
+    cells: &[Rc<MirrorCell>],
+) -> Vec<(Rc<MirrorCell>, Result<Opened, Error>)> {
+    let connection = match share.question(Side::Target, broker).await {
+        Ok(connection) => connection,
+        Err(error) => return all_failed(cells, &error),
+    };
+    let mut outcomes = Vec::with_capacity(cells.len());
+    for cell in cells {
+        outcomes.push((cell.clone(), open_one(share, &connection, cell).await));
+    }
+    outcomes
+}
+
+async fn open_one(
+    share: &Rc<Share>,
+    connection: &Connection,
+    cell: &Rc<MirrorCell>,
+) -> Result<Opened, Error> {
+    let wanted = |mirror: &Mirror| Some((mirror.wanted_numbering()?, mirror.target_next()));
+    let Some((producer_id, target_next)) = cell.mirror.borrow().as_ref().and_then(wanted) else {
+        return Ok(Opened::Yes);
+    };
+    if cell.mirror.borrow().as_ref().is_some_and(|m| m.numberings().len() >= limits::ORIGINS_MAX) {
+        let message = format!("records of more than {} origins", limits::ORIGINS_MAX);
+        let offset = cell.stats.acked.load(Relaxed);
+        return Err(trouble::park(Code(79), Side::Source, cell, offset, message)
+            .fix("name fewer clusters in the link's `forward`"));
+    }
+    let one = std::slice::from_ref(cell);
+    let mut states = producer_states(share, connection, one).await?;
+    let states = states.pop_first().map_or(Ok(Vec::new()), |(_, states)| states)?;
+    let ends = readback::replicated_ends(share, connection, one).await?;
+    let Some(end) = ends.into_iter().next() else { return Err(trouble::stopped()) };
+    let end = end?;
+    let is_new = |id| id == producer_id;
+    if target_next < end
+        && readback::holds(share, connection, cell, target_next, end, is_new).await?
+    {
+        // Nobody but this mirror has the id: another instance is ahead, and its anchor says how far.
+        let message = "another instance of this link is ahead with records of another origin";
+        return Ok(Opened::Overtaken(Error::new(Code(65), Side::Target, Action::Retry, message)));
+    }
+    // At least as new as the mirror's others: the operator's word lifts those above all that was ever used, and the leader
+    // forgets after a day.
+    let newest = cell
+        .mirror
+        .borrow()
+        .as_ref()
+        .and_then(|m| m.numberings().iter().map(|numbering| numbering.producer_epoch).max());
+    let after = epoch_after(cell, newest_epoch(&states, producer_id), end)?;
+    let producer_epoch = newest.map_or(after, |newest| newest.max(after));
+    let numbering = Numbering { producer_id, producer_epoch, next_sequence: 0 };
+    // While this turn lasts no older anchor can follow, in which the numbering is missing.
+    let _turn = share.commit_turn.lock().await;
+    let commit = {
+        let mirror = cell.mirror.borrow();
+        let waits = |m: &&Mirror| m.wanted_numbering() == Some(producer_id) && !cell.is_removed();
+        let Some(mirror) = mirror.as_ref().filter(waits) else {
+            return Ok(Opened::Yes);
+        };
+        commit_of(cell, mirror, Some(numbering))
+    };
+    let offset = commit.offset;
+    group::commit(share, &[commit]).await?.pop().unwrap_or(Ok(()))?;
+    if let Some(mirror) = &mut *cell.mirror.borrow_mut() {
+        mirror.open_numbering(numbering);
+    }
+    cell.committed.set(offset);
+    cell.stats.committed.store(offset, Relaxed);
+    Ok(Opened::Yes)
+}
