@@ -208,7 +208,7 @@ pub(super) async fn tail_holds(
     cell: &Rc<MirrorCell>,
     log_start: i64,
     log_end: i64,
-    is_ours: impl Fn(i64) -> bool,
+    mut is_ours: impl FnMut(i64) -> bool,
 ) -> Result<bool, Error> {
     for distance in limits::TAIL_LOOKS {
         let offset = log_start.max(log_end - distance);

@@ -187,13 +187,17 @@ async fn remains(
         return Ok(Remains::Unreadable);
     }
     let ours = cell.spec.route.home_id();
-    let is_ours = |id| cell.spec.route.writer().wrote(id);
-    if readback::tail_holds(share, connection, cell, start, end, is_ours).await? {
-        return Ok(Remains::Ours);
-    }
-    let is_elder = |id| identity::is_elder(id, ours);
-    let holds = readback::tail_holds(share, connection, cell, start, end, is_elder).await?;
-    Ok(if holds { Remains::Elder } else { Remains::Nothing })
+    let mut elder = false;
+    let is_ours = |id| {
+        elder |= identity::is_elder(id, ours);
+        cell.spec.route.writer().wrote(id)
+    };
+    let holds_ours = readback::tail_holds(share, connection, cell, start, end, is_ours).await?;
+    Ok(match (holds_ours, elder) {
+        (true, _) => Remains::Ours,
+        (false, true) => Remains::Elder,
+        (false, false) => Remains::Nothing,
+    })
 }
 
 type States = BTreeMap<(Arc<str>, i32), Result<Vec<State>, Error>>;
