@@ -1,7 +1,9 @@
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.BufferedOutputStream;
 import java.io.BufferedWriter;
+import java.io.DataOutputStream;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -13,6 +15,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.TreeMap;
+import java.util.zip.CRC32;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.common.TopicPartition;
@@ -22,8 +25,9 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 /**
  * Reads a topic from its log starts to the ends seen at the start. Per partition: the count and a digest over all
  * fields but the offset, in order; and, if a file is asked for, one line per record with every field. With `numbers`
- * the keys are numbers as Produce.java writes them: `highest` is the highest read, and a line is partition and number.
- * `tail` begins that many offsets before the ends.
+ * the keys are numbers as Produce.java writes them: `highest` is the highest read, there is no digest, and the file holds
+ * 24 bytes for each record: partition, offset, number, and a CRC-32 over all fields but the offset. `tail` begins that many
+ * offsets before the ends.
  */
 final class Dump {
     private static final HexFormat HEX = HexFormat.of();
@@ -40,13 +44,16 @@ final class Dump {
             digest = MessageDigest.getInstance("SHA-1");
         }
 
-        void add(ConsumerRecord<byte[], byte[]> record, ByteBuffer scratch) {
+        void add(ConsumerRecord<byte[], byte[]> record) {
             if (first < 0) {
                 first = record.offset();
             }
             descending |= record.offset() <= last;
             last = record.offset();
             count++;
+        }
+
+        void digest(ConsumerRecord<byte[], byte[]> record, ByteBuffer scratch) {
             scratch.clear();
             scratch.putLong(record.timestamp()).putInt(record.timestampType().id).flip();
             digest.update(scratch);
@@ -89,8 +96,12 @@ final class Dump {
         Map<Integer, Tally> tallies = new TreeMap<>();
         ObjectNode result = Agent.JSON.createObjectNode();
         try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(properties, raw, raw);
-                BufferedWriter lines = args.has("file")
+                BufferedWriter lines = args.has("file") && !numbers
                         ? Files.newBufferedWriter(Path.of(args.get("file").asText()))
+                        : null;
+                DataOutputStream entries = args.has("file") && numbers
+                        ? new DataOutputStream(new BufferedOutputStream(
+                                Files.newOutputStream(Path.of(args.get("file").asText())), 1 << 16))
                         : null) {
             List<TopicPartition> partitions = consumer.partitionsFor(topic).stream()
                     .map(info -> new TopicPartition(topic, info.partition()))
@@ -112,14 +123,20 @@ final class Dump {
                         continue;
                     }
                     Tally tally = tallies.get(record.partition());
-                    tally.add(record, scratch);
+                    tally.add(record);
                     if (numbers) {
                         long number = ByteBuffer.wrap(record.key()).getLong();
                         tally.highest = Math.max(tally.highest, number);
-                        if (lines != null) {
-                            lines.write(record.partition() + "\t" + number + "\n");
+                        if (entries != null) {
+                            entries.writeInt(record.partition());
+                            entries.writeLong(record.offset());
+                            entries.writeLong(number);
+                            entries.writeInt(sum(record, scratch));
                         }
-                    } else if (lines != null) {
+                        continue;
+                    }
+                    tally.digest(record, scratch);
+                    if (lines != null) {
                         line(lines, record);
                     }
                 }
@@ -140,6 +157,29 @@ final class Dump {
             });
         }
         return result;
+    }
+
+    private static int sum(ConsumerRecord<byte[], byte[]> record, ByteBuffer scratch) {
+        CRC32 sum = new CRC32();
+        scratch.clear();
+        scratch.putLong(record.timestamp()).putInt(record.timestampType().id).flip();
+        sum.update(scratch);
+        sum(sum, record.key(), scratch);
+        sum(sum, record.value(), scratch);
+        for (Header header : record.headers()) {
+            sum(sum, header.key().getBytes(StandardCharsets.UTF_8), scratch);
+            sum(sum, header.value(), scratch);
+        }
+        return (int) sum.getValue();
+    }
+
+    private static void sum(CRC32 sum, byte[] value, ByteBuffer scratch) {
+        scratch.clear();
+        scratch.putInt(value == null ? -1 : value.length).flip();
+        sum.update(scratch);
+        if (value != null) {
+            sum.update(value);
+        }
     }
 
     private static void line(BufferedWriter out, ConsumerRecord<byte[], byte[]> record) throws Exception {

@@ -1,12 +1,14 @@
 """librdkafka behind standard input and output: one JSON command a line, one JSON answer a line.
 
 `produce` writes deterministic records (index, then seeded filler; varied keys, values and headers);
+`numbered` writes for a time and at a rate what java/Produce.java numbers: the number is the key;
 `dump` reads a topic into the same line format as java/Dump.java.
 """
 
 import json
 import random
 import sys
+import time
 
 from confluent_kafka import Consumer, Producer, TopicPartition, TIMESTAMP_CREATE_TIME
 
@@ -15,18 +17,39 @@ def config(args, **defaults):
     return {"bootstrap.servers": args["bootstrap"], **defaults, **args.get("props", {})}
 
 
+class Delivery:
+    def __init__(self):
+        self.acked = 0
+        self.failures = []
+
+    def done(self, error, _message):
+        if error is None:
+            self.acked += 1
+        else:
+            self.failures.append(str(error))
+
+    def send(self, producer, topic, value, key, partition, headers):
+        while True:
+            try:
+                producer.produce(
+                    topic, value, key, partition=partition, headers=headers, on_delivery=self.done
+                )
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+
+    def finish(self, producer):
+        producer.flush(60)
+        if self.failures:
+            raise RuntimeError(self.failures[0])
+        return self.acked
+
+
 def produce(args):
     rng = random.Random(args.get("seed", 1))
     producer = Producer(config(args, **{"linger.ms": 5, "queue.buffering.max.messages": 200000}))
-    failures = []
-    acked = [0]
-
-    def delivered(error, _message):
-        if error is None:
-            acked[0] += 1
-        else:
-            failures.append(str(error))
-
+    delivery = Delivery()
     for index in range(args["count"]):
         value = index.to_bytes(8, "big") + rng.randbytes(args.get("size", 100))
         key = [None, b"", index.to_bytes(8, "big")][rng.randrange(3)]
@@ -35,24 +58,25 @@ def produce(args):
             (["trace", "trace", "x"][rng.randrange(3)], [None, b"", b"h%d" % index][rng.randrange(3)])
             for _ in range(rng.randrange(3))
         ]
-        while True:
-            try:
-                producer.produce(
-                    args["topic"],
-                    value,
-                    key,
-                    partition=index % args.get("partitions", 1),
-                    headers=headers,
-                    on_delivery=delivered,
-                )
-                break
-            except BufferError:
-                producer.poll(0.1)
-        producer.poll(0)
-    producer.flush(60)
-    if failures:
-        raise RuntimeError(failures[0])
-    return {"sent": args["count"], "acked": acked[0]}
+        delivery.send(producer, args["topic"], value, key, index % args.get("partitions", 1), headers)
+    return {"sent": args["count"], "acked": delivery.finish(producer)}
+
+
+def numbered(args):
+    producer = Producer(config(args, **{"linger.ms": 5, "enable.idempotence": True}))
+    delivery = Delivery()
+    value = random.Random(1).randbytes(args["size"])
+    start = time.monotonic()
+    index = 0
+    while time.monotonic() - start < args["duration_ms"] / 1000:
+        early = start + index / args["per_second"] - time.monotonic()
+        if early > 0.001:
+            producer.poll(early)
+            continue
+        key = (args["from"] + index).to_bytes(8, "big")
+        delivery.send(producer, args["topic"], value, key, index % args["partitions"], [])
+        index += 1
+    return {"sent": index, "acked": delivery.finish(producer)}
 
 
 def dump(args):
@@ -102,7 +126,7 @@ def dump(args):
 for line in sys.stdin:
     command = json.loads(line)
     try:
-        answer = {"ok": {"produce": produce, "dump": dump}[command["command"]](command["args"])}
+        answer = {"ok": {"produce": produce, "numbered": numbered, "dump": dump}[command["command"]](command["args"])}
     except Exception as failure:  # the test reports it
         answer = {"error": repr(failure)}
     print(json.dumps({"id": command["id"], **answer}), flush=True)

@@ -57,7 +57,7 @@ impl Agent {
         let line = json!({ "id": id, "command": command, "args": args }).to_string() + "\n";
         self.stdin.lock().unwrap().write_all(line.as_bytes()).map_err(|e| e.to_string())?;
         let mut answer = receiver
-            .recv_timeout(Duration::from_secs(600))
+            .recv_timeout(Duration::from_secs(900))
             .map_err(|error| format!("{command} {args}: {error}"))?;
         match answer.get("error") {
             Some(error) => Err(format!("{command} {args}: {}", error.as_str().unwrap_or_default())),
@@ -329,6 +329,14 @@ impl Admin {
         answer.unwrap_or_else(|error| panic!("{error}"))["acked"].as_u64().unwrap()
     }
 
+    /// Writes numbered records with librdkafka for a time and at a rate; gives the count that was acknowledged.
+    #[track_caller]
+    pub fn produce_numbered_librdkafka(&self, topic: &str, mut args: Value) -> u64 {
+        args["topic"] = json!(topic);
+        let answer = librdkafka().call("numbered", &self.args(args));
+        answer.unwrap_or_else(|error| panic!("{error}"))["acked"].as_u64().unwrap()
+    }
+
     /// Reads a topic with Kafka's Java consumer, read_committed: counts and digests.
     #[track_caller]
     pub fn summary(&self, topic: &str) -> Vec<Summary> {
@@ -352,15 +360,15 @@ impl Admin {
         crate::compare::parse(&fs::read_to_string(file.path()).unwrap())
     }
 
-    /// The numbers of all records that [`Admin::produce`] wrote, by partition, as Kafka's Java consumer reads them.
+    /// What a topic holds of numbered records, as [`Admin::produce`] writes them and Kafka's Java consumer reads them.
     #[track_caller]
-    pub fn numbers(&self, topic: &str) -> crate::tally::Numbers {
+    pub fn held(&self, topic: &str) -> crate::tally::Held {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let args = json!({
-            "topic": topic, "file": file.path(), "numbers": true, "seconds": 550
-        });
-        java().call("dump", &self.args(args)).unwrap_or_else(|error| panic!("{error}"));
-        crate::tally::parse(io::BufReader::new(fs::File::open(file.path()).unwrap()))
+        let args = self.args(json!({
+            "topic": topic, "file": file.path(), "numbers": true, "seconds": 850
+        }));
+        java().call("dump", &args).unwrap_or_else(|error| panic!("{error}"));
+        crate::tally::Held::read(io::BufReader::new(fs::File::open(file.path()).unwrap()))
     }
 
     /// The highest number among the last records of each partition, -1 where there is none.

@@ -359,6 +359,11 @@ impl Strait {
 impl Drop for Strait {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            // A long run's log is more than its last lines.
+            if let Some(folder) = std::env::var_os("STRAIT_LOGS") {
+                let kept = Path::new(&folder).join(format!("strait-{}.log", self.telemetry));
+                fs::copy(self.log_file(), kept).ok();
+            }
             eprintln!(
                 "--- strait, life {}, last lines:\n{}",
                 self.lives,

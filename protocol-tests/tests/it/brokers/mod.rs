@@ -4,6 +4,7 @@ mod control_plane;
 mod copy;
 mod directed;
 mod failures;
+mod kills;
 mod kit;
 mod leaders;
 mod memory;

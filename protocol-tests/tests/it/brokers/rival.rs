@@ -2,12 +2,7 @@
 //! MirrorMaker's is counted and told. `STRAIT_FULL=1` runs each contestant for ten minutes, or for
 //! `STRAIT_RIVAL_SECONDS`.
 #![allow(clippy::disallowed_methods, reason = "it measures real processes by the real clock")]
-#![allow(
-    clippy::explicit_write,
-    reason = "the test harness keeps what `eprintln` says in a test that passes"
-)]
 
-use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,6 +11,7 @@ use protocol_tests::compare::assert_same_digest;
 use protocol_tests::copying::{full, sized, wait_committed};
 use protocol_tests::lab::Version::V43;
 use protocol_tests::lab::{Cluster, Listener};
+use protocol_tests::load::{Load, say};
 use protocol_tests::mirror_maker::{EXACTLY_ONCE, MirrorMaker, VERSION, target_topic};
 use protocol_tests::strait::{Config, Strait};
 use protocol_tests::tally::Tally;
@@ -94,14 +90,7 @@ fn script(
     let mut caught_up = Vec::new();
     std::thread::scope(|scope| {
         let load = scope.spawn(|| {
-            let mut from = 0;
-            while !stop.load(Ordering::Relaxed) {
-                let chunk = json!({
-                    "from": from, "duration_ms": 3000, "per_second": per_second, "size": 100,
-                    "partitions": [0, 1, 2, 3], "props": { "linger.ms": "5" },
-                });
-                from += here.produce(topic, chunk);
-            }
+            Load::new(per_second, 4).run(here, topic, |_| !stop.load(Ordering::Relaxed));
         });
         let begin = Instant::now();
         let at_least = |mark: &[i64]| {
@@ -135,7 +124,7 @@ fn script(
             at_least(&end)
         });
     });
-    let tally = Tally::of(&here.numbers(topic), &there.numbers(copy));
+    let tally = Tally::of(&here.held(topic), &there.held(copy));
     Outcome { caught_up, tally }
 }
 
@@ -157,10 +146,6 @@ fn tell(contestant: &str, outcome: &Outcome) {
         "| {contestant} | {source} | {kills} | {lost} | {duplicated} | {reordered} | \
          {time} |"
     ));
-}
-
-fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
 }
 
 fn clusters() -> (Cluster, Cluster) {
@@ -269,8 +254,8 @@ fn what_changed_while_it_was_away_strait_names_and_mirror_maker_passes_by() {
         wait_until("its next copy", 180, || {
             there.highest(&target_topic(topic)).is_ok_and(|held| held == [last])
         });
-        let numbers = there.numbers(&target_topic(topic));
-        let (held, written) = (numbers[&0].len(), if topic == "again" { 400 } else { 200 });
+        let held = there.held(&target_topic(topic)).records;
+        let written = if topic == "again" { 400 } else { 200 };
         let complaints = mirror_maker.complaints(topic);
         say(&format!(
             "{topic}: MirrorMaker {} holds {held} of {written} records and complained {} times {}",
