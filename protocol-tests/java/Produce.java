@@ -16,12 +16,15 @@ import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /**
- * Writes deterministic records. `kind` is `plain` (keys, fixed size), `keyed` (keys that repeat, for compaction) or
+ * Writes deterministic records. `kind` is `plain` (keys, fixed size), `lines` (JSON of about `size` bytes, compresses well), `keyed` (keys that repeat, for compaction) or
  * `varied` (null and empty keys and values, headers with null values and repeated keys, sizes from 0 up).
  * `transactions` is a repeated pattern such as `["commit:100","abort:30"]`.
  */
 final class Produce {
     private static final int BLOCK = 1 << 20;
+    private static final String[] WORDS = {
+        "shipped", "pending", "cancelled", "returned", "warehouse north", "warehouse south", "express", "standard"
+    };
 
     private final JsonNode args;
     private final SplittableRandom random;
@@ -130,6 +133,7 @@ final class Produce {
         List<Header> headers = new ArrayList<>();
         switch (args.path("kind").asText("plain")) {
             case "plain" -> { }
+            case "lines" -> value = line(number);
             case "keyed" -> {
                 long keys = args.path("keys").asLong(10);
                 key = ("key-" + number % keys).getBytes(StandardCharsets.UTF_8);
@@ -161,6 +165,16 @@ final class Produce {
             default -> throw new IllegalArgumentException("kind " + args.get("kind"));
         }
         return new ProducerRecord<>(args.get("topic").asText(), partition, timestamp, key, value, headers);
+    }
+
+    private byte[] line(long number) {
+        StringBuilder text = new StringBuilder(size + 64);
+        text.append("{\"id\":").append(number);
+        for (int i = 0; text.length() < size - 2; i++) {
+            text.append(",\"field").append(i).append("\":\"").append(WORDS[random.nextInt(WORDS.length)]).append(' ')
+                    .append(random.nextInt(10_000)).append('"');
+        }
+        return text.append('}').toString().getBytes(StandardCharsets.UTF_8);
     }
 
     private byte[] slice(int length) {

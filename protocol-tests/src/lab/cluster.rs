@@ -22,6 +22,7 @@ pub struct ClusterBuilder {
     properties: Vec<(String, String)>,
     advertised: HashMap<(i32, Listener), String>,
     authorizer: bool,
+    for_speed: bool,
 }
 
 /// A running cluster. Dropping it ends its brokers.
@@ -49,6 +50,7 @@ impl Cluster {
             properties: Vec::new(),
             advertised: HashMap::new(),
             authorizer: false,
+            for_speed: false,
         }
     }
 
@@ -125,6 +127,17 @@ impl ClusterBuilder {
         self
     }
 
+    /// Brokers to be measured against: heap, compilers, collector and threads of a server, and sockets that hold 1 MiB.
+    #[must_use]
+    pub fn for_speed(mut self) -> Self {
+        self.for_speed = true;
+        self.set("num.network.threads", "3")
+            .set("num.io.threads", "8")
+            .set("socket.send.buffer.bytes", "1048576")
+            .set("socket.receive.buffer.bytes", "1048576")
+            .set("socket.request.max.bytes", "209715200")
+    }
+
     /// Starts the brokers and waits until all of them are in the cluster.
     pub fn start(self) -> Cluster {
         let permits = pool::Permits::take(self.nodes);
@@ -170,7 +183,7 @@ impl ClusterBuilder {
             lines.extend(self.properties.iter().map(|(key, value)| format!("{key}={value}")));
             fs::write(node_folder.join("server.properties"), lines.join("\n")).unwrap();
             format_storage(self.version, &node_folder, node_id, &id);
-            nodes.push(Node::new(node_id, self.version, node_folder, ports));
+            nodes.push(Node::new(node_id, self.version, node_folder, ports, self.for_speed));
         }
         nodes.iter_mut().for_each(Node::start);
         nodes.iter_mut().for_each(|node| node.wait_ready(self.nodes));

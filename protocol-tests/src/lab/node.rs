@@ -18,7 +18,19 @@ pub struct Node {
     folder: PathBuf,
     pub(super) ports: HashMap<Listener, u16>,
     process: Option<Guarded>,
+    for_speed: bool,
 }
+
+/// As `kafka-server-start.sh` starts it.
+const JAVA_FOR_SPEED: [&str; 7] = [
+    "java",
+    "-Xms1g",
+    "-Xmx1g",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+];
 
 /// Small heap, and a compiler that is quick rather than clever: many short-lived brokers share a machine.
 const JAVA: [&str; 7] = [
@@ -37,8 +49,9 @@ impl Node {
         version: Version,
         folder: PathBuf,
         ports: HashMap<Listener, u16>,
+        for_speed: bool,
     ) -> Self {
-        Self { id, version, folder, ports, process: None }
+        Self { id, version, folder, ports, process: None, for_speed }
     }
 
     /// `host:port` of a listener. TLS certificates are for `localhost`, so that is the host.
@@ -54,7 +67,8 @@ impl Node {
     /// Starts the process; returns before it is ready.
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "node {} runs", self.id);
-        let mut command: Vec<String> = JAVA.map(String::from).into();
+        let java = if self.for_speed { JAVA_FOR_SPEED } else { JAVA };
+        let mut command: Vec<String> = java.map(String::from).into();
         command.extend(["-cp".into(), self.version.class_path(), "kafka.Kafka".into()]);
         command.push(self.folder.join("server.properties").display().to_string());
         self.process = Some(Guarded::start(&command, &self.log_file(), &[]));
@@ -112,6 +126,11 @@ impl Node {
     /// What the process has used.
     pub fn usage(&self) -> Usage {
         usage(self.process.as_ref().expect("node runs").pid)
+    }
+
+    /// Where the segments of a partition are.
+    pub fn partition_folder(&self, topic: &str, partition: i32) -> PathBuf {
+        self.folder.join("data").join(format!("{topic}-{partition}"))
     }
 
     /// The broker's log.

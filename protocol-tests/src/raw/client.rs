@@ -346,6 +346,27 @@ impl RawClient {
         self.try_list_offset(-1, topic, partition, time).expect("list offsets")
     }
 
+    /// The ends of partitions 0 to `partitions` of a topic, all in one request; none while a partition has no leader here.
+    pub fn ends(&mut self, topic: &str, partitions: i32) -> Option<Vec<i64>> {
+        use kafka_protocol::messages::list_offsets_request::{
+            ListOffsetsPartition, ListOffsetsTopic,
+        };
+        let wanted = |index| {
+            ListOffsetsPartition::default()
+                .with_partition_index(index)
+                .with_current_leader_epoch(-1)
+                .with_timestamp(-1)
+        };
+        let topic = ListOffsetsTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions((0..partitions).map(wanted).collect());
+        let request =
+            ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+        let answer = self.try_call_at(7, &request).ok()?;
+        let ends = answer.topics.first()?.partitions.iter();
+        ends.map(|partition| (partition.error_code == 0).then_some(partition.offset)).collect()
+    }
+
     /// The log's end as its leader sees it, replicated or not (replica id 2147483647).
     #[track_caller]
     pub fn leader_end(&mut self, topic: &str, partition: i32) -> i64 {
