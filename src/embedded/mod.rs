@@ -42,4 +42,5 @@ pub use groups::{CommitHook, Committed};
 pub use kafka_protocol::messages::ApiKey;
 pub use log::Aborted;
 pub use options::{Generation, Listener, Mechanism, Options, User};
+pub use producer_state::Producers;
 pub use server::{EmbeddedCluster, open};

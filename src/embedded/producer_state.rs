@@ -5,14 +5,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::batch::{CONTROL, Head, TRANSACTIONAL};
+use bytes::Bytes;
+
+use super::batch::{CONTROL, HEADER_BYTES, Head, TRANSACTIONAL};
 use crate::wire::error_code::ErrorCode;
 
 /// How many of a producer's batches are remembered (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
 const BATCHES_MAX: usize = 5;
 
 /// A batch that was appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub(super) struct Appended {
     pub(super) first_sequence: i32,
     pub(super) last_sequence: i32,
@@ -22,7 +24,7 @@ pub(super) struct Appended {
 }
 
 /// One producer id.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Entry {
     pub(super) epoch: i16,
     pub(super) batches: VecDeque<Appended>,
@@ -39,9 +41,37 @@ impl Entry {
 }
 
 /// All producers of one partition.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Producers {
+#[derive(Clone, Debug, Default, Hash)]
+pub struct Producers {
     entries: BTreeMap<i64, Entry>,
+}
+
+/// For a broker that is only a model: the same memory, asked with a batch as a client sends it.
+impl Producers {
+    /// Appends a batch at this log end: gives its base offset and the batch as the log holds it, or the base offset of its
+    /// twin that is there already.
+    pub fn append(&mut self, batch: &[u8], end: i64) -> Result<(i64, Option<Bytes>), ErrorCode> {
+        let mut head = Head::read(batch).ok_or(ErrorCode::CORRUPT_MESSAGE)?;
+        if let Some(twin) = self.check(&head)? {
+            return Ok((twin.base_offset, None));
+        }
+        head.base_offset = end;
+        self.record(&head);
+        let payload = batch.get(HEADER_BYTES..).unwrap_or_default();
+        Ok((end, Some(Bytes::from([&head.write(), payload].concat()))))
+    }
+
+    /// Notes a batch of the log, as a new leader does that reads its own.
+    pub fn reload(&mut self, batch: &[u8]) {
+        if let Some(head) = Head::read(batch) {
+            self.record(&head);
+        }
+    }
+
+    /// Producer id, epoch and last sequence of each.
+    pub fn states(&self) -> impl Iterator<Item = (i64, i16, i32)> {
+        self.iter().map(|(id, entry)| (id, entry.epoch, entry.last_sequence()))
+    }
 }
 
 impl Producers {

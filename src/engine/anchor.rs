@@ -37,7 +37,7 @@ pub struct Anchor {
 }
 
 /// A numbering and how far it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub struct Numbering {
     /// Producer id.
     pub producer_id: i64,

@@ -15,7 +15,6 @@ use super::group::{self, Commit};
 use super::mirror::Mirror;
 use super::share::Share;
 use super::trouble;
-use crate::canary::{Canary, planted};
 use crate::env::Moment;
 use crate::limits;
 
@@ -116,10 +115,7 @@ pub(super) fn commit_of(cell: &MirrorCell, mirror: &Mirror, opened: Option<Numbe
     Commit {
         topic: spec.id.topic.clone(),
         partition: spec.id.partition,
-        offset: match planted(Canary::CommitUnacked) {
-            true => mirror.fetch_offset(),
-            false => mirror.acked(),
-        },
+        offset: mirror.place(),
         leader_epoch: mirror.acked_epoch(),
         metadata: anchor.to_string(),
     }

@@ -3,16 +3,16 @@
 use super::anchor::{Anchor, Numbering};
 use super::cell::MirrorCell;
 use super::group::Committed;
+use super::lineage::{self, Overtaken, State, UsedUp, newest_epoch};
 use super::mirror::Beginning;
 use super::offset_map::OffsetMap;
 use super::offsets;
-use super::readback::Seen;
-use super::replay::{BehindTheCommit, Replay};
+use super::replay::BehindTheCommit;
 use super::share::Share;
 use super::step_over::Anew;
-use super::target_log::{Remains, State, TargetFound, newest_epoch};
+use super::target_log::{Remains, TargetFound};
 use super::trouble;
-use crate::canary::{Canary, planted};
+use super::walk::Seen;
 use crate::error::{Code, Error, Side};
 
 /// A beginning, and whether its numbering is a new one.
@@ -75,12 +75,13 @@ pub(super) fn epoch_after(
     newest: Option<i16>,
     target_end: i64,
 ) -> Result<i16, Error> {
-    let Some(newest) = newest else { return Ok(0) };
-    newest.checked_add(1).ok_or_else(|| {
-        let message = "every epoch of this mirror's producer id is used up".to_owned();
-        trouble::park(Code(65), Side::Target, cell, target_end, message)
-            .fix("copy under a link of another name")
-    })
+    lineage::epoch_after(newest).map_err(|used_up| no_epoch(cell, used_up, target_end))
+}
+
+fn no_epoch(cell: &MirrorCell, UsedUp: UsedUp, target_end: i64) -> Error {
+    let message = "every epoch of this mirror's producer id is used up".to_owned();
+    trouble::park(Code(65), Side::Target, cell, target_end, message)
+        .fix("copy under a link of another name")
 }
 
 /// New numberings behind what a policy steps over (R7, R9). Everything before it was acknowledged under the mirror's own
@@ -157,8 +158,7 @@ fn another_topic(cell: &MirrorCell, target: &TargetFound) -> Error {
     trouble::park(Code(67), Side::Source, cell, target.end, message).fix(fix)
 }
 
-/// Goes on under the anchor's numbering, behind what the target holds of it (R3, R4): a request of a former life that is
-/// still on its way is refused or recognised by its sequence.
+/// Goes on under the anchor's numbering, behind what the target holds of it.
 fn resume(
     cell: &MirrorCell,
     committed: &Committed,
@@ -166,43 +166,20 @@ fn resume(
     seen: Seen,
     states: &[State],
 ) -> Result<Decided, Error> {
-    let overtaken = anchor.numberings.iter().find(|of| {
-        newest_epoch(states, of.producer_id).is_some_and(|newest| newest > of.producer_epoch)
-    });
-    if let Some(Numbering { producer_epoch, .. }) = overtaken {
-        return Err(newer_numbering(cell, *producer_epoch, seen.target_end));
-    }
     let times_differ = cell.spec.target.log_append_time();
-    let target_offset = seen.target_end;
-    let ends_behind = seen.ends_behind.clone();
-    let replay = Replay::new(&anchor.numberings, seen, times_differ).map_err(|behind| {
-        let BehindTheCommit { last_sequence, next_sequence } = behind;
-        let message = format!(
-            "the target's last sequence is {last_sequence}, the commit counts from {next_sequence}: \
-             another instance of this link is writing"
-        );
-        trouble::park(Code(65), Side::Target, cell, target_offset, message)
+    let target_end = seen.target_end;
+    let resumed = lineage::resume(anchor, committed.leader_epoch, seen, states, times_differ);
+    let (beginning, is_new) = resumed.map_err(|overtaken| match overtaken {
+        Overtaken::Newer(epoch) => newer_numbering(cell, epoch, target_end),
+        Overtaken::Behind(BehindTheCommit { last_sequence, next_sequence }) => {
+            let message = format!(
+                "the target's last sequence is {last_sequence}, the commit counts from {next_sequence}: \
+                 another instance of this link is writing"
+            );
+            trouble::park(Code(65), Side::Target, cell, target_end, message)
+        }
+        Overtaken::UsedUp(used_up) => no_epoch(cell, used_up, target_end),
     })?;
-    // The leader counts on from a batch that came late, and would refuse every number of ours (R7). Where something is to
-    // be counted off first, the new numbering waits for the commit behind it.
-    let is_new = !ends_behind.is_empty() && replay.is_none();
-    let mut numberings = anchor.numberings.clone();
-    for of in numberings.iter_mut().filter(|of| is_new && ends_behind.contains(&of.producer_id)) {
-        let newest = newest_epoch(states, of.producer_id).max(Some(of.producer_epoch));
-        of.producer_epoch = epoch_after(cell, newest, target_offset)?;
-        of.next_sequence = 0;
-    }
-    if planted(Canary::NumbersFromZero) {
-        numberings.iter_mut().for_each(|of| of.next_sequence = 0);
-    }
-    let beginning = Beginning {
-        source_offset: committed.offset,
-        leader_epoch: committed.leader_epoch,
-        target_offset,
-        numberings,
-        replay,
-        map: anchor.map.clone(),
-    };
     Ok(Decided { beginning, is_new, steps_over: false })
 }
 

@@ -4,11 +4,11 @@ use super::identity::{advance, distance};
 use crate::limits;
 
 /// Found places, in the order of the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Hash, PartialEq, Eq)]
 pub struct Landed(Vec<Stretch>);
 
 /// Sequences that lie on the target one after the other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
 struct Stretch {
     producer_id: i64,
     sequence: i32,

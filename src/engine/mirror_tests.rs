@@ -291,3 +291,29 @@ fn a_batch_of_an_origin_that_is_not_in_flight_is_another_instance_s() {
     let not_ours = mirror.on_resynced(&seen, &Landed::default(), 9).err();
     assert_eq!(not_ours, Some(NotOurs { last: 9 }));
 }
+
+#[test]
+fn success_behind_a_refusal_is_read_back_unless_a_cleaner_may_hide_the_hole() {
+    for compacted in [false, true] {
+        let mut mirror = mirror();
+        mirror.target.set_topic(1 << 20, false, compacted);
+        for base in [0, 2, 4] {
+            take(&mut mirror, outgoing(base, 2));
+        }
+        mirror.send(NOW).expect("open");
+        mirror.on_success(0).expect("in order");
+        mirror.send(NOW).expect("proven");
+        mirror.send(NOW).expect("proven");
+        // A former life's request brings the same batch behind the refusal; then the next one follows.
+        mirror.on_refusal().expect("outstanding");
+        let success = mirror.on_success(4);
+        if compacted {
+            assert_eq!(success, Err(Violation::SuccessAfterFailure));
+            continue;
+        }
+        assert_eq!((success, mirror.acked()), (Ok(None), 2), "nothing counts before the read-back");
+        assert!(mirror.needs_resync());
+        mirror.on_resynced(&last(Some(5)), &Landed::default(), 6).expect("ours");
+        assert_eq!(mirror.acked(), 6);
+    }
+}

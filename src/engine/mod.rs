@@ -9,7 +9,7 @@
 //!
 //! The deciding half is pure, and is where the invariants live: [`admit`] (fate of a batch), [`mirror`] (one partition's
 //! state), [`window`] (when the next batch may leave), [`session`], [`identity`], [`route`],
-//! [`numberings`], [`anchor`], [`offset_map`]. The other half moves bytes
+//! [`numberings`], [`anchor`], [`offset_map`], [`walk`], [`lineage`]. The other half moves bytes
 //! between it and the network: [`fetcher`], [`sender`], [`recovery`] with [`position`] ([`decide`],
 //! [`source_log`], [`target_log`]) and [`readback`], [`committer`].
 //! A [`share`] ties them together for one link on one lane.
@@ -24,6 +24,7 @@ pub mod fetcher;
 pub mod group;
 pub mod identity;
 pub mod landed;
+pub mod lineage;
 pub mod losses;
 pub mod member;
 pub mod mirror;
@@ -47,4 +48,5 @@ pub mod stats;
 pub mod step_over;
 pub mod target_log;
 pub mod trouble;
+pub mod walk;
 pub mod window;

@@ -21,7 +21,7 @@ use super::identity::advance;
 use super::mirror::Lineage;
 
 /// All of them, and which one is in use.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Numberings {
     /// `next_sequence` is that behind the acked prefix.
     all: Vec<Numbering>,

@@ -15,7 +15,7 @@ use crate::limits;
 use crate::wire::spans::Spans;
 
 /// A stretch of source offsets and the stretch of target offsets that holds their copies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub struct Run {
     /// Source offsets.
     pub source: Range<i64>,
@@ -72,7 +72,7 @@ pub enum Place {
 }
 
 /// The map of one mirror.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub struct OffsetMap {
     begins: i64,
     runs: VecDeque<Run>,

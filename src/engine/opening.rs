@@ -9,11 +9,12 @@ use super::cell::MirrorCell;
 use super::committer::commit_of;
 use super::decide::epoch_after;
 use super::group;
+use super::lineage::newest_epoch;
 use super::mirror::Mirror;
 use super::readback;
 use super::recovery::all_failed;
 use super::share::Share;
-use super::target_log::{newest_epoch, producer_states};
+use super::target_log::producer_states;
 use super::trouble;
 use crate::connection::Connection;
 use crate::error::{Action, Code, Error, Side};
@@ -67,7 +68,7 @@ async fn open_one(
     let end = end?;
     let is_new = |id| id == producer_id;
     if target_next < end
-        && readback::holds(share, connection, cell, target_next, end, is_new).await?
+        && readback::holds(share, connection, cell, target_next..end, is_new).await?
     {
         // Nobody but this mirror has the id: another instance is ahead, and its anchor says how far.
         let message = "another instance of this link is ahead with records of another origin";

@@ -1,7 +1,7 @@
 //! Reads the target back: what of a mirror's lineage is really in the log, replicated (rules R2, R3). Needs no producer
 //! state and does not mind foreign writers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,12 +9,11 @@ use bytes::Bytes;
 
 use super::anchor::Numbering;
 use super::cell::MirrorCell;
-use super::identity::advance;
-use super::landed::Landed;
 use super::offsets::{self, Ask, Reader};
 use super::recovery::{QUESTION_DEADLINE, all_failed, refresh_on};
 use super::share::Share;
 use super::trouble;
+use super::walk::{Hole, Seen, Walk};
 use crate::cluster::rights::Need;
 use crate::connection::Connection;
 use crate::env::Moment;
@@ -29,34 +28,6 @@ use crate::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
 const REPLICATION_WAIT: Duration = Duration::from_secs(1);
 /// Between two looks at the high watermark.
 const REPLICATION_POLL: Duration = Duration::from_millis(20);
-
-/// What the target holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// Sequence of the last record of each of our lineages at or above where we began to read, by producer id.
-    pub last_sequences: BTreeMap<i64, i32>,
-    /// The last batch of them all, and its producer id.
-    pub last: Option<(i64, Bytes)>,
-    /// Where on the target its batches are.
-    pub landed: Landed,
-    /// Producer ids whose last batch in the log had been there before: the leader may count on from that one.
-    pub ends_behind: BTreeSet<i64>,
-    /// The log end that was read to; everything below is replicated.
-    pub target_end: i64,
-}
-
-impl Seen {
-    /// Nothing of ours up to this log end.
-    pub(super) fn nothing(target_end: i64) -> Self {
-        Self {
-            last_sequences: BTreeMap::new(),
-            last: None,
-            landed: Landed::default(),
-            ends_behind: BTreeSet::new(),
-            target_end,
-        }
-    }
-}
 
 /// Reads back the mirrors led by one target broker.
 pub async fn read_back(
@@ -148,38 +119,33 @@ pub(super) async fn read_to(
     share: &Rc<Share>,
     connection: &Connection,
     cell: &Rc<MirrorCell>,
-    mut offset: i64,
+    offset: i64,
     from: &[Numbering],
     target_end: i64,
 ) -> Result<Seen, Error> {
-    let mut found = Found { seen: Seen::nothing(target_end), deleted: false, repeats: 0 };
+    let mut walk = Walk::new(from, cell.spec.target.compacted(), target_end);
     let mut deleted_below = None;
-    while offset < target_end {
-        match read_once(share, connection, cell, offset, from, &mut found).await? {
-            Read::Next(next) if next > offset => offset = next,
-            Read::Next(_) => {
-                let detail = format!("no progress at offset {offset} of {target_end}");
-                return Err(trouble::answered(Side::Target, "Fetch", ErrorCode::NONE, &detail));
-            }
-            Read::DeletedBelow(log_start) if log_start > offset => {
-                deleted_below = Some(log_start);
-                found.deleted = true;
-                offset = log_start;
-            }
-            Read::DeletedBelow(log_start) => {
-                let message = format!(
-                    "the target log was truncated: {offset} lies outside, it starts at {log_start}"
-                );
-                return Err(trouble::park(Code(68), Side::Target, cell, offset, message));
-            }
+    let hole = |found| ControlFlow::Break(hole(cell, found));
+    let step = |step: Step<'_>| match step {
+        Step::Batch(header, batch) => {
+            walk.take(header, batch).map_or_else(hole, ControlFlow::Continue)
         }
+        Step::DeletedBelow(log_start) => {
+            walk.deleted();
+            deleted_below = Some(log_start);
+            ControlFlow::Continue(())
+        }
+    };
+    if let Some(hole) = each_batch(share, connection, cell, offset..target_end, step).await? {
+        return Err(hole);
     }
-    if found.repeats > 0 {
+    if walk.repeats() > 0 {
         let (topic, partition) = (&cell.spec.target_topic, cell.spec.id.partition);
-        tracing::warn!(link = %share.link.config.name, %topic, partition, batches = found.repeats,
+        tracing::warn!(link = %share.link.config.name, %topic, partition, batches = walk.repeats(),
             "old batches were appended twice: the target had forgotten their numbers");
     }
-    match (&found.seen.last, deleted_below) {
+    let seen = walk.finish();
+    match (&seen.last, deleted_below) {
         // What was in flight may have been appended and deleted since: nothing tells.
         (None, Some(log_start)) => {
             let message = format!(
@@ -187,17 +153,8 @@ pub(super) async fn read_to(
             );
             Err(trouble::park(Code(68), Side::Target, cell, log_start, message))
         }
-        _ => Ok(found.seen),
+        _ => Ok(seen),
     }
-}
-
-/// What was found so far.
-struct Found {
-    seen: Seen,
-    /// Something below was deleted: what comes first need not follow.
-    deleted: bool,
-    /// Batches of ours whose every record was there before.
-    repeats: u32,
 }
 
 /// Whether a batch of our own stands among the newest of a log, looked for in steps that grow tenfold: behind foreign
@@ -235,88 +192,66 @@ pub(super) async fn holds(
     share: &Rc<Share>,
     connection: &Connection,
     cell: &Rc<MirrorCell>,
-    mut offset: i64,
-    log_end: i64,
+    offsets: Range<i64>,
     is_ours: impl Fn(i64) -> bool,
 ) -> Result<bool, Error> {
-    while offset < log_end {
-        let before = offset;
-        match fetch(share, connection, cell, offset).await? {
-            Fetched::Records(records) => {
-                for batch in Batches::new(records) {
-                    let (header, _) = batch.map_err(|error| unreadable(&error))?;
-                    if header.base_offset >= offset && is_ours(header.producer_id) {
-                        return Ok(true);
-                    }
-                    offset = offset.max(header.next_offset());
-                }
-            }
-            Fetched::DeletedBelow(log_start) => offset = log_start,
-        }
-        if offset <= before {
-            let detail = format!("no progress at offset {offset} of {log_end}");
-            return Err(trouble::answered(Side::Target, "Fetch", ErrorCode::NONE, &detail));
-        }
-    }
-    Ok(false)
+    let step = |step: Step<'_>| match step {
+        Step::Batch(header, _) if is_ours(header.producer_id) => ControlFlow::Break(()),
+        Step::Batch(..) | Step::DeletedBelow(_) => ControlFlow::Continue(()),
+    };
+    Ok(each_batch(share, connection, cell, offsets, step).await?.is_some())
 }
 
-enum Read {
-    /// Go on from here.
-    Next(i64),
+/// What a walk over a log comes by.
+enum Step<'a> {
+    /// A batch that begins in the stretch.
+    Batch(&'a BatchHeader, &'a [u8]),
     /// The log starts only here.
     DeletedBelow(i64),
 }
 
-/// One step of the walk; gives the offset to go on from.
-async fn read_once(
+/// Gives each batch that begins between two offsets of the target's log, until `step` breaks off with what it found.
+async fn each_batch<T>(
     share: &Rc<Share>,
     connection: &Connection,
     cell: &Rc<MirrorCell>,
-    offset: i64,
-    from: &[Numbering],
-    found: &mut Found,
-) -> Result<Read, Error> {
-    let records = match fetch(share, connection, cell, offset).await? {
-        Fetched::Records(records) => records,
-        Fetched::DeletedBelow(log_start) => return Ok(Read::DeletedBelow(log_start)),
-    };
-    let mut next = offset;
-    for batch in Batches::new(records) {
-        let (header, batch) = batch.map_err(|error| unreadable(&error))?;
-        next = next.max(header.next_offset());
-        let producer_id = header.producer_id;
-        let of = from.iter().find(|of| {
-            of.producer_id == producer_id
-                && of.producer_epoch == header.producer_epoch
-                && header.base_sequence >= 0
-                && header.base_offset >= offset
-        });
-        let Some(Numbering { next_sequence, .. }) = of.copied() else { continue };
-        let seen = &mut found.seen;
-        let first = header.base_sequence;
-        let sequence = advance(first, header.last_offset_delta);
-        let last = seen.last_sequences.get(&producer_id);
-        let expected = last.map_or(next_sequence, |last| advance(*last, 1));
-        let jumps = first != expected && !is_behind(first, expected);
-        if jumps && !found.deleted && !cell.spec.target.compacted() {
-            return Err(hole(cell, expected, &header));
+    offsets: Range<i64>,
+    mut step: impl FnMut(Step<'_>) -> ControlFlow<T>,
+) -> Result<Option<T>, Error> {
+    let Range { start: mut offset, end } = offsets;
+    while offset < end {
+        let before = offset;
+        match fetch(share, connection, cell, offset).await? {
+            Fetched::Records(records) => {
+                for batch in Batches::new(records) {
+                    let (header, batch) = batch.map_err(|error| unreadable(&error))?;
+                    offset = offset.max(header.next_offset());
+                    if header.base_offset >= before
+                        && let ControlFlow::Break(found) = step(Step::Batch(&header, &batch))
+                    {
+                        return Ok(Some(found));
+                    }
+                }
+            }
+            Fetched::DeletedBelow(log_start) if log_start > offset => {
+                offset = log_start;
+                if let ControlFlow::Break(found) = step(Step::DeletedBelow(log_start)) {
+                    return Ok(Some(found));
+                }
+            }
+            Fetched::DeletedBelow(log_start) => {
+                let message = format!(
+                    "the target log was truncated: {offset} lies outside, it starts at {log_start}"
+                );
+                return Err(trouble::park(Code(68), Side::Target, cell, offset, message));
+            }
         }
-        // A request of a former life that came late, to a broker that held no state any more: it says nothing about where
-        // the numbering ends.
-        if is_behind(sequence, next_sequence) {
-            seen.ends_behind.insert(producer_id);
-            found.repeats += 1;
-            continue;
+        if offset <= before {
+            let detail = format!("no progress at offset {offset} of {end}");
+            return Err(trouble::answered(Side::Target, "Fetch", ErrorCode::NONE, &detail));
         }
-        seen.ends_behind.remove(&producer_id);
-        seen.last_sequences.insert(producer_id, sequence);
-        // A copy: a slice would keep the whole frame alive.
-        seen.last = Some((producer_id, Bytes::copy_from_slice(&batch)));
-        let records = header.last_offset_delta.saturating_add(1);
-        seen.landed.note(producer_id, first, records, header.base_offset);
     }
-    Ok(Read::Next(next))
+    Ok(None)
 }
 
 fn unreadable(error: &BatchError) -> Error {
@@ -382,29 +317,11 @@ async fn fetch(
     }
 }
 
-/// Our numbers jump: the target appended a batch behind one that it had refused, and that answer was lost (W3). Only the
-/// cleaner of a compacted topic may take batches away from between.
-fn hole(cell: &MirrorCell, expected: i32, header: &BatchHeader) -> Error {
+/// Only the cleaner of a compacted topic may take batches away from between.
+fn hole(cell: &MirrorCell, Hole { expected, sequence, offset }: Hole) -> Error {
     let message = format!(
-        "the target appended sequence {} at its offset {} where {expected} had to follow: records are missing before it",
-        header.base_sequence, header.base_offset
+        "the target appended sequence {sequence} at its offset {offset} where {expected} had to follow: records are \
+         missing before it"
     );
-    trouble::park(Code(64), Side::Target, cell, header.base_offset, message)
-}
-
-/// Whether `sequence` comes before `next`, in a numbering that wraps: the nearer way round counts.
-fn is_behind(sequence: i32, next: i32) -> bool {
-    let ahead = (i64::from(sequence) - i64::from(next)) & i64::from(i32::MAX);
-    ahead > i64::from(i32::MAX / 2)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sequence_is_behind_when_it_is_nearer_that_way_round() {
-        assert!(is_behind(19, 24) && is_behind(23, 24) && !is_behind(24, 24) && !is_behind(30, 24));
-        assert!(is_behind(i32::MAX, 0) && !is_behind(0, i32::MAX) && !is_behind(3, i32::MAX - 2));
-    }
+    trouble::park(Code(64), Side::Target, cell, offset, message)
 }

@@ -19,6 +19,7 @@ use super::share::Share;
 use super::stats::MirrorStats;
 use super::step_over::StepOver;
 use super::trouble::{self, Remedy};
+use super::walk::Seen;
 use super::{position, readback, retry, source_log, step_over};
 use crate::cluster::rights::Need;
 use crate::config::resolved::OnPoison;
@@ -138,7 +139,7 @@ async fn recover(share: &Rc<Share>, broker: i32, cells: &[Rc<MirrorCell>]) {
 }
 
 /// The target was read back: settle what is there, then see to the batch that was refused.
-fn resynced(share: &Rc<Share>, cell: &Rc<MirrorCell>, seen: readback::Seen) {
+fn resynced(share: &Rc<Share>, cell: &Rc<MirrorCell>, seen: Seen) {
     MirrorStats::add(&cell.stats.resyncs, 1);
     let outcome = {
         let mut mirror = cell.mirror.borrow_mut();

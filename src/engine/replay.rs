@@ -11,14 +11,14 @@ use super::anchor::Numbering;
 use super::identity::{advance, distance};
 use super::landed::Landed;
 use super::mirror::Outgoing;
-use super::readback::Seen;
+use super::walk::Seen;
 use crate::limits;
 use crate::wire::recode::{Recode, Recoded, Times};
 use crate::wire::records::{OpenBatch, RecordsError};
 use crate::wire::spans::Spans;
 
 /// What is left to count off.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Replay {
     /// By producer id.
     left: Vec<(i64, i32)>,

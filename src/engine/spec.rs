@@ -2,6 +2,7 @@
 //! carries out, and neither needs to know the other.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed};
 
@@ -66,6 +67,14 @@ impl Default for TargetFacts {
             compacted: AtomicBool::new(false),
             producer_state_trusted_ms: AtomicI64::new(limits::PRODUCER_STATE_TRUSTED_MS),
         }
+    }
+}
+
+/// As they are at the moment: what a mirror would decide by.
+impl Hash for TargetFacts {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let flags = (self.log_append_time(), self.compacted());
+        (self.max_message_bytes(), flags, self.producer_state_trusted_ms()).hash(state);
     }
 }
 

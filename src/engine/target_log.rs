@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::anchor::{Anchor, Numbering};
+use super::anchor::Anchor;
 use super::cell::MirrorCell;
 use super::decide::fits;
 use super::group::{Commits, Committed};
-use super::identity::{self, advance};
+use super::identity;
+use super::lineage::{self, AtOdds, State};
 use super::offsets::{self, Ask, Reader};
 use super::position::key;
-use super::readback::{self, Seen};
+use super::readback;
 use super::recovery::{QUESTION_DEADLINE, refresh_on};
 use super::share::Share;
 use super::trouble;
-use crate::canary::{Canary, planted};
+use super::walk::Seen;
+use super::window;
 use crate::cluster::rights::Need;
 use crate::connection::Connection;
 use crate::error::{Error, Side};
@@ -47,19 +49,6 @@ pub(super) enum Remains {
     Elder,
     /// There were records, and all are deleted: nobody can say whose they were.
     Unreadable,
-}
-
-/// What a leader remembers of one of a mirror's ids.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct State {
-    pub(super) producer_id: i64,
-    pub(super) epoch: i16,
-    last_sequence: i32,
-}
-
-/// The newest epoch that the leader remembers of an id.
-pub(super) fn newest_epoch(states: &[State], producer_id: i64) -> Option<i16> {
-    states.iter().find(|state| state.producer_id == producer_id).map(|state| state.epoch)
 }
 
 /// The leader is asked for its producers before the log end: what it remembered then is replicated once the end is.
@@ -120,46 +109,17 @@ async fn seen_since(
     end: i64,
 ) -> Result<Seen, Error> {
     fits(cell, anchor, end)?;
-    if planted(Canary::ResumeBlind) {
-        return Ok(Seen::nothing(end));
-    }
-    let state = |of: &Numbering| {
-        let same = |s: &&State| s.producer_id == of.producer_id && s.epoch == of.producer_epoch;
-        states.iter().find(same)
-    };
-    let next_of = |last_sequence| advance(last_sequence, 1);
-    let stands = |of: &Numbering| {
-        state(of).is_some_and(|state| next_of(state.last_sequence) == of.next_sequence)
-    };
-    if anchor.numberings.iter().all(stands) {
-        // Nothing of ours came after the commit, and while the leader remembers, it refuses what comes out of turn:
-        // what foreign writers appended since need not be read.
-        return Ok(Seen::nothing(end));
+    if let Some(seen) = lineage::known(anchor, states) {
+        return Ok(seen);
     }
     let from = anchor.target_offset;
     let seen = readback::read_to(share, connection, cell, from, &anchor.numberings, end).await?;
-    for of in &anchor.numberings {
-        let last = seen.last_sequences.get(&of.producer_id).copied();
-        let next = last.map_or(of.next_sequence, next_of);
-        // Unless a batch came late: then it is the one that the leader remembers.
-        if let Some(state) = state(of)
-            && next_of(state.last_sequence) != next
-            && !seen.ends_behind.contains(&of.producer_id)
-        {
-            let detail = format!(
-                "its leader remembers sequence {} as our last, its log says {}",
-                state.last_sequence,
-                next.wrapping_sub(1)
-            );
-            return Err(trouble::answered(
-                Side::Target,
-                "DescribeProducers",
-                ErrorCode::NONE,
-                &detail,
-            ));
-        }
-    }
-    Ok(seen)
+    lineage::agree(&anchor.numberings, states, seen).map_err(|AtOdds { remembered, in_log }| {
+        let detail = format!(
+            "its leader remembers sequence {remembered} as our last, its log says {in_log}"
+        );
+        trouble::answered(Side::Target, "DescribeProducers", ErrorCode::NONE, &detail)
+    })
 }
 
 /// What is left on the target of a life whose position is gone (the group's offsets expire after 7 days of standstill, the
@@ -225,11 +185,14 @@ pub(super) async fn producer_states(
         match (error, producers.get(&at)) {
             (ErrorCode::NONE, Some(found)) => {
                 let writer = cell.spec.route.writer();
+                let target = &cell.spec.target;
+                let oldest_trusted = window::oldest_trusted(target, share.env.wall_clock_ms());
                 let ours = found.producers.iter().filter(|producer| writer.wrote(producer.id));
                 let state = ours.filter_map(|producer| {
                     let epoch = i16::try_from(producer.epoch).ok()?;
                     let (producer_id, last_sequence) = (producer.id, producer.last_sequence);
-                    Some(State { producer_id, epoch, last_sequence })
+                    let is_young = producer.last_timestamp >= oldest_trusted;
+                    Some(State { producer_id, epoch, last_sequence, is_young })
                 });
                 Ok(state.collect())
             }

@@ -10,8 +10,9 @@
 //! - W2: one batch while the newest acknowledged one, or any that would be in flight, is older than half of the broker's
 //!   `producer.id.expiration.ms`: state expires by the records' own time.
 //! - W3: any answer but success closes the window: all outstanding answers are read, then the target is read back, then
-//!   it starts at one. Success behind a *refusal* in one window means that the target appended over a hole: stop. Behind
-//!   an answer that leaves the append in doubt (REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND) it does not: the
+//!   it starts at one. Success behind a *refusal* in one window means that the target appended over a hole, or that a late
+//!   request of a former life filled it: nothing counts, and the read-back stops at a hole. Behind
+//!   an answer that leaves the append in doubt (REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND) it means nothing: the
 //!   batch is in the log, and only the read-back tells whether it stays.
 //! - W4: base offsets of acks increase. A smaller one means that the target was truncated or re-created.
 
@@ -37,14 +38,14 @@ pub enum Violation {
 }
 
 /// A batch that was sent and is not resolved yet.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Sent {
     bytes: usize,
     state_time: i64,
 }
 
 /// The window of one mirror.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Window {
     bytes_max: usize,
     bytes: usize,

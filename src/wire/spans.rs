@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::limits;
 
 /// A stretch of source offsets, and how many records are in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub struct Span {
     /// Source offsets.
     pub source: Range<i64>,
@@ -26,7 +26,7 @@ impl Span {
 }
 
 /// The source offsets of a batch's records, in their order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub enum Spans {
     /// From here on, one a record.
     From(i64),

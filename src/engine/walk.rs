@@ -1,0 +1,169 @@
+//! What a read-back keeps of the target's batches: the last of each of our numberings, and where they are (R3). PURE.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::anchor::Numbering;
+use super::identity::advance;
+use super::landed::Landed;
+use crate::wire::batch::BatchHeader;
+
+/// What the target holds.
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
+pub struct Seen {
+    /// Sequence of the last record of each of our lineages at or above where we began to read, by producer id.
+    pub last_sequences: BTreeMap<i64, i32>,
+    /// The last batch of them all, and its producer id.
+    pub last: Option<(i64, Bytes)>,
+    /// Where on the target its batches are.
+    pub landed: Landed,
+    /// Producer ids whose last batch in the log had been there before: the leader may count on from that one.
+    pub ends_behind: BTreeSet<i64>,
+    /// The log end that was read to; everything below is replicated.
+    pub target_end: i64,
+}
+
+impl Seen {
+    /// Nothing of ours up to this log end.
+    pub fn nothing(target_end: i64) -> Self {
+        Self {
+            last_sequences: BTreeMap::new(),
+            last: None,
+            landed: Landed::default(),
+            ends_behind: BTreeSet::new(),
+            target_end,
+        }
+    }
+}
+
+/// Our numbers jump: the target appended a batch behind one that it had refused, and that answer was lost (W3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hole {
+    /// The sequence that had to come.
+    pub expected: i32,
+    /// That of the batch which came.
+    pub sequence: i32,
+    /// Its target offset.
+    pub offset: i64,
+}
+
+/// A walk over the target's batches, in their order, from the place of an anchor to a log end.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    from: &'a [Numbering],
+    /// Holes are no wonder: the cleaner of a compacted topic may take batches away from between.
+    holes: bool,
+    seen: Seen,
+    repeats: u32,
+}
+
+impl<'a> Walk<'a> {
+    /// From where these numberings stand.
+    pub fn new(from: &'a [Numbering], compacted: bool, target_end: i64) -> Self {
+        Self { from, holes: compacted, seen: Seen::nothing(target_end), repeats: 0 }
+    }
+
+    /// Something here was deleted: what comes next need not follow.
+    pub fn deleted(&mut self) {
+        self.holes = true;
+    }
+
+    /// The next batch of the log.
+    pub fn take(&mut self, header: &BatchHeader, batch: &[u8]) -> Result<(), Hole> {
+        let producer_id = header.producer_id;
+        let of = self.from.iter().find(|of| {
+            of.producer_id == producer_id
+                && of.producer_epoch == header.producer_epoch
+                && header.base_sequence >= 0
+        });
+        let Some(Numbering { next_sequence, .. }) = of.copied() else { return Ok(()) };
+        let seen = &mut self.seen;
+        let first = header.base_sequence;
+        let sequence = advance(first, header.last_offset_delta);
+        let last = seen.last_sequences.get(&producer_id);
+        let expected = last.map_or(next_sequence, |last| advance(*last, 1));
+        let jumps = first != expected && !is_behind(first, expected);
+        if jumps && !self.holes {
+            return Err(Hole { expected, sequence: first, offset: header.base_offset });
+        }
+        // A request of a former life that came late, to a broker that held no state any more: it says nothing about where
+        // the numbering ends.
+        if is_behind(sequence, expected) {
+            seen.ends_behind.insert(producer_id);
+            self.repeats += 1;
+            return Ok(());
+        }
+        seen.ends_behind.remove(&producer_id);
+        seen.last_sequences.insert(producer_id, sequence);
+        // A copy: a slice would keep the whole frame alive.
+        seen.last = Some((producer_id, Bytes::copy_from_slice(batch)));
+        let records = header.last_offset_delta.saturating_add(1);
+        seen.landed.note(producer_id, first, records, header.base_offset);
+        Ok(())
+    }
+
+    /// Batches of ours whose every record was there before.
+    pub fn repeats(&self) -> u32 {
+        self.repeats
+    }
+
+    /// What was found.
+    pub fn finish(self) -> Seen {
+        self.seen
+    }
+}
+
+/// Whether `sequence` comes before `next`, in a numbering that wraps: the nearer way round counts.
+fn is_behind(sequence: i32, next: i32) -> bool {
+    let ahead = (i64::from(sequence) - i64::from(next)) & i64::from(i32::MAX);
+    ahead > i64::from(i32::MAX / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::batch::HEADER_BYTES;
+    use crate::wire::stamp::{self, Stamp};
+    use crate::wire::tests_support::batch;
+
+    const ID: i64 = 1 << 62;
+
+    fn walked(sequences: &[(i32, i32)]) -> Result<Seen, Hole> {
+        let from = [Numbering { producer_id: ID, producer_epoch: 0, next_sequence: 10 }];
+        let mut walk = Walk::new(&from, false, 100);
+        let mut end = 50;
+        for (sequence, records) in sequences {
+            let stamp = Stamp { producer_id: ID, producer_epoch: 0, base_sequence: *sequence };
+            let batch = batch(0, *records);
+            let head = stamp::stamp(&batch, stamp).unwrap();
+            let bytes = [&head[..], &batch[HEADER_BYTES..]].concat();
+            let header = BatchHeader { base_offset: end, ..BatchHeader::parse(&bytes).unwrap() };
+            walk.take(&header, &bytes)?;
+            end += i64::from(*records);
+        }
+        Ok(walk.finish())
+    }
+
+    #[test]
+    fn a_repeat_says_nothing_about_where_the_numbering_ends() {
+        let plain = walked(&[(10, 2), (12, 1), (13, 2)]).unwrap();
+        assert_eq!(plain.last_sequences[&ID], 14);
+        assert!(plain.ends_behind.is_empty());
+        // Of before the anchor, and of behind it.
+        for repeat in [(8, 2), (10, 2), (12, 1)] {
+            let seen = walked(&[(10, 2), (12, 1), repeat]).unwrap();
+            assert_eq!((seen.last_sequences[&ID], seen.ends_behind.len()), (12, 1), "{repeat:?}");
+            let more = walked(&[(10, 2), (12, 1), repeat, (13, 2)]).unwrap();
+            assert_eq!((more.last_sequences[&ID], more.ends_behind.len()), (14, 0), "{repeat:?}");
+        }
+        let hole = Hole { expected: 12, sequence: 13, offset: 52 };
+        assert_eq!(walked(&[(10, 2), (13, 2)]), Err(hole));
+    }
+
+    #[test]
+    fn a_sequence_is_behind_when_it_is_nearer_that_way_round() {
+        assert!(is_behind(19, 24) && is_behind(23, 24) && !is_behind(24, 24) && !is_behind(30, 24));
+        assert!(is_behind(i32::MAX, 0) && !is_behind(0, i32::MAX) && !is_behind(3, i32::MAX - 2));
+    }
+}
