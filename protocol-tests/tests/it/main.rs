@@ -9,6 +9,7 @@ mod embedded_parity;
 mod engine;
 mod fleet;
 mod loops;
+mod model;
 mod offsets;
 mod parity;
 mod policies;
