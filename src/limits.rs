@@ -126,6 +126,9 @@ pub const WINDOW_BYTES_DEFAULT: usize = 8 << 20;
 /// How far before a log's end it is looked at for batches of our own, one Fetch each.
 pub const TAIL_LOOKS: [i64; 4] = [1, 100, 10_000, 1_000_000];
 
+/// What mirrors may take to be let go: their last acks, their last commit, and a rebalance in between. Below the time that
+/// the group allows for it; after it nothing is committed for them any more.
+pub const RELEASE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Partitions in one OffsetCommit: each becomes a record of about 300 bytes, anchor included, in one batch of at most
 /// `message.max.bytes` (1 MiB).
 pub const COMMITS_PER_REQUEST_MAX: usize = 1000;

@@ -16,7 +16,7 @@ use super::{ClusterHandle, watch};
 use crate::config::resolved::{Address, Cluster};
 use crate::connection::tests_support::{Script, answer, greet, on_a_lane, read_request};
 use crate::env::Env;
-use crate::error::{Code, Side};
+use crate::error::{Action, Code, Side};
 use crate::wire::ErrorCode;
 use crate::wire::common::Isolation;
 use crate::wire::list_offsets::LATEST;
@@ -103,6 +103,16 @@ fn a_look_every_five_seconds_and_when_asked() {
         handle.refresh();
         replies(&mut stream, &metadata("b", "e", 0, &[2, 1])).await;
         assert_eq!(asked.elapsed().as_secs(), 12);
+    });
+}
+
+#[test]
+fn a_broker_that_is_away_is_not_mistaken_for_another() {
+    on_a_lane(async {
+        let (handle, env, _stream, mut accepted) = watched(metadata("b", "e", 0, &[1])).await;
+        let error = handle.connect(&env, 3).await.map(|_| ()).unwrap_err();
+        assert_eq!((error.code, error.action), (Code(15), Action::Retry), "{error}");
+        assert!(accepted.try_recv().is_err(), "nobody was dialled in its place");
     });
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::anchor::Numbering;
 use super::cell::MirrorCell;
@@ -81,9 +81,7 @@ pub async fn run(share: Rc<Share>) {
 /// Waits an interval, or until draining begins.
 async fn settle_down(share: &Share, interval: Duration) {
     let until = share.env.now() + interval;
-    while !share.is_stopped()
-        && tokio::time::timeout_at(until, share.commit_wake.notified()).await.is_ok()
-    {
+    while !share.is_stopped() && timeout_at(until, share.commit_wake.notified()).await.is_ok() {
         if share.is_draining() && interval > INTERVAL_DRAINING {
             return;
         }
@@ -151,8 +149,20 @@ async fn commit(
     Ok(())
 }
 
-/// Waits for the last acks of a mirror that is leaving, and commits what they cover; then it is let go.
+/// Waits for the last acks of a mirror that is leaving, and commits what they cover; then it is let go. When that takes
+/// longer than the group waits, somebody else has the mirror by then: an older position must not follow that one's.
 pub(super) async fn last_commit(share: Rc<Share>, cell: Rc<MirrorCell>, left: oneshot::Sender<()>) {
+    let until = share.env.now() + limits::RELEASE_TIMEOUT;
+    if timeout_at(until, commit_what_is_acked(&share, &cell)).await.is_err() {
+        tracing::info!(group = %share.group, mirror = %cell.spec.id, "a mirror that left could not commit in time");
+    }
+    // What is still in doubt is given back, or the budget would shrink by it for ever.
+    share.forget(&cell);
+    // Nobody may wait for it any more.
+    let _ = left.send(());
+}
+
+async fn commit_what_is_acked(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
     let deadline = share.env.now() + LAST_ACKS_WAIT;
     let is_drained = || cell.mirror.borrow().as_ref().is_none_or(Mirror::is_drained);
     while !is_drained() && share.env.now() < deadline {
@@ -162,8 +172,8 @@ pub(super) async fn last_commit(share: Rc<Share>, cell: Rc<MirrorCell>, left: on
     drop(share.commit_turn.lock().await);
     let commit = {
         let mirror = cell.mirror.borrow();
-        let mirror = mirror.as_ref().filter(|m| m.has_place() && !is_replaced(&share, &cell));
-        mirror.map(|mirror| commit_of(&cell, mirror, None))
+        let mirror = mirror.as_ref().filter(|m| m.has_place() && !is_replaced(share, cell));
+        mirror.map(|mirror| commit_of(cell, mirror, None))
     };
     // Where the mirror is back already, its own commits count.
     let commit = commit.filter(|c| c.offset > cell.committed.get());
@@ -171,7 +181,7 @@ pub(super) async fn last_commit(share: Rc<Share>, cell: Rc<MirrorCell>, left: on
     while let Some(commit) = commit.as_ref().filter(|_| !share.has(&cell.spec.id)) {
         let standing = share.link.member.standing();
         tries -= 1;
-        match group::commit(&share, std::slice::from_ref(commit)).await {
+        match group::commit(share, std::slice::from_ref(commit)).await {
             Err(error) if error.code == trouble::NOT_A_MEMBER && tries > 0 => {
                 share.link.member.changed_from(&standing, MEMBER_WAIT).await;
             }
@@ -182,10 +192,6 @@ pub(super) async fn last_commit(share: Rc<Share>, cell: Rc<MirrorCell>, left: on
             Ok(_) => break,
         }
     }
-    // What is still in doubt is given back, or the budget would shrink by it for ever.
-    share.forget(&cell);
-    // Nobody may wait for it any more.
-    let _ = left.send(());
 }
 
 /// Whether another topic has the name by now: a position in the old one would be taken for one in the new.

@@ -19,7 +19,7 @@ use super::step_over;
 use super::target_log::target_facts;
 use super::trouble;
 use crate::env::Moment;
-use crate::error::Error;
+use crate::error::{Action, Error};
 
 type Outcomes<T> = Vec<(Rc<MirrorCell>, Result<T, Error>)>;
 
@@ -48,7 +48,40 @@ pub async fn begin(
         }
     }
     outcomes.extend(begin_behind(share, broker, &readable, &committed).await);
+    doubt_what_moved(share, &committed, &mut outcomes).await;
     outcomes
+}
+
+/// A position that moved while the target was looked at is no ground for parking: whoever else writes puts a numbering on
+/// record before it uses it, so the next look finds the two in step.
+async fn doubt_what_moved(
+    share: &Rc<Share>,
+    committed: &Commits,
+    outcomes: &mut Outcomes<Beginning>,
+) {
+    let parks = |outcome: &Result<Beginning, Error>| {
+        outcome.as_ref().is_err_and(|error| error.action == Action::Park)
+    };
+    let parked: Vec<_> =
+        outcomes.iter().filter(|(_, o)| parks(o)).map(|(cell, _)| key(cell)).collect();
+    if parked.is_empty() {
+        return;
+    }
+    let Ok(mut now) = group::committed(share, &parked).await else { return };
+    for (cell, outcome) in outcomes.iter_mut() {
+        forget_the_replaced(cell, &mut now);
+        let place = |commits: &Commits| match commits.get(&key(cell)) {
+            Some(Ok(found)) => Some(found.clone()),
+            Some(Err(_)) | None => None,
+        };
+        if let Err(error) = outcome
+            && error.action == Action::Park
+            && now.contains_key(&key(cell))
+            && place(committed) != place(&now)
+        {
+            error.action = Action::Retry;
+        }
+    }
 }
 
 /// The old topic's mirror may have committed when the topic was gone already: that is no position in the new one.

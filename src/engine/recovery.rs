@@ -187,8 +187,7 @@ fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
         Remedy::Park => park_refused(share, cell, refused.error, error),
         Remedy::Yield => {
             let message = format!("another instance of this link took over: {}", error.message);
-            let error = Error { code: Code(65), action: Action::Park, message, ..error };
-            share.park(cell, error.fix("start it again: its position is found anew"));
+            restart(share, cell, Error { code: Code(65), message, ..error });
         }
         Remedy::Authorize => {
             let error = trouble::not_authorized(share, Need::WriteTarget, cell);
@@ -251,7 +250,7 @@ fn park_refused(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: ErrorCode, mu
     }
 }
 
-/// Forgets the numbering: the position is found anew, from what is acknowledged, under a new lineage.
+/// Forgets the numbering: the position is found anew, as after a start.
 fn restart(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
     // The refusal belongs to batches that are given up with it, and a step waits for their acks.
     drop(cell.refused.take());

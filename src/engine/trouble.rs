@@ -21,7 +21,7 @@ pub enum Remedy {
     Authorize,
     /// The target lost our numbering: find the position anew.
     Restart,
-    /// Another instance took over.
+    /// Another instance opened a newer numbering: find the position anew, which is under it.
     Yield,
 }
 
@@ -38,7 +38,7 @@ pub fn remedy(error: ErrorCode) -> Remedy {
         | ErrorCode::POLICY_VIOLATION
         | ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
         | ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT => Remedy::Park,
-        // A newer numbering is in force: whoever opened it goes on. An answer in kind would only be the next round (R7).
+        // A newer numbering is in force, and on record: to open one in answer would only be the next round (R7).
         ErrorCode::INVALID_PRODUCER_EPOCH | ErrorCode::PRODUCER_FENCED => Remedy::Yield,
         ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
             Remedy::Authorize

@@ -79,6 +79,9 @@ impl<'a> Walk<'a> {
         });
         let Some(Numbering { next_sequence, .. }) = of.copied() else { return Ok(()) };
         let seen = &mut self.seen;
+        // An answer may hold more than there was when the end was asked for, and all of it is replicated: whoever counts a
+        // batch begins behind it the next time, or would take it for one that came late.
+        seen.target_end = seen.target_end.max(header.next_offset());
         let first = header.base_sequence;
         let sequence = advance(first, header.last_offset_delta);
         let last = seen.last_sequences.get(&producer_id);
@@ -130,8 +133,12 @@ mod tests {
     const ID: i64 = 1 << 62;
 
     fn walked(sequences: &[(i32, i32)]) -> Result<Seen, Hole> {
+        walked_to(100, sequences)
+    }
+
+    fn walked_to(target_end: i64, sequences: &[(i32, i32)]) -> Result<Seen, Hole> {
         let from = [Numbering { producer_id: ID, producer_epoch: 0, next_sequence: 10 }];
-        let mut walk = Walk::new(&from, false, 100);
+        let mut walk = Walk::new(&from, false, target_end);
         let mut end = 50;
         for (sequence, records) in sequences {
             let stamp = Stamp { producer_id: ID, producer_epoch: 0, base_sequence: *sequence };
@@ -159,6 +166,13 @@ mod tests {
         }
         let hole = Hole { expected: 12, sequence: 13, offset: 52 };
         assert_eq!(walked(&[(10, 2), (13, 2)]), Err(hole));
+    }
+
+    #[test]
+    fn what_was_appended_while_it_was_read_is_behind_the_end_that_is_told() {
+        let seen = walked_to(52, &[(10, 2), (12, 3)]).unwrap();
+        assert_eq!((seen.last_sequences[&ID], seen.target_end), (14, 55));
+        assert_eq!(walked_to(60, &[(10, 2), (12, 3)]).unwrap().target_end, 60);
     }
 
     #[test]

@@ -16,9 +16,6 @@ use crate::limits;
 
 /// A coordinator that is being made, or replaced, is no trouble before it was asked for so often.
 const TRIES_QUIET: u32 = 4;
-/// What mirrors may take to be let go: their last acks, their last commit, and a rebalance in between. Below the time that
-/// the group allows for it.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(15);
 /// An answer of the coordinator, unless the request itself waits for others.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -124,5 +121,5 @@ impl<'a, H: Holder> Desk<'a, H> {
 /// Waits until all are let go, or for as long as the group allows.
 pub(super) async fn all_left(left: Vec<Left>) {
     // What is not let go by then has stopped all the same; its acks may still come.
-    drop(timeout(RELEASE_TIMEOUT, futures_util::future::join_all(left)).await);
+    drop(timeout(limits::RELEASE_TIMEOUT, futures_util::future::join_all(left)).await);
 }
