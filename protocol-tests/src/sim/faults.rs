@@ -4,9 +4,12 @@
 use std::time::Duration;
 
 use strait::embedded::{ApiKey, Cluster, Fault, Order, Replica};
+use strait::env::Moment;
 use strait::wire::ErrorCode;
+use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
+use super::fleet::{Fleet, Membership};
 use super::rng::Rng;
 use super::world::{SOURCE, Side, TARGET, World};
 
@@ -32,10 +35,15 @@ pub enum Kind {
     ClockJumps,
     CoordinatorMoves,
     SourceRetention,
+    Moment,
+    Freeze,
+    Leave,
+    MembersLost,
+    MemberTrouble,
 }
 
 impl Kind {
-    /// All of them.
+    /// Those of one instance and its clusters.
     pub const ALL: [Self; 18] = [
         Self::Crash,
         Self::Cut,
@@ -57,6 +65,10 @@ impl Kind {
         Self::SourceRetention,
     ];
 
+    /// What befalls instances beside each other.
+    const OF_FLEETS: [Self; 4] =
+        [Self::Freeze, Self::Leave, Self::MembersLost, Self::MemberTrouble];
+
     /// What a run with this seed suffers from.
     pub fn draw(rng: &mut Rng) -> Vec<Self> {
         let share = *rng.pick(&[10, 25, 50]);
@@ -64,6 +76,21 @@ impl Kind {
         // Crashes are what exactness is about.
         if !kinds.contains(&Self::Crash) && rng.chance(60) {
             kinds.push(Self::Crash);
+        }
+        kinds
+    }
+
+    /// What it suffers from besides, beyond what the instances of `fleet` may suffer from.
+    pub fn draw_more(rng: &mut Rng, fleet: &Fleet) -> Vec<Self> {
+        let mut kinds = Vec::new();
+        if rng.chance(30) {
+            kinds.push(Self::Moment);
+        }
+        if fleet.instances > 1 || fleet.membership != Membership::Off {
+            let share = *rng.pick(&[30, 60, 90]);
+            kinds.extend(Self::OF_FLEETS.into_iter().filter(|_| rng.chance(share)));
+        } else if rng.chance(15) {
+            kinds.push(Self::Freeze);
         }
         kinds
     }
@@ -229,6 +256,27 @@ async fn strike(world: &World, kind: Kind, rng: &mut Rng) {
             let brokers = world.brokers(SOURCE);
             world.source.move_coordinator(&world.group(), *rng.pick(&brokers));
         }
+        Kind::Moment => die_at_a_moment(world, rng).await,
+        Kind::Freeze => freeze(world, rng),
+        Kind::Leave => leave_or_join(world, rng).await,
+        Kind::MembersLost => drop(world.source.throw_out(&world.group())),
+        Kind::MemberTrouble => {
+            let apis = [
+                ApiKey::ConsumerGroupHeartbeat,
+                ApiKey::Heartbeat,
+                ApiKey::JoinGroup,
+                ApiKey::SyncGroup,
+                ApiKey::OffsetCommit,
+            ];
+            let fault = match rng.below(5) {
+                0 => Fault::CloseBefore,
+                1 => Fault::CloseAfter,
+                2 => Fault::Delay(rng.wait_ms(10, 15_000)),
+                3 => Fault::DelayAnswer(rng.wait_ms(10, 15_000)),
+                _ => Fault::Silence,
+            };
+            order(&world.source, *rng.pick(&apis), fault, rng);
+        }
         Kind::SourceRetention => {
             let key = world.partition(rng);
             let committed = world.source.committed(&world.group());
@@ -315,4 +363,59 @@ async fn crash(world: &World, rng: &mut Rng) {
     world.kill(index).await;
     sleep(rng.wait_ms(1, 4000)).await;
     world.start(index);
+}
+
+/// An instance dies in the middle of a step that has a name; another one starts.
+async fn die_at_a_moment(world: &World, rng: &mut Rng) {
+    let index = world.instance(rng);
+    let (moment, passes) = (*rng.pick(&Moment::ALL), rng.below(4) as u32);
+    let struck = world.network.die_at(world.ip_of(index), moment, passes);
+    if matches!(moment, Moment::PositionRead | Moment::AnchorCommitted | Moment::CountedOff) {
+        // These come at a start.
+        world.kill(index).await;
+        sleep(rng.wait_ms(1, 500)).await;
+        world.start(index);
+    }
+    let patience = Duration::from_secs(if moment == Moment::Draining { 0 } else { 4 });
+    let has_died = match timeout(patience, struck.notified()).await {
+        Ok(()) => true,
+        Err(_) if moment == Moment::Draining => {
+            world.leave_at_most(index, Duration::from_secs(12)).await;
+            true
+        }
+        Err(_) => false,
+    };
+    world.network.spare();
+    if has_died {
+        world.note("moment", &[moment as u64]);
+        world.kill(index).await;
+        sleep(rng.wait_ms(1, 4000)).await;
+        world.start(index);
+    }
+}
+
+/// An instance stands still, from a moment to longer than every session and every request lasts, and then goes on with
+/// what it was about to do.
+fn freeze(world: &World, rng: &mut Rng) {
+    let (index, time) = (world.instance(rng), rng.wait_ms(50, 150_000));
+    let Some(thaw) = world.freeze(index) else { return };
+    let network = world.network.clone();
+    spawn_local(async move {
+        sleep(time).await;
+        network.note("thaw", &[index as u64]);
+        thaw.thaw();
+    });
+}
+
+/// An instance that runs is told to end, one that does not is started.
+async fn leave_or_join(world: &World, rng: &mut Rng) {
+    let index = world.instance(rng);
+    if !world.is_started(index) {
+        return world.start(index);
+    }
+    world.leave(index).await;
+    if rng.chance(50) {
+        sleep(rng.wait_ms(1, 10_000)).await;
+        world.start(index);
+    }
 }

@@ -6,9 +6,14 @@
 //! tested elsewhere, and its bytes are random.
 
 pub mod faults;
+pub mod fleet;
+mod host;
+mod instance;
+mod look;
 pub mod network;
 pub mod oracle;
 pub mod rng;
+pub mod scene;
 mod stream;
 pub mod trace;
 pub mod workload;
@@ -21,6 +26,7 @@ use tokio::time::{Instant, sleep};
 use tracing_subscriber::fmt::format::Writer as Writable;
 
 use faults::Kind;
+use fleet::{Fleet, Membership};
 use network::Network;
 use rng::Rng;
 use workload::{Topic, Writer, machine};
@@ -39,8 +45,10 @@ pub struct Plan {
     pub seed: u64,
     /// Brokers of source and target.
     pub brokers: [usize; 2],
-    /// Instances of the engine at a time.
-    pub instances: usize,
+    /// The instances of the engine.
+    pub fleet: Fleet,
+    /// How many of them start at once; the others come later, if at all.
+    pub first: usize,
     /// What is copied.
     pub topics: Vec<Topic>,
     /// Somebody else writes to the target's topics too.
@@ -58,14 +66,27 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of this seed.
+    /// The plan of this seed: half of them have one instance that is no member of anything.
     pub fn of(seed: u64) -> Self {
+        let mut rng = Rng::new(seed).fork("fleet");
+        let fleet = if rng.chance(50) { Fleet::alone() } else { Fleet::draw(&mut rng) };
+        Self::with(seed, fleet)
+    }
+
+    /// The plan of this seed for two instances that know nothing of each other.
+    pub fn of_strangers(seed: u64) -> Self {
+        Self::with(seed, Fleet::strangers())
+    }
+
+    fn with(seed: u64, fleet: Fleet) -> Self {
+        let mut more = Rng::new(seed).fork("more");
         let mut rng = Rng::new(seed).fork("plan");
         let topics = rng.between(1, 2);
-        Self {
+        let mut plan = Self {
             seed,
+            first: more.below(fleet.instances) + 1,
+            fleet,
             brokers: [*rng.pick(&[1, 1, 2, 3]), *rng.pick(&[1, 2, 3, 3])],
-            instances: 1,
             topics: (0..topics).map(|i| Topic::draw(&mut rng, i as usize, 3)).collect(),
             foreign: rng.chance(20),
             kinds: if rng.chance(5) { Vec::new() } else { Kind::draw(&mut rng) },
@@ -73,7 +94,24 @@ impl Plan {
             backlog: *rng.pick(&[0, 5, 60]),
             cut_start: rng.chance(30),
             latency_us: *rng.pick(&[(100, 900), (1_000, 3_000), (20_000, 60_000)]),
+        };
+        plan.kinds.extend(Kind::draw_more(&mut more, &plan.fleet));
+        if plan.fleet.membership != Membership::Off {
+            // Sessions take their time to end.
+            plan.time += Duration::from_secs(more.between(0, 90).unsigned_abs());
         }
+        plan
+    }
+}
+
+impl Plan {
+    /// How many batches of old records may be there twice, for so many lives: one each, and some for what else may befall
+    /// them. Where two may write at a time, nothing at the target keeps their old records apart.
+    fn repeats_max(&self, lives: u64) -> usize {
+        if self.fleet.instances > 1 || self.kinds.contains(&Kind::Freeze) {
+            return usize::MAX;
+        }
+        usize::try_from(lives).unwrap_or(usize::MAX) + 20
     }
 }
 
@@ -119,14 +157,15 @@ pub fn run_plan(plan: Plan) -> Outcome {
     LocalSet::new().block_on(&runtime, simulate(plan))
 }
 
-/// Prints the engine's own log with the run's time, filtered by `STRAIT_SIM_LOG` as `RUST_LOG` filters.
+/// Prints the engine's own log with the run's time and instance, filtered by `STRAIT_SIM_LOG` as `RUST_LOG` filters.
 pub fn tell_log() {
     struct Virtual;
     impl tracing_subscriber::fmt::time::FormatTime for Virtual {
         fn format_time(&self, to: &mut Writable<'_>) -> std::fmt::Result {
             let at =
                 BEGAN.with(std::cell::Cell::get).map_or(Duration::ZERO, |began| began.elapsed());
-            write!(to, "{:>9.3}s", at.as_secs_f64())
+            let who = instance::running().map(|index| format!(" instance {index}"));
+            write!(to, "{:>9.3}s{}", at.as_secs_f64(), who.unwrap_or_default())
         }
     }
     let filter = std::env::var("STRAIT_SIM_LOG").unwrap_or_else(|_| "off".into());
@@ -140,12 +179,22 @@ thread_local! {
     static BEGAN: std::cell::Cell<Option<Instant>> = const { std::cell::Cell::new(None) };
 }
 
-async fn simulate(plan: Plan) -> Outcome {
+fn begin_clock() {
     BEGAN.with(|began| began.set(Some(Instant::now())));
+}
+
+async fn simulate(plan: Plan) -> Outcome {
+    begin_clock();
     let rng = Rng::new(plan.seed);
     let network = Network::new(rng.fork("network"), plan.latency_us);
-    let world =
-        World::new(rng.fork("world"), network.clone(), plan.brokers, plan.topics.clone()).await;
+    let world = World::new(
+        rng.fork("world"),
+        network.clone(),
+        plan.brokers,
+        plan.topics.clone(),
+        plan.fleet.clone(),
+    )
+    .await;
     let mut writer = Writer::new(
         rng.fork("writer"),
         network.host(machine(3, 1), rng.fork("writer's machine")),
@@ -159,7 +208,7 @@ async fn simulate(plan: Plan) -> Outcome {
         world.cut_source_starts();
     }
     faults::at_once(&world, &plan.kinds, &mut rng.fork("at once"));
-    world.start_all(plan.instances);
+    world.start_some(plan.first);
     let faults = faults::run(&world, &plan.kinds, rng.fork("faults"), plan.time);
     tokio::join!(writer.run(plan.time), faults);
     world.heal();
@@ -181,9 +230,8 @@ async fn simulate(plan: Plan) -> Outcome {
     // Nothing more may come.
     sleep(Duration::from_secs(3)).await;
     drop(world.ailments());
-    let disruptions = usize::try_from(world.lives()).unwrap_or(usize::MAX) + 20;
     let mut oracle = world.oracle();
-    let verdicts = oracle.judge(disruptions);
+    let verdicts = oracle.judge(plan.repeats_max(world.lives()));
     let trace = network.trace();
     let worst = verdicts.iter().find(|(_, verdict)| !verdict.breaches.is_empty());
     let logs = worst.map(|(key, _)| world.describe(key)).unwrap_or_default();

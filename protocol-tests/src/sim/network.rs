@@ -1,32 +1,27 @@
 //! The simulated network and clock: streams in memory with latency, cuts, stalls, half-delivered bytes and partitions.
 //!
-//! Every host sees it through a `Host`, which is the `World` of its `Env`. All of it stands behind one lock and runs on
-//! one thread under tokio's paused clock, so that a seed decides every byte's moment.
+//! Every machine sees it through a `Host`. All of it stands behind one lock and runs on one thread under tokio's paused
+//! clock, so that a seed decides every byte's moment.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
-use strait::env::{BoxFuture, Env, Listener, Stream, World};
+use strait::env::{Env, Moment};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
+use super::host::Host;
 use super::rng::Rng;
-use super::stream::SimStream;
 use super::trace::Trace;
 
 /// What a direction holds before its writer waits.
 pub(super) const QUEUE_BYTES_MAX: usize = 256 << 10;
-/// How often a blocked dial looks whether it may go on.
-const DIAL_POLL: Duration = Duration::from_millis(20);
 /// Events after which a run is taken to spin without getting anywhere.
 const EVENTS_MAX: u64 = 20_000_000;
-/// The wall clock at the start of every run: a day of 2027.
-pub const EPOCH_MS: i64 = 1_800_000_000_000;
 
 /// Bytes on their way in one direction of a connection.
 #[derive(Default)]
@@ -53,17 +48,17 @@ impl Direction {
 
 /// One connection: direction 0 is the client's bytes, 1 the server's.
 pub(super) struct Connected {
-    client: IpAddr,
-    server: SocketAddr,
+    pub(super) client: IpAddr,
+    pub(super) server: SocketAddr,
     pub(super) directions: [Direction; 2],
     /// By side: its stream was dropped.
     pub(super) closed: [bool; 2],
 }
 
 #[derive(Default)]
-struct Bound {
-    backlog: VecDeque<(u64, SocketAddr)>,
-    waker: Option<Waker>,
+pub(super) struct Bound {
+    pub(super) backlog: VecDeque<(u64, SocketAddr)>,
+    pub(super) waker: Option<Waker>,
 }
 
 /// A count of events to wait for.
@@ -72,24 +67,42 @@ struct Trap {
     sprung: Arc<Notify>,
 }
 
+/// A moment of an engine's life at which its machine dies.
+pub(super) struct Doom {
+    pub(super) machine: IpAddr,
+    pub(super) moment: Moment,
+    /// So many times it passes.
+    pub(super) left: u32,
+    pub(super) struck: Arc<Notify>,
+}
+
 /// Everything behind the lock.
 pub(super) struct Net {
     pub(super) rng: Rng,
     pub(super) trace: Trace,
-    began: Instant,
+    pub(super) began: Instant,
     latency_us: (i64, i64),
-    bound: BTreeMap<SocketAddr, Bound>,
+    pub(super) bound: BTreeMap<SocketAddr, Bound>,
     pub(super) connections: BTreeMap<u64, Connected>,
-    next_connection: u64,
-    next_port: u16,
-    blocked: BTreeSet<(IpAddr, SocketAddr)>,
-    skew_ms: BTreeMap<IpAddr, i64>,
-    randomness: BTreeMap<IpAddr, Rng>,
+    pub(super) next_connection: u64,
+    pub(super) next_port: u16,
+    pub(super) blocked: BTreeSet<(IpAddr, SocketAddr)>,
+    pub(super) skew_ms: BTreeMap<IpAddr, i64>,
+    pub(super) randomness: BTreeMap<IpAddr, Rng>,
     trap: Option<Trap>,
+    pub(super) doom: Option<Doom>,
+    /// Machines that died at a moment of theirs: nothing that they still do reaches anybody.
+    pub(super) dead: BTreeSet<IpAddr>,
     events: u64,
 }
 
 impl Net {
+    /// Whether this side's machine is dead.
+    pub(super) fn is_dead(&self, connection: u64, side: usize) -> bool {
+        let client = self.connections.get(&connection).map(|at| at.client);
+        side == 0 && client.is_some_and(|client| self.dead.contains(&client))
+    }
+
     pub(super) fn latency(&mut self) -> Duration {
         let (low, high) = self.latency_us;
         // Now and then a straggler, as every network has.
@@ -139,6 +152,8 @@ impl Network {
             skew_ms: BTreeMap::new(),
             randomness: BTreeMap::new(),
             trap: None,
+            doom: None,
+            dead: BTreeSet::new(),
             events: 0,
         })))
     }
@@ -150,7 +165,7 @@ impl Network {
     /// The world as the machine at `ip` sees it.
     pub fn host(&self, ip: IpAddr, rng: Rng) -> Env {
         self.lock().randomness.insert(ip, rng);
-        Env::of(Arc::new(Host { network: self.clone(), ip }))
+        Env::of(Arc::new(Host::new(self.clone(), ip)))
     }
 
     /// Since the run began.
@@ -243,7 +258,26 @@ impl Network {
         sprung
     }
 
-    fn unbind(&self, at: SocketAddr) {
+    /// The machine dies when its engine comes to this moment for the so-manieth time from now: from that very call on
+    /// nothing that it does reaches anybody. Rings then.
+    pub fn die_at(&self, machine: IpAddr, moment: Moment, passes: u32) -> Arc<Notify> {
+        let struck = Arc::new(Notify::new());
+        let doom = Doom { machine, moment, left: passes, struck: struck.clone() };
+        self.lock().doom = Some(doom);
+        struck
+    }
+
+    /// Nobody is to die any more.
+    pub fn spare(&self) {
+        self.lock().doom = None;
+    }
+
+    /// The machine is a new one.
+    pub fn revive(&self, machine: IpAddr) {
+        self.lock().dead.remove(&machine);
+    }
+
+    pub(super) fn unbind(&self, at: SocketAddr) {
         let mut net = self.lock();
         let Some(bound) = net.bound.remove(&at) else { return };
         for (id, _) in bound.backlog {
@@ -265,121 +299,5 @@ pub(super) fn close(net: &mut Net, connection: u64, side: usize) {
     at.directions[1 - side].wake();
     if at.closed == [true, true] {
         net.connections.remove(&connection);
-    }
-}
-
-/// One machine's view.
-struct Host {
-    network: Network,
-    ip: IpAddr,
-}
-
-impl World for Host {
-    fn resolve<'a>(
-        &'a self,
-        host: &'a str,
-        port: u16,
-    ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        Box::pin(async move {
-            let ip: IpAddr = host.parse().map_err(io::Error::other)?;
-            Ok(vec![SocketAddr::new(ip, port)])
-        })
-    }
-
-    fn connect(&self, to: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
-        Box::pin(async move {
-            let there = self.network.lock().latency();
-            sleep(there).await;
-            while self.network.lock().blocked.contains(&(self.ip, to)) {
-                sleep(DIAL_POLL).await;
-            }
-            let (stream, back) = {
-                let mut net = self.network.lock();
-                let id = net.next_connection;
-                net.next_connection += 1;
-                net.note("connect", id, &[]);
-                let back = net.latency();
-                let Some(bound) = net.bound.get_mut(&to) else {
-                    return Err(io::ErrorKind::ConnectionRefused.into());
-                };
-                let from = SocketAddr::new(self.ip, (id % 60_000) as u16 + 1024);
-                bound.backlog.push_back((id, from));
-                let waker = bound.waker.take();
-                let connected = Connected {
-                    client: self.ip,
-                    server: to,
-                    directions: Default::default(),
-                    closed: [false; 2],
-                };
-                net.connections.insert(id, connected);
-                waker.into_iter().for_each(Waker::wake);
-                (SimStream::new(self.network.clone(), id, 0), back)
-            };
-            sleep(back).await;
-            Ok(Box::new(stream) as Box<dyn Stream>)
-        })
-    }
-
-    fn listen(&self, at: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
-        Box::pin(async move {
-            let mut net = self.network.lock();
-            let mut at = at;
-            if at.port() == 0 {
-                net.next_port += 1;
-                at.set_port(net.next_port);
-            }
-            if net.bound.insert(at, Bound::default()).is_some() {
-                return Err(io::ErrorKind::AddrInUse.into());
-            }
-            Ok(Box::new(SimListener { network: self.network.clone(), at }) as Box<dyn Listener>)
-        })
-    }
-
-    fn wall_clock_ms(&self) -> i64 {
-        let net = self.network.lock();
-        let elapsed = i64::try_from((Instant::now() - net.began).as_millis()).unwrap_or(0);
-        EPOCH_MS + elapsed + net.skew_ms.get(&self.ip).copied().unwrap_or(0)
-    }
-
-    fn fill_random(&self, buffer: &mut [u8]) {
-        let mut net = self.network.lock();
-        let rng = net.randomness.get_mut(&self.ip).expect("every host brings its randomness");
-        buffer.chunks_mut(8).for_each(|part| {
-            let bytes = rng.next_u64().to_le_bytes();
-            part.copy_from_slice(&bytes[..part.len()]);
-        });
-    }
-}
-
-struct SimListener {
-    network: Network,
-    at: SocketAddr,
-}
-
-impl Drop for SimListener {
-    fn drop(&mut self) {
-        self.network.unbind(self.at);
-    }
-}
-
-impl Listener for SimListener {
-    fn local_addr(&self) -> SocketAddr {
-        self.at
-    }
-
-    fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>> {
-        let accept = std::future::poll_fn(|cx| {
-            let mut net = self.network.lock();
-            let Some(bound) = net.bound.get_mut(&self.at) else {
-                return std::task::Poll::Pending;
-            };
-            let Some((id, from)) = bound.backlog.pop_front() else {
-                bound.waker = Some(cx.waker().clone());
-                return std::task::Poll::Pending;
-            };
-            let stream = SimStream::new(self.network.clone(), id, 1);
-            std::task::Poll::Ready(Ok((Box::new(stream) as Box<dyn Stream>, from)))
-        });
-        Box::pin(accept)
     }
 }

@@ -50,7 +50,7 @@ enum Found {
 }
 
 fn find(net: &mut Net, connection: u64, side: usize, cx: &Context<'_>, room: usize) -> Found {
-    let blocked = net.is_blocked(connection);
+    let blocked = net.is_blocked(connection) || net.is_dead(connection, side);
     // A read may end anywhere: the reader must not count on the writer's bounds.
     let room = if net.rng.chance(10) { 1 + net.rng.below(room) } else { room };
     let Some(at) = net.connections.get_mut(&connection) else { return Found::Reset };
@@ -128,6 +128,9 @@ impl AsyncWrite for SimStream {
         let net = &mut *guard;
         let (now, delay) = (Instant::now(), net.latency());
         let split = net.rng.chance(5);
+        if net.is_dead(self.connection, self.side) {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
         let Some(at) = net.connections.get_mut(&self.connection) else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };

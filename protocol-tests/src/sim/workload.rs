@@ -54,6 +54,20 @@ pub struct Topic {
 }
 
 impl Topic {
+    /// One without anything special.
+    pub fn plain(name: &str, partitions: i32, age: Age) -> Self {
+        Self {
+            name: name.to_owned(),
+            partitions,
+            age,
+            transactional: false,
+            compacted: false,
+            append_time: false,
+            replicated: false,
+            max_message_bytes: 1_048_588,
+        }
+    }
+
     /// One that this seed asks for.
     pub fn draw(rng: &mut Rng, index: usize, partitions_max: i64) -> Self {
         Self {

@@ -4,15 +4,16 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use strait::config;
 use strait::embedded::{Cluster, Generation, Options, open};
-use strait::engine::stats::{Board, MirrorState};
-use strait::strait::Strait;
-use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use strait::engine::stats::Board;
+use strait::fleet::Identity;
+use tokio::task::spawn_local;
 
+use super::fleet::{Fleet, Membership};
+use super::instance::{Life, Thaw};
 use super::network::Network;
 use super::oracle::{Key, Oracle};
 use super::rng::Rng;
@@ -26,12 +27,6 @@ pub const SOURCE: Side = 0;
 /// Written to.
 pub const TARGET: Side = 1;
 
-/// One instance of the engine while it lives.
-struct Life {
-    task: JoinHandle<()>,
-    board: Arc<Board>,
-}
-
 /// Everything of a run.
 pub struct World {
     /// Between all machines.
@@ -41,6 +36,7 @@ pub struct World {
     /// Written to.
     pub target: Cluster,
     brokers: [usize; 2],
+    fleet: Fleet,
     topics: Vec<Topic>,
     oracle: Arc<Mutex<Oracle>>,
     rng: Rng,
@@ -50,7 +46,13 @@ pub struct World {
 }
 
 /// A cluster with its serving task, which ends with the run.
-async fn cluster(network: &Network, rng: &Rng, side: Side, brokers: usize) -> Cluster {
+async fn cluster(
+    network: &Network,
+    rng: &Rng,
+    side: Side,
+    brokers: usize,
+    fleet: &Fleet,
+) -> Cluster {
     let ip = machine(1 + u8::try_from(side).expect("two sides"), 1);
     let name = ["source", "target"][side];
     let generation = *rng.fork(name).pick(&[Generation::Kafka39, Generation::Kafka43]);
@@ -61,6 +63,8 @@ async fn cluster(network: &Network, rng: &Rng, side: Side, brokers: usize) -> Cl
         auto_create_topics: false,
         replication_factor: i16::try_from(brokers).expect("few"),
         producer_expiry_check: std::time::Duration::from_secs(1),
+        consumer_session_timeout: fleet.session,
+        consumer_heartbeat_interval: fleet.session / 4,
         topic_defaults: vec![("min.insync.replicas".into(), brokers.min(2).to_string())],
         ..Options::default()
     };
@@ -77,9 +81,10 @@ impl World {
         network: Network,
         brokers: [usize; 2],
         topics: Vec<Topic>,
+        fleet: Fleet,
     ) -> Rc<Self> {
-        let source = cluster(&network, &rng, SOURCE, brokers[SOURCE]).await;
-        let target = cluster(&network, &rng, TARGET, brokers[TARGET]).await;
+        let source = cluster(&network, &rng, SOURCE, brokers[SOURCE], &fleet).await;
+        let target = cluster(&network, &rng, TARGET, brokers[TARGET], &fleet).await;
         let mut oracle = Oracle::new(target.clone());
         for topic in &topics {
             let bytes = topic.max_message_bytes.to_string();
@@ -104,6 +109,7 @@ impl World {
             source,
             target,
             brokers,
+            fleet,
             topics,
             oracle,
             rng,
@@ -177,10 +183,15 @@ impl World {
         self.ip_of(self.instance(rng))
     }
 
-    /// Makes room for so many instances and starts them.
-    pub fn start_all(&self, instances: usize) {
-        self.lives.borrow_mut().resize_with(instances, || None);
-        (0..instances).for_each(|index| self.start(index));
+    /// Makes room for the instances and starts the first of them.
+    pub fn start_some(&self, at_once: usize) {
+        self.lives.borrow_mut().resize_with(self.fleet.instances, || None);
+        (0..at_once.min(self.fleet.instances)).for_each(|index| self.start(index));
+    }
+
+    /// Whether this instance runs, frozen or not.
+    pub fn is_started(&self, index: usize) -> bool {
+        self.lives.borrow()[index].is_some()
     }
 
     /// Deletes the beginning of every source partition, up to inside its first batches.
@@ -212,41 +223,56 @@ impl World {
             "version: 1\n\
              clusters:\n  source: {{ bootstrap: [{}] }}\n  target: {{ bootstrap: [{}] }}\n\
              links:\n  sim: {{ from: source, to: target, topics: {{ include: [\"sim-.*\"] }}, \
-             start: earliest, window: {}, membership: {{ protocol: \"off\" }} }}\n\
+             start: earliest, window: {}, membership: {{ protocol: \"{}\" }} }}\n\
              engine: {{ lanes: 1, memory: 64MiB }}\n",
             bootstrap(&self.source),
             bootstrap(&self.target),
             self.window_bytes,
+            self.fleet.membership.word(),
         );
         let around = config::Surroundings { directory: Path::new("."), variable: &|_| None };
         let mut config =
             config::parse(&text, "simulated", &around).expect("a legal configuration").config;
         config.telemetry = None;
-        let local = LocalSet::new();
-        let handle = {
-            let _inside = local.enter();
-            Strait::builder(config).env(env).start_local()
-        };
-        let board = handle.board();
-        let task = spawn_local(async move {
-            local
-                .run_until(async move {
-                    let _running = handle;
-                    std::future::pending::<()>().await;
-                })
-                .await;
-        });
-        self.lives.borrow_mut()[index] = Some(Life { task, board });
+        self.network.revive(ip);
+        let named = self.fleet.identities && self.fleet.membership != Membership::Off;
+        let identity = named.then(|| Identity::new(&ip.to_string()));
+        self.lives.borrow_mut()[index] = Some(Life::begin(index, config, env, identity));
     }
 
     /// Kills an instance as SIGKILL does: nothing of it runs again, what it wrote to its sockets is on its way.
     pub async fn kill(&self, index: usize) {
         let Some(life) = self.lives.borrow_mut()[index].take() else { return };
         self.note("kill", &[index as u64]);
-        self.ask_health(&life.board);
-        life.task.abort();
-        // Cancelled is what was asked for.
-        drop(life.task.await);
+        self.ask_health(life.board());
+        life.kill().await;
+    }
+
+    /// An instance is told to end, as SIGTERM does, and does so in its time.
+    pub async fn leave(&self, index: usize) {
+        let Some(life) = self.lives.borrow_mut()[index].take() else { return };
+        self.note("leave", &[index as u64]);
+        self.ask_health(life.board());
+        if life.is_frozen() {
+            return life.kill().await;
+        }
+        life.leave().await;
+        self.note("left", &[index as u64]);
+    }
+
+    /// The same, killed when it takes longer.
+    pub async fn leave_at_most(&self, index: usize, time: std::time::Duration) {
+        let Some(life) = self.lives.borrow_mut()[index].take() else { return };
+        // Dropped in the middle, it runs on; but its machine may be dead by now.
+        life.leave_at_most(time).await;
+    }
+
+    /// An instance stands still until the thaw.
+    pub(super) fn freeze(&self, index: usize) -> Option<Thaw> {
+        let lives = self.lives.borrow();
+        let life = lives[index].as_ref()?;
+        self.note("freeze", &[index as u64]);
+        Some(life.freeze())
     }
 
     /// Lives that were begun so far.
@@ -254,13 +280,20 @@ impl World {
         *self.begun.borrow()
     }
 
-    fn ask_health(&self, board: &Board) {
+    /// What every running instance shows, with its number.
+    pub(super) fn boards(&self) -> Vec<(usize, Arc<Board>)> {
+        let lives = self.lives.borrow();
+        let running = lives.iter().enumerate();
+        running.filter_map(|(at, life)| Some((at, life.as_ref()?.board().clone()))).collect()
+    }
+
+    pub(super) fn ask_health(&self, board: &Board) {
         if let Some(error) = board.failure() {
             self.oracle().violated(format!("C9: the engine failed: {error}"));
         }
     }
 
-    /// Ends every trouble: faults, blocks, dead brokers, frozen followers, dead instances.
+    /// Ends every trouble: faults, blocks, dead brokers, frozen followers, frozen and dead instances.
     pub fn heal(&self) {
         self.note("heal", &[]);
         self.network.heal();
@@ -274,101 +307,10 @@ impl World {
                 let _ = cluster.set_isr(&key.0, key.1, &self.brokers(side));
             }
         }
-        let instances = self.lives.borrow().len();
-        (0..instances).for_each(|index| {
+        self.lives.borrow().iter().flatten().for_each(Life::thaw);
+        (0..self.fleet.instances).for_each(|index| {
             self.network.set_skew_ms(self.ip_of(index), 0);
             self.start(index);
         });
-    }
-
-    /// What is not copied and committed to the end, if anything.
-    pub fn unfinished(&self) -> Result<(), String> {
-        let committed = self.source.committed(&self.group());
-        for key in self.partitions() {
-            let end = self.source.dump(&key.0, key.1).map_or(-1, |dump| dump.last_stable);
-            let at = committed.get(&key).map(|committed| committed.offset);
-            // A mirror of an empty partition has nothing to commit.
-            if at.unwrap_or(0) != end {
-                return Err(format!("{}-{} committed {at:?} of {end}", key.0, key.1));
-            }
-        }
-        Ok(())
-    }
-
-    /// Both logs of a partition, a line for each batch: for the reader of a failure.
-    pub fn describe(&self, key: &Key) -> String {
-        let mut text = String::new();
-        for (side, name) in [(SOURCE, "source"), (TARGET, "target")] {
-            let Ok((_, batches)) = self.cluster(side).batches_from(&key.0, key.1, 0) else {
-                continue;
-            };
-            for batch in batches.iter().flat_map(|bytes| crate::raw::parse(bytes).0) {
-                let values = batch.records().into_iter().map(|record| record.value);
-                let values: Vec<String> = values
-                    .map(|value| {
-                        let value =
-                            String::from_utf8(value.unwrap_or_default()).unwrap_or_default();
-                        value.chars().take(12).collect()
-                    })
-                    .collect();
-                text.push_str(&format!(
-                    "{name} {}-{} {} to {} epoch {} attributes {:#x} producer {:x}/{} sequence {} {values:?}\n",
-                    key.0,
-                    key.1,
-                    batch.base_offset,
-                    batch.last_offset(),
-                    batch.leader_epoch,
-                    batch.attributes,
-                    batch.producer_id,
-                    batch.producer_epoch,
-                    batch.base_sequence,
-                ));
-            }
-        }
-        text
-    }
-
-    /// Mirrors that wait for the operator, and whatever else ails an instance.
-    pub fn ailments(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        for life in self.lives.borrow().iter().flatten() {
-            self.ask_health(&life.board);
-            for mirror in life.board.mirrors() {
-                let (topic, partition) = (&mirror.topic, mirror.partition);
-                let (acked, end) = (mirror.acked.load(Relaxed), mirror.source_end.load(Relaxed));
-                if mirror.error().is_some() || acked < end {
-                    let (state, held) = (mirror.state(), mirror.buffered_bytes.load(Relaxed));
-                    let error = mirror.error().map(|error| error.to_string()).unwrap_or_default();
-                    found.push(format!(
-                        "{topic}-{partition} {state:?}, acked {acked} of {end}, holds {held} bytes {error}"
-                    ));
-                }
-            }
-            let links = life.board.links();
-            found.extend(links.iter().filter_map(|l| l.fatal()).map(|error| error.to_string()));
-        }
-        found
-    }
-
-    /// Mirrors that wait for the operator in every instance.
-    pub fn parked(&self) -> Vec<String> {
-        let lives = self.lives.borrow();
-        let boards: Vec<_> = lives.iter().flatten().map(|life| &life.board).collect();
-        let Some(first) = boards.first() else { return Vec::new() };
-        let is_parked = |board: &Board, topic: &str, partition: i32| {
-            let of = |m: &&Arc<strait::engine::stats::MirrorStats>| {
-                &*m.topic == topic && m.partition == partition
-            };
-            board.mirrors().iter().find(of).is_some_and(|m| m.state() == MirrorState::Parked)
-        };
-        let everywhere = first.mirrors().into_iter().filter(|mirror| {
-            boards.iter().all(|board| is_parked(board, &mirror.topic, mirror.partition))
-        });
-        everywhere
-            .map(|mirror| {
-                let error = mirror.error().map(|error| error.to_string()).unwrap_or_default();
-                format!("{}-{}: {error}", mirror.topic, mirror.partition)
-            })
-            .collect()
     }
 }

@@ -13,6 +13,7 @@ mod model;
 mod offsets;
 mod parity;
 mod policies;
+mod scenes;
 mod simulation;
 mod stage;
 mod starts;

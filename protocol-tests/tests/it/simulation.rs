@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use protocol_tests::copying::sized;
-use protocol_tests::sim::{self, Outcome};
+use protocol_tests::sim::{self, Outcome, Plan};
 use strait::canary::{self, Canary};
 
 fn number(variable: &str) -> Option<u64> {
@@ -15,8 +15,13 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// Runs these seeds on every core; gives the outcomes that `keep` keeps, in the order of their seeds.
-fn run_seeds<T: Send>(count: u64, keep: impl Fn(Outcome) -> Option<T> + Sync) -> Vec<(u64, T)> {
-    let (next, kept) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+fn run_seeds<T: Send>(
+    count: u64,
+    plan: fn(u64) -> Plan,
+    keep: impl Fn(Outcome) -> Option<T> + Sync,
+) -> Vec<(u64, T)> {
+    let (next, kept) =
+        (AtomicU64::new(number("STRAIT_SIM_FROM").unwrap_or(0)), Mutex::new(Vec::new()));
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -26,7 +31,7 @@ fn run_seeds<T: Send>(count: u64, keep: impl Fn(Outcome) -> Option<T> + Sync) ->
                     if seed >= count {
                         return;
                     }
-                    if let Some(outcome) = keep(sim::run(seed)) {
+                    if let Some(outcome) = keep(sim::run_plan(plan(seed))) {
                         kept.lock().unwrap().push((seed, outcome));
                     }
                 }
@@ -43,27 +48,27 @@ fn report(outcome: &Outcome) -> String {
     let seed = outcome.plan.seed;
     let violations = outcome.violations.iter().take(5).map(|what| format!("  {what}\n"));
     let violations: String = violations.collect();
-    let (instances, kinds) = (outcome.plan.instances, &outcome.plan.kinds);
+    let (fleet, kinds) = (&outcome.plan.fleet, &outcome.plan.kinds);
     format!(
-        "seed {seed}, instances {instances}, {kinds:?}:\n{violations}  STRAIT_SIM_SEED={seed} ./protocol-tests/run sim\n"
+        "seed {seed}, {fleet:?}, {kinds:?}:\n{violations}  STRAIT_SIM_SEED={seed} ./protocol-tests/run sim\n"
     )
 }
 
-#[test]
-fn sim_no_seed_loses_repeats_or_reorders_anything() {
+/// Runs one seed, told by the environment, with all there is to read about it; or as many as are told.
+fn run_profile(plan: fn(u64) -> Plan, seeds: u64) {
     if let Some(seed) = number("STRAIT_SIM_SEED") {
         sim::tell_log();
-        let outcome = sim::run(seed);
+        let outcome = sim::run_plan(plan(seed));
         let Outcome { plan, tail, logs, .. } = &outcome;
         println!("{plan:#?}\n{logs}{tail}\n{}", report(&outcome));
         assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
         return;
     }
-    let seeds = number("STRAIT_SIM_SEEDS").unwrap_or_else(|| sized(500, 10_000));
+    let seeds = number("STRAIT_SIM_SEEDS").unwrap_or(seeds);
     let (records, lives) = (AtomicU64::new(0), AtomicU64::new(0));
     let (commits, virtual_ms) = (AtomicU64::new(0), AtomicU64::new(0));
     let (repeated, events) = (AtomicU64::new(0), AtomicU64::new(0));
-    let bad = run_seeds(seeds, |outcome| {
+    let bad = run_seeds(seeds, plan, |outcome| {
         records.fetch_add(outcome.records, Relaxed);
         lives.fetch_add(outcome.lives, Relaxed);
         commits.fetch_add(outcome.commits, Relaxed);
@@ -84,6 +89,16 @@ fn sim_no_seed_loses_repeats_or_reorders_anything() {
     );
     let reports: String = bad.iter().take(20).map(|(_, outcome)| report(outcome)).collect();
     assert!(bad.is_empty(), "{} of {seeds} seeds:\n{reports}", bad.len());
+}
+
+#[test]
+fn sim_no_seed_loses_repeats_or_reorders_anything() {
+    run_profile(Plan::of, sized(500, 10_000));
+}
+
+#[test]
+fn sim_two_that_know_nothing_of_each_other_copy_each_record_once() {
+    run_profile(Plan::of_strangers, sized(50, 1_000));
 }
 
 #[test]

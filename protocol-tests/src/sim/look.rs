@@ -1,0 +1,98 @@
+//! What a run looks at when the trouble is over: what is not done, and why; what must be looked at by a reader.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+
+use strait::engine::stats::MirrorState;
+
+use super::oracle::Key;
+use super::world::{SOURCE, TARGET, World};
+
+impl World {
+    /// What is not copied and committed to the end, if anything.
+    pub fn unfinished(&self) -> Result<(), String> {
+        let committed = self.source.committed(&self.group());
+        for key in self.partitions() {
+            let end = self.source.dump(&key.0, key.1).map_or(-1, |dump| dump.last_stable);
+            let at = committed.get(&key).map(|committed| committed.offset);
+            // A mirror of an empty partition has nothing to commit.
+            if at.unwrap_or(0) != end {
+                return Err(format!("{}-{} committed {at:?} of {end}", key.0, key.1));
+            }
+        }
+        Ok(())
+    }
+
+    /// Both logs of a partition, a line for each batch: for the reader of a failure.
+    pub fn describe(&self, key: &Key) -> String {
+        let mut text = String::new();
+        for (side, name) in [(SOURCE, "source"), (TARGET, "target")] {
+            let Ok((_, batches)) = self.cluster(side).batches_from(&key.0, key.1, 0) else {
+                continue;
+            };
+            for batch in batches.iter().flat_map(|bytes| crate::raw::parse(bytes).0) {
+                let values = batch.records().into_iter().map(|record| record.value);
+                let values: Vec<String> = values
+                    .map(|value| {
+                        let value =
+                            String::from_utf8(value.unwrap_or_default()).unwrap_or_default();
+                        value.chars().take(12).collect()
+                    })
+                    .collect();
+                text.push_str(&format!(
+                    "{name} {}-{} {} to {} epoch {} attributes {:#x} producer {:x}/{} sequence {} {values:?}\n",
+                    key.0,
+                    key.1,
+                    batch.base_offset,
+                    batch.last_offset(),
+                    batch.leader_epoch,
+                    batch.attributes,
+                    batch.producer_id,
+                    batch.producer_epoch,
+                    batch.base_sequence,
+                ));
+            }
+        }
+        text
+    }
+
+    /// Mirrors that wait for the operator, and whatever else ails an instance.
+    pub fn ailments(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (index, board) in self.boards() {
+            self.ask_health(&board);
+            for mirror in board.mirrors() {
+                let (topic, partition) = (&mirror.topic, mirror.partition);
+                let (acked, end) = (mirror.acked.load(Relaxed), mirror.source_end.load(Relaxed));
+                if mirror.error().is_some() || acked < end || mirror.state() != MirrorState::Ok {
+                    let (state, held) = (mirror.state(), mirror.buffered_bytes.load(Relaxed));
+                    let error = mirror.error().map(|error| error.to_string()).unwrap_or_default();
+                    found.push(format!(
+                        "{index}: {topic}-{partition} {state:?}, acked {acked} of {end}, holds {held} bytes {error}"
+                    ));
+                }
+            }
+            let links = board.links();
+            found.extend(links.iter().filter_map(|l| l.fatal()).map(|error| error.to_string()));
+        }
+        found
+    }
+
+    /// Mirrors that wait for the operator in every instance that has them.
+    pub fn parked(&self) -> Vec<String> {
+        let mut of: BTreeMap<Key, (bool, String)> = BTreeMap::new();
+        for (_, board) in self.boards() {
+            for mirror in board.mirrors() {
+                let is_parked = mirror.state() == MirrorState::Parked;
+                let key = (mirror.topic.to_string(), mirror.partition);
+                let (everywhere, why) = of.entry(key).or_insert((true, String::new()));
+                *everywhere &= is_parked;
+                if let Some(error) = mirror.error() {
+                    *why = error.to_string();
+                }
+            }
+        }
+        let parked = of.into_iter().filter(|(_, (everywhere, _))| *everywhere);
+        parked.map(|(key, (_, why))| format!("{}-{}: {why}", key.0, key.1)).collect()
+    }
+}

@@ -1,0 +1,201 @@
+//! What the simulator's seeds found, played again by hand in simulated time: one cause each.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use protocol_tests::checker::Wanted;
+use protocol_tests::raw::{Batch, Parsed, parse};
+use protocol_tests::sim::fleet::{Fleet, Membership};
+use protocol_tests::sim::oracle::FOREIGN;
+use protocol_tests::sim::scene::{Props, Scene, TOPIC, play};
+use strait::embedded::{ApiKey, Fault, Order};
+use strait::wire::ErrorCode;
+use tokio::time::sleep;
+
+async fn seconds(seconds: u64) {
+    sleep(Duration::from_secs(seconds)).await;
+}
+
+fn batches(scene: &Scene, source: bool) -> Vec<Parsed> {
+    let cluster = if source { &scene.world.source } else { &scene.world.target };
+    let found = cluster.batches_from(TOPIC, 0, 0).unwrap().1;
+    found.iter().flat_map(|bytes| parse(bytes).0).collect()
+}
+
+/// A request of a former life reaches the target: the last batch of the source, under the numbers behind, or before, those
+/// of the target's last one.
+fn arrives_late(scene: &Scene, numbers_on: i32) {
+    let last = batches(scene, false).into_iter().rfind(|batch| batch.producer_id > 0).unwrap();
+    let next = batches(scene, true).pop().unwrap();
+    let (sequence, time) = (last.base_sequence + last.count + numbers_on, next.base_timestamp);
+    let late = Batch::of(next.records()).sequenced(last.producer_id, sequence).with(|batch| {
+        batch.base_timestamp = time;
+        batch.producer_epoch = last.producer_epoch;
+    });
+    scene.world.target.append(TOPIC, 0, &Bytes::from(late.bytes())).unwrap();
+}
+
+fn foreign(scene: &Scene) {
+    let mut batch = Batch::small(1);
+    batch.records[0].key = Some(FOREIGN.to_vec());
+    scene.world.target.append(TOPIC, 0, &Bytes::from(batch.bytes())).unwrap();
+}
+
+fn strangers() -> Props {
+    Props { fleet: Fleet::strangers(), ..Props::default() }
+}
+
+#[test]
+fn a_position_that_another_instance_makes_while_the_target_is_looked_at_parks_nothing() {
+    play(strangers(), async |scene| {
+        scene.write(0, 5);
+        // The second asks for its position before there is one, and hears of it when the first has copied.
+        let late = Fault::DelayAnswer(Duration::from_secs(5));
+        scene.world.source.fault(Order::next(ApiKey::OffsetFetch, late).after(1));
+        scene.world.start(1);
+        seconds(2).await;
+        scene.world.start(0);
+        scene.until_done(20).await;
+        seconds(10).await;
+        scene.world.kill(0).await;
+        scene.write(0, 5);
+        scene.until_done(20).await;
+    });
+}
+
+#[test]
+fn a_refused_batch_that_another_instance_appended_leaves_no_hole_and_parks_nothing() {
+    play(strangers(), async |scene| {
+        scene.world.start(0);
+        scene.world.start(1);
+        let mut refused = 0;
+        for _ in 0..40 {
+            (0..4).for_each(|_| scene.write(0, 3));
+            let few = Fault::Refuse(ErrorCode::NOT_ENOUGH_REPLICAS);
+            let few = scene.world.target.fault(Order::next(ApiKey::Produce, few));
+            scene.until_done(60).await;
+            refused += scene.world.target.fault_struck(few);
+        }
+        assert!(refused > 30, "{refused}");
+        scene.until("both well", 60, || scene.world.ailments().is_empty()).await;
+    });
+}
+
+#[test]
+fn a_late_request_between_two_looks_at_the_target_is_counted_off() {
+    play(Props::default(), async |scene| {
+        scene.write(0, 5);
+        scene.world.start(0);
+        scene.until_done(20).await;
+        scene.world.kill(0).await;
+        foreign(scene);
+        scene.write(0, 5);
+        // The leader has been asked what it remembers when it comes; its log's end is asked for behind it.
+        let ends = Fault::Delay(Duration::from_secs(3));
+        let ends = scene.world.target.fault(Order::next(ApiKey::ListOffsets, ends));
+        scene.world.start(0);
+        scene.until("question", 20, || scene.world.target.fault_struck(ends) > 0).await;
+        seconds(1).await;
+        arrives_late(scene, 0);
+        foreign(scene);
+        scene.until_done(20).await;
+        scene.write(0, 5);
+        scene.until_done(20).await;
+    });
+}
+
+#[test]
+fn the_last_commit_of_a_mirror_that_left_long_ago_does_not_set_the_position_back() {
+    let fleet = Fleet { instances: 2, membership: Membership::Auto, ..Fleet::alone() };
+    play(Props { fleet, partitions: 2, ..Props::default() }, async |scene| {
+        scene.world.start(0);
+        (0..2).for_each(|partition| scene.write(partition, 5));
+        scene.until_done(20).await;
+        // A commit without an answer holds up the next ones of this instance for half a minute.
+        let silence = scene.world.source.fault(Order::next(ApiKey::OffsetCommit, Fault::Silence));
+        (0..2).for_each(|partition| scene.write(partition, 5));
+        scene.until("silence", 20, || scene.world.source.fault_struck(silence) > 0).await;
+        (0..2).for_each(|partition| scene.write(partition, 5));
+        seconds(1).await;
+        scene.world.start(1);
+        // The other takes one of the two, and goes on with it.
+        seconds(20).await;
+        (0..2).for_each(|partition| scene.write(partition, 5));
+        scene.until_done(60).await;
+        seconds(60).await;
+        scene.world.unfinished().unwrap();
+    });
+}
+
+#[test]
+fn what_a_read_back_settled_is_committed_though_nothing_follows() {
+    play(Props::default(), async |scene| {
+        scene.world.start(0);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        // Found out long after the last fetch and the last commit.
+        let lost = scene.world.target.fault(Order::next(ApiKey::Produce, Fault::Silence));
+        scene.write(0, 5);
+        scene.until_done(120).await;
+        assert_eq!(scene.world.target.fault_struck(lost), 1);
+    });
+}
+
+#[test]
+fn an_old_request_of_a_former_life_that_comes_late_parks_nothing() {
+    for numbers_on in [-5, -10] {
+        play(Props { hours: 30, ..Props::default() }, async |scene| {
+            scene.world.start(0);
+            (0..3).for_each(|_| scene.write(0, 5));
+            scene.until_done(20).await;
+            scene.world.kill(0).await;
+            scene.world.target.expire_producers();
+            arrives_late(scene, numbers_on);
+            scene.write(0, 5);
+            scene.world.start(0);
+            scene.until_done(20).await;
+            scene.write(0, 5);
+            scene.until_done(20).await;
+        });
+    }
+}
+
+#[test]
+fn a_hole_of_which_nobody_was_told_is_found_and_not_committed_past() {
+    play(Props::default(), async |scene| {
+        scene.world.start(0);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        scene.world.kill(0).await;
+        (0..2).for_each(|_| scene.write(0, 5));
+        // Of two requests that were on their way the first was refused and the second appended, by a leader without state.
+        scene.world.target.drop_producer_state(TOPIC, 0).unwrap();
+        arrives_late(scene, 5);
+        scene.world.start(0);
+        let is_parked = || scene.world.parked().iter().any(|what| what.contains("ST-064"));
+        scene.until("ST-064", 20, is_parked).await;
+        seconds(60).await;
+        assert_eq!(scene.committed(0), Some(5));
+        // The judge would call it lost.
+        scene.world.oracle().set_wanted(&(TOPIC.to_owned(), 0), 5, 15, MAY);
+    });
+}
+
+const MAY: (Wanted, Wanted) = (Wanted::Yes, Wanted::May);
+
+#[test]
+fn a_refused_number_after_a_long_outage_is_no_reason_to_park() {
+    play(Props::default(), async |scene| {
+        scene.world.start(0);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        let away = Fault::Refuse(ErrorCode::NOT_ENOUGH_REPLICAS);
+        let away = scene.world.target.fault(Order::next(ApiKey::Produce, away).times(12));
+        scene.write(0, 5);
+        scene.until("outage", 200, || scene.world.target.fault_struck(away) == 12).await;
+        let number = Fault::Refuse(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+        let number = scene.world.target.fault(Order::next(ApiKey::Produce, number));
+        scene.until_done(60).await;
+        assert_eq!(scene.world.target.fault_struck(number), 1);
+    });
+}
