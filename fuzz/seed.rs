@@ -10,6 +10,7 @@ use kafka_protocol::protocol::{Encodable, StrBytes};
 use kafka_protocol::records::{
     Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
+use strait::wire::consumer_protocol::{Assignment, Subscription};
 use strait_fuzz::entries::DECODERS;
 use uuid::Uuid;
 
@@ -26,6 +27,7 @@ fn main() {
     responses(&write);
     batches(&write);
     exchanges(&write);
+    group(&write);
     for entry in list("../src/cli/samples") {
         let name = entry.file_stem().expect("a name").to_string_lossy().into_owned();
         write("config", &name, &[&fs::read(&entry).expect("a sample")]);
@@ -48,6 +50,32 @@ fn frames(write: Write<'_>) {
     write("frame", "tags", &[&[0, 0, 0, 11, 0, 0, 0, 9, 1, 5, 2, 0xaa, 0xbb, 7, 8]]);
     write("frame", "tls-alert", &[&[0x15, 3, 3, 0, 2, 2, 0x28]]);
     write("frame", "http", &[b"HTTP/1.1 400 Bad Request\r\n"]);
+}
+
+/// Members' words, and positions of every format.
+fn group(write: Write<'_>) {
+    let subscription = Subscription {
+        topics: vec!["orders".to_owned(), "payments".to_owned()],
+        user_data: Bytes::new(),
+        owned: vec![("orders".to_owned(), 0), ("orders".to_owned(), 7)],
+        generation: 4,
+    };
+    write("members", "subscription", &[&subscription.encode().expect("it is small")]);
+    let first = [&[0, 0, 0, 0, 0, 1, 0, 6][..], b"orders", &[0, 0, 0, 3], b"abc"];
+    write("members", "subscription-0", &first);
+    let partitions = vec![("orders".to_owned(), 0), ("orders".to_owned(), 1)];
+    let assignment = Assignment { partitions, user_data: Bytes::new() };
+    write("members", "assignment", &[&assignment.encode().expect("it is small")]);
+    let (target, source) = (Uuid::from_u128(1).simple(), Uuid::from_u128(2).simple());
+    let second = format!("{target};77;{source};55;4000000000000001.5.900;3;0.0.10,2.3.4.9");
+    for (name, metadata) in [
+        ("first", format!("strait1;{target};77;4000000000000001;5;900;{source}")),
+        ("second", format!("strait2;{second}")),
+        ("third", format!("strait3;{second};c.r.l.1f.2e;closed")),
+        ("named", "strait-reset1;7".to_owned()),
+    ] {
+        write("position", name, &[&55i64.to_be_bytes(), metadata.as_bytes()]);
+    }
 }
 
 fn text(text: &str) -> StrBytes {

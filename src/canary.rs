@@ -30,12 +30,14 @@ pub enum Canary {
     BatchFromItsStart,
     /// A partition stands twice in one request: the broker drops the first of the two (P4).
     PartitionTwice,
+    /// Old records are sent while requests of a former life may still come.
+    OldAtOnce,
     /// A start goes on under the old numbering and counts from zero again (R7): false duplicates.
     NumbersFromZero,
 }
 
 impl Canary {
-    /// All of them.
+    /// Those that the simulator must catch. The model has [`Canary::OldAtOnce`] to itself: in the simulator no request is late.
     pub const ALL: [Self; 14] = [
         Self::CommitUnacked,
         Self::SkipOvertakes,

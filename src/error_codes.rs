@@ -495,6 +495,14 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: "A partition passes on records of more than 60 origins; the position of each must fit into the group's commit.\n\
                Fix: name fewer clusters in the link's `forward`.",
     },
+    Explanation {
+        code: 80,
+        title: "waits for late requests of the process before",
+        text: "The process that copied this partition before ended without leaving it, and the target keeps no order between its last \
+               requests and ours: the records are older than the target's memory of producers (producer.id.expiration.ms), or the \
+               link's settings changed. The partition waits 30 s, after which none of those requests can come.\n\
+               Fix: none, it passes; a process that is stopped by SIGTERM leaves nothing to wait for.",
+    },
 ];
 
 #[cfg(test)]

@@ -52,6 +52,13 @@ pub const PARKED_RETRY_BACKOFF: (Duration, Duration) =
     (Duration::from_secs(1), Duration::from_secs(300));
 /// How often that is done without an acknowledgement in between: about a day.
 pub const PARKED_RETRIES_MAX: u32 = 300;
+/// How long a request of a process that died, or of a connection that was lost, may still be on its way to the log.
+pub const LATE_REQUEST: Duration = REQUEST_TIMEOUT;
+/// Target offsets behind an anchor that a start reads back in any case, some seconds' worth. Of more, where others write
+/// there, the leader's memory is taken at its word.
+pub const READ_BACK_OFFSETS: i64 = 1_000_000;
+/// Refusals in a row of one batch with an error that says nothing, before the link's `on_failure` decides: about a minute.
+pub const UNKNOWN_REFUSALS_MAX: u32 = 14;
 /// A broker's `throttle_time_ms` is obeyed up to this (I7: a lying broker must not stop a mirror for days).
 pub const THROTTLE_MAX: Duration = Duration::from_secs(60);
 /// Bytes that one Fetch asks for. 1 MiB frames stay in the CPU's cache between the two sockets.
@@ -116,7 +123,7 @@ pub const REFUSED_TOPIC_RETRY: Duration = Duration::from_secs(15);
 pub const CREATED_TOPIC_LOOK: Duration = Duration::from_secs(5);
 /// How long a cluster may be out of reach of the control plane before the link is said to have failed.
 pub const UNREACHABLE_TOLD: Duration = Duration::from_secs(5);
-/// Commands that wait in a lane's mailbox; the control thread waits when it is full.
+/// Commands that wait in a lane's mailbox before those that cancel each other are taken out.
 pub const MAILBOX_COMMANDS_MAX: usize = 4096;
 /// What a thread waits for its last tasks.
 pub const LANE_SHUTDOWN: Duration = Duration::from_millis(500);

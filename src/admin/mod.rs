@@ -12,7 +12,7 @@ mod status;
 pub use client::get;
 pub use metrics::render as metrics;
 pub use server::serve;
-pub use status::{ErrorStatus, LinkStatus, MirrorTrouble, Status};
+pub use status::{ErrorStatus, LinkStatus, LossStatus, MirrorTrouble, Status};
 
 use crate::engine::stats::{LinkState, MirrorState};
 

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::limits;
 
 /// What runs in this process.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// `strait.status/1`.
     pub schema: String,

@@ -8,6 +8,7 @@ use clap::Args;
 use super::screen::{Tone, show_bytes, show_count, show_seconds};
 use super::{Common, Exit, Failure, Output, OutputArg, Screen, load, net};
 use crate::admin::{self, ErrorStatus, LinkStatus, Status};
+use crate::engine::losses::LossKind;
 use crate::env::Env;
 use crate::error::{Action, Code, Error, Side};
 
@@ -97,6 +98,7 @@ fn print(status: &Status, first: Option<&Status>, screen: &mut Screen<'_>) -> st
     screen.table(&heading, &[3, 4, 5, 6, 7, 8], &rows)?;
     for link in &status.links {
         troubles(link, screen)?;
+        losses(link, screen)?;
     }
     let tone = if status.healthy() { Tone::Good } else { Tone::Bad };
     let worst = screen.paint(tone, &status.worst.to_uppercase());
@@ -133,8 +135,71 @@ fn troubles(link: &LinkStatus, screen: &mut Screen<'_>) -> std::io::Result<()> {
     Ok(())
 }
 
+/// What was lost or stepped over, by its source offsets.
+fn losses(link: &LinkStatus, screen: &mut Screen<'_>) -> std::io::Result<()> {
+    for loss in &link.losses {
+        let kind = match loss.kind {
+            LossKind::Gap => "GAP",
+            LossKind::Truncated => "TRUNCATED",
+            LossKind::Recreated => "RE-CREATED",
+            LossKind::Poison => "POISON",
+        };
+        let offset = |offset: Option<i64>| offset.map_or("?".to_owned(), |o| o.to_string());
+        let last = loss.to_offset.map(|to| to - 1);
+        let (from, to) = (offset(loss.from_offset), offset(last));
+        let (tone, what) = match loss.continued {
+            true => (Tone::Warn, "passed by"),
+            false => (Tone::Bad, "stopped at"),
+        };
+        let (name, topic, partition, why) = (&link.link, &loss.topic, loss.partition, &loss.reason);
+        let line = format!("  - {name}  {topic}-{partition}  {kind} {from} to {to} {what}  {why}");
+        writeln!(screen.out, "{}", screen.paint(tone, &line))?;
+    }
+    Ok(())
+}
+
 fn one_line(error: &ErrorStatus) -> String {
     let place = if error.place.is_empty() { String::new() } else { format!("{}: ", error.place) };
     let fix = if error.fix.is_empty() { String::new() } else { format!("  fix: {}", error.fix) };
     format!("{} {place}{}{fix}", error.code, error.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::LossStatus;
+
+    #[test]
+    fn the_table_names_each_loss_by_its_offsets() {
+        let loss = |kind, from, to, continued| LossStatus {
+            topic: "orders".to_owned(),
+            partition: 3,
+            kind,
+            from_offset: from,
+            to_offset: to,
+            continued,
+            at_ms: 0,
+            reason: "because".to_owned(),
+        };
+        let losses = vec![
+            loss(LossKind::Gap, Some(10), Some(20), true),
+            loss(LossKind::Truncated, Some(7), Some(9), false),
+            loss(LossKind::Recreated, None, None, true),
+        ];
+        let link = LinkStatus { link: "east-to-west".to_owned(), losses, ..LinkStatus::default() };
+        let status = Status { links: vec![link], ..Status::default() };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut screen =
+            Screen { out: Box::new(&mut out), err: Box::new(&mut err), color: false, live: false };
+        print(&status, None, &mut screen).unwrap();
+        drop(screen);
+        let table = String::from_utf8(out).unwrap();
+        for line in [
+            "  - east-to-west  orders-3  GAP 10 to 19 passed by  because\n",
+            "  - east-to-west  orders-3  TRUNCATED 7 to 8 stopped at  because\n",
+            "  - east-to-west  orders-3  RE-CREATED ? to ? passed by  because\n",
+        ] {
+            assert!(table.contains(line), "{table}");
+        }
+    }
 }

@@ -301,7 +301,7 @@ pub enum Start {
 }
 
 /// Which source records count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub enum Isolation {
     /// Up to the last stable offset, aborted transactions skipped.
     ReadCommitted,
@@ -310,7 +310,7 @@ pub enum Isolation {
 }
 
 /// Which time a record of a LogAppendTime source topic keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub enum Timestamps {
     /// The append time, as readers of the source see it (recode).
     AsRead,

@@ -2,13 +2,15 @@
 //! start knows where on the target the copy of that offset ended and under which numbering it was written. PURE.
 //!
 //! ```text
-//! strait2;<target topic id>;<target offset>;<source topic id>;<source offset>;<numberings>;<map begins>;<runs>
+//! strait3;<target topic id>;<target offset>;<source topic id>;<source offset>;<numberings>;<map begins>;<runs>;<settings>;<end>
 //! numberings  <producer id, hex>.<epoch>.<next sequence>,...
 //! runs        <source gap>.<target gap>.<length>,...           newest first; a gap is that to the run before it in the list,
 //!             <source gap>.<target gap>.<length>.<length>      of the first to the two offsets; two lengths: not exact
+//! settings    see `settings.rs`
+//! end         `closed`: nothing was on its way when the mirror was left; `open`: something may have been
 //! ```
 //!
-//! `strait1` had one numbering and no map; it is still read.
+//! `strait1` had one numbering and no map, `strait2` no settings and no end; both are still read.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,10 +19,11 @@ use uuid::Uuid;
 
 use super::mirror::Lineage;
 use super::offset_map::{OffsetMap, Run};
+use super::settings::Settings;
 use crate::limits;
 
 /// The state of a mirror at a committed source offset (rule R0 of the resume rules, see the README's design notes).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub struct Anchor {
     /// The topic that was written.
     pub target_topic_id: Uuid,
@@ -34,6 +37,10 @@ pub struct Anchor {
     pub numberings: Vec<Numbering>,
     /// Where what lies below is.
     pub map: OffsetMap,
+    /// What decided the fate of its batches; none if it is not told.
+    pub settings: Option<Settings>,
+    /// The mirror was left with nothing on its way: no late request of that life can come.
+    pub closed: bool,
 }
 
 /// A numbering and how far it is.
@@ -55,7 +62,9 @@ impl Numbering {
 }
 
 /// Version of the format; an unknown one is no anchor.
-const FORMAT: &str = "strait2";
+const FORMAT: &str = "strait3";
+/// Neither settings nor end.
+const FORMAT_2: &str = "strait2";
 /// One numbering, no map.
 const FORMAT_1: &str = "strait1";
 
@@ -66,7 +75,8 @@ impl fmt::Display for Anchor {
         let numberings: Vec<_> = self.numberings.iter().map(numbering).collect();
         write!(
             f,
-            "{FORMAT};{};{};{};{};{};{};{}",
+            "{};{};{};{};{};{};{};{}",
+            if self.settings.is_some() { FORMAT } else { FORMAT_2 },
             self.target_topic_id.simple(),
             self.target_offset,
             self.source_topic_id.simple(),
@@ -74,7 +84,9 @@ impl fmt::Display for Anchor {
             numberings.join(","),
             self.map.begins(),
             self.runs(),
-        )
+        )?;
+        let Some(settings) = self.settings else { return Ok(()) };
+        write!(f, ";{settings};{}", if self.closed { CLOSED } else { OPEN })
     }
 }
 
@@ -105,6 +117,9 @@ impl Anchor {
     }
 }
 
+const CLOSED: &str = "closed";
+const OPEN: &str = "open";
+
 /// The metadata is not an anchor: a reset tool or another client committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAnAnchor;
@@ -117,7 +132,8 @@ impl Anchor {
         }
         let mut fields = text.split(';');
         let anchor = match fields.next() {
-            Some(FORMAT) => Self::second(&mut fields)?,
+            Some(FORMAT) => Self::third(&mut fields)?,
+            Some(FORMAT_2) => Self::second(&mut fields)?,
             Some(FORMAT_1) => Self::first(&mut fields, offset)?,
             _ => return Err(NotAnAnchor),
         };
@@ -146,7 +162,20 @@ impl Anchor {
             source_offset: offset,
             numberings: vec![numbering],
             map: OffsetMap::new(offset),
+            settings: None,
+            closed: false,
         })
+    }
+
+    fn third<'a>(fields: &mut impl Iterator<Item = &'a str>) -> Result<Self, NotAnAnchor> {
+        let anchor = Self::second(fields)?;
+        let settings = fields.next().and_then(Settings::parse).ok_or(NotAnAnchor)?;
+        let closed = match fields.next() {
+            Some(CLOSED) => true,
+            Some(OPEN) => false,
+            _ => return Err(NotAnAnchor),
+        };
+        Ok(Self { settings: Some(settings), closed, ..anchor })
     }
 
     fn second<'a>(fields: &mut impl Iterator<Item = &'a str>) -> Result<Self, NotAnAnchor> {
@@ -175,7 +204,16 @@ impl Anchor {
             return Err(NotAnAnchor);
         }
         let map = OffsetMap::with(begins, runs.into_iter().rev());
-        Ok(Self { target_topic_id, target_offset, source_topic_id, source_offset, numberings, map })
+        Ok(Self {
+            target_topic_id,
+            target_offset,
+            source_topic_id,
+            source_offset,
+            numberings,
+            map,
+            settings: None,
+            closed: false,
+        })
     }
 }
 
@@ -218,6 +256,7 @@ fn list(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::resolved::{Isolation, Timestamps};
     use crate::limits::{COMMIT_METADATA_CHARS_MAX, OFFSET_RUNS_MAX, ORIGINS_MAX};
 
     const OFFSET: i64 = i64::MAX - 1;
@@ -232,8 +271,18 @@ mod tests {
             source_offset: OFFSET,
             numberings: vec![numbering; ORIGINS_MAX],
             map: OffsetMap::with(3, runs),
+            settings: Some(SETTINGS),
+            closed: true,
         }
     }
+
+    const SETTINGS: Settings = Settings {
+        isolation: Isolation::ReadCommitted,
+        timestamps: Timestamps::AsRead,
+        local: true,
+        origins: u32::MAX,
+        name: u32::MAX,
+    };
 
     fn exact(source: i64, target: i64, length: i64) -> Run {
         Run { source: source..source + length, target: target..target + length, exact: true }
@@ -243,7 +292,12 @@ mod tests {
     fn survives_the_round_trip_and_fits() {
         let joined = Run { source: 30..50, target: 12..18, exact: false };
         let small = anchor([exact(3, 0, 10), exact(20, 10, 2), joined, exact(60, 20, 1 << 50)]);
-        assert_eq!(Anchor::parse(&small.to_string(), OFFSET), Ok(small));
+        assert_eq!(Anchor::parse(&small.to_string(), OFFSET).as_ref(), Ok(&small));
+        let open = Anchor { closed: false, ..small.clone() };
+        assert_eq!(Anchor::parse(&open.to_string(), OFFSET), Ok(open));
+        let second = Anchor { settings: None, closed: false, ..small };
+        assert!(second.to_string().starts_with("strait2;"), "as it was written before");
+        assert_eq!(Anchor::parse(&second.to_string(), OFFSET), Ok(second));
         // The largest numbers, and as many runs as there may be.
         let step = i64::MAX / (OFFSET_RUNS_MAX as i64 + 1);
         let many = (0..OFFSET_RUNS_MAX as i64).map(|n| exact(3 + n * step, n * step, step / 2));
@@ -276,12 +330,16 @@ mod tests {
         assert!(Anchor::parse(&good, OFFSET).is_ok());
         assert_eq!(Anchor::parse(&good, OFFSET - 1), Err(NotAnAnchor), "another offset's");
         let cut = good.rsplit_once(';').unwrap().0;
+        let half = good.replace(";closed", ";half");
+        let good2 =
+            Anchor { settings: None, closed: false, ..anchor([exact(3, 0, 10)]) }.to_string();
         let long = format!("{good};1");
         let negative = good.replace(".32767.", ".-1.");
-        let far = format!("{good},0.0.{}", i64::MAX);
-        let empty = format!("{good},0.0.0");
-        let huge = format!("{good}{}", ",0.0.1.1".repeat(600));
-        let texts = ["", "NO_METADATA", "strait2", "strait0;1;2", cut, &long, &negative, &far];
+        let far = format!("{good2},0.0.{}", i64::MAX);
+        let empty = format!("{good2},0.0.0");
+        let huge = format!("{good2}{}", ",0.0.1.1".repeat(600));
+        let texts =
+            ["", "NO_METADATA", "strait2", "strait0;1;2", cut, &half, &long, &negative, &far];
         for text in texts.into_iter().chain([&*empty, &huge]) {
             assert_eq!(Anchor::parse(text, OFFSET), Err(NotAnAnchor), "{text}");
         }

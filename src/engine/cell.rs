@@ -10,11 +10,14 @@ use tokio::time::Instant;
 
 use super::mirror::Mirror;
 use super::session::SourcePartition;
+use super::settings::Settings;
 use super::spec::MirrorSpec;
 use super::stats::{MirrorState, MirrorStats};
 use super::step_over::{Anew, StepOver};
+use crate::config::resolved::Link;
 use crate::env::Env;
 use crate::error::Error;
+use crate::limits;
 use crate::wire::error_code::ErrorCode;
 
 /// Moments of the source end that are remembered for the delay.
@@ -63,6 +66,18 @@ impl Leader {
 pub struct MirrorCell {
     /// What is copied where.
     pub spec: MirrorSpec,
+    /// What decides the fate of its batches.
+    pub(super) settings: Settings,
+    /// The settings of a former life whose last batches are counted off, where they were others.
+    pub(super) settings_then: Cell<Option<Settings>>,
+    /// No former life left anything on its way.
+    pub(super) came_clean: Cell<bool>,
+    /// When a connection was lost with batches of it on their way.
+    pub(super) lost_at: Cell<Option<Instant>>,
+    /// Its position is to be found anew once its halt is over.
+    pub(super) renews: Cell<bool>,
+    /// Until then a request of a former life may come late; none before its position was read.
+    pub(super) quiet_at: Cell<Option<Instant>>,
     /// Figures for the outside.
     pub stats: Arc<MirrorStats>,
     /// None until a position was found.
@@ -73,6 +88,8 @@ pub struct MirrorCell {
     pub attempts: Cell<u32>,
     /// Positions found anew because the target refused our numbers, without an ack in between.
     pub restarts: Cell<u32>,
+    /// Refusals with an error that says nothing, without an ack in between.
+    pub(super) unknown_refusals: Cell<u32>,
     /// Set when the target refused a batch; the recovery decides once the window is drained.
     pub refused: RefCell<Option<Refused>>,
     /// Whom it is fetched from.
@@ -101,6 +118,8 @@ pub struct MirrorCell {
     pub recovering: Cell<bool>,
     /// Next source offset in the source group; -1 before one is known.
     pub committed: Cell<i64>,
+    /// That commit says that nothing is on its way.
+    pub(super) closed: Cell<bool>,
     /// When that was committed.
     pub committed_at: Cell<Option<Instant>>,
     /// Fetching waits for room.
@@ -120,14 +139,25 @@ pub struct MirrorCell {
 
 impl MirrorCell {
     /// A mirror without a position.
-    pub fn new(spec: MirrorSpec, stats: Arc<MirrorStats>) -> Self {
+    pub fn new(spec: MirrorSpec, stats: Arc<MirrorStats>, link: &Link) -> Self {
+        let forwarding = spec.route.forwarding();
+        let (isolation, timestamps) = (link.isolation, link.timestamps);
+        let settings = Settings::new(isolation, timestamps, forwarding, &spec.target_topic);
         Self {
             spec,
+            settings,
+            settings_then: Cell::new(None),
+            renews: Cell::new(false),
+            came_clean: Cell::new(false),
+            lost_at: Cell::new(None),
+            quiet_at: Cell::new(None),
+            closed: Cell::new(false),
             stats,
             mirror: RefCell::new(None),
             halt: Cell::new(Halt::None),
             attempts: Cell::new(0),
             restarts: Cell::new(0),
+            unknown_refusals: Cell::new(0),
             refused: RefCell::new(None),
             source_leader: Cell::new(Leader::NONE),
             target_leader: Cell::new(Leader::NONE),
@@ -172,7 +202,9 @@ impl MirrorCell {
             && self.halt.get() != Halt::Parked
             && (self.out_of_range.get().is_some()
                 || self.mirror.borrow().as_ref().is_none_or(Mirror::needs_recovery)
-                || self.may_step_over())
+                || self.may_step_over()
+                || self.renews.get()
+                || self.may_take_new_settings())
     }
 
     /// Whether a step was ordered and everything before it is acknowledged.
@@ -181,6 +213,31 @@ impl MirrorCell {
         let Some(step) = &*step else { return false };
         let mirror = self.mirror.borrow();
         mirror.as_ref().is_some_and(|m| m.is_idle() && m.acked() == step.from && !m.needs_resync())
+    }
+
+    /// Whether what was written under other settings is counted off and on record.
+    pub(super) fn may_take_new_settings(&self) -> bool {
+        let mirror = self.mirror.borrow();
+        let ready =
+            |m: &Mirror| m.is_settled() && m.has_place() && m.acked() == self.committed.get();
+        self.settings_then.get().is_some() && mirror.as_ref().is_some_and(ready)
+    }
+
+    /// Whether its next batch is not to be sent before a request of a former life can come no more.
+    pub(super) fn waits_for_quiet(&self, now_ms: i64) -> bool {
+        let mirror = self.mirror.borrow();
+        mirror.as_ref().is_some_and(|m| m.is_drained() && m.waits_for_quiet(now_ms))
+    }
+
+    /// Whether nothing of it can be on its way, a late request of a lost connection included.
+    pub(super) fn leaves_nothing(&self, mirror: &Mirror, now: Instant) -> bool {
+        let lost = self.lost_at.get().is_some_and(|at| now < at + limits::LATE_REQUEST);
+        mirror.is_settled() && !lost && self.is_quiet(now)
+    }
+
+    /// Whether no request of a former life can come any more.
+    pub(super) fn is_quiet(&self, now: Instant) -> bool {
+        self.came_clean.get() || self.quiet_at.get().is_some_and(|at| at <= now)
     }
 
     /// Whether it waits for the operator, in whole or with its fetching.
@@ -208,6 +265,8 @@ impl MirrorCell {
         self.halt.set(Halt::None);
         self.fetch_parked.set(false);
         self.corrupt_fetches.set(0);
+        self.unknown_refusals.set(0);
+        self.renews.set(false);
         self.out_of_range.set(None);
         self.fetch_not_before.set(None);
         drop(self.refused.take());

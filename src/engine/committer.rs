@@ -99,23 +99,32 @@ fn due(share: &Share) -> Vec<(Rc<MirrorCell>, Commit)> {
             return None;
         }
         let moved = mirror.acked() > cell.committed.get();
-        (moved || cell.committed_at.get().is_some_and(stale))
-            .then(|| (cell.clone(), commit_of(cell, mirror, None)))
+        let closes = share.is_draining() && cell.leaves_nothing(mirror, now);
+        (moved || (closes && !cell.closed.get()) || cell.committed_at.get().is_some_and(stale))
+            .then(|| (cell.clone(), commit_of(cell, mirror, None, closes)))
     };
     share.mirrors().iter().filter_map(due).collect()
 }
 
-/// What a mirror commits; with a numbering that is put on record by it.
-pub(super) fn commit_of(cell: &MirrorCell, mirror: &Mirror, opened: Option<Numbering>) -> Commit {
+/// What a mirror commits; with a numbering that is put on record by it, or for good.
+pub(super) fn commit_of(
+    cell: &MirrorCell,
+    mirror: &Mirror,
+    opened: Option<Numbering>,
+    closed: bool,
+) -> Commit {
     let spec = &cell.spec;
     let mut anchor = mirror.anchor(spec.source_topic_id, spec.target_topic_id);
     anchor.numberings.extend(opened);
+    anchor.settings = Some(cell.settings_then.get().unwrap_or(cell.settings));
+    anchor.closed = closed;
     Commit {
         topic: spec.id.topic.clone(),
         partition: spec.id.partition,
         offset: mirror.place(),
         leader_epoch: mirror.acked_epoch(),
         metadata: anchor.to_string(),
+        closed,
     }
 }
 
@@ -132,8 +141,12 @@ async fn commit(
         match outcome {
             Ok(()) => {
                 cell.committed.set(commit.offset);
+                cell.closed.set(commit.closed);
                 cell.committed_at.set(Some(share.env.now()));
                 cell.stats.committed.store(commit.offset, Relaxed);
+                if cell.may_take_new_settings() {
+                    share.recovery_wake.notify_one();
+                }
                 if cell.commit_troubled.take() {
                     cell.clear_trouble();
                 }
@@ -173,10 +186,11 @@ async fn commit_what_is_acked(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
     let commit = {
         let mirror = cell.mirror.borrow();
         let mirror = mirror.as_ref().filter(|m| m.has_place() && !is_replaced(share, cell));
-        mirror.map(|mirror| commit_of(cell, mirror, None))
+        let now = share.env.now();
+        mirror.map(|mirror| commit_of(cell, mirror, None, cell.leaves_nothing(mirror, now)))
     };
     // Where the mirror is back already, its own commits count.
-    let commit = commit.filter(|c| c.offset > cell.committed.get());
+    let commit = commit.filter(|c| c.closed || c.offset > cell.committed.get());
     let mut tries = LAST_COMMIT_TRIES;
     while let Some(commit) = commit.as_ref().filter(|_| !share.has(&cell.spec.id)) {
         let standing = share.link.member.standing();

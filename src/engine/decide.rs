@@ -21,6 +21,16 @@ pub(super) struct Decided {
     pub(super) is_new: bool,
     /// Whether it makes the step that was ordered.
     pub(super) steps_over: bool,
+    /// It goes on where a life ended that left nothing on its way. So it is on record, before anything is sent, that this one
+    /// may have left something.
+    pub(super) reopens: Option<Anchor>,
+}
+
+impl Decided {
+    /// Whether it is put on record before anything is sent.
+    pub(super) fn is_committed(&self) -> bool {
+        self.is_new || self.reopens.is_some()
+    }
 }
 
 /// Puts commit, source and target together.
@@ -37,7 +47,7 @@ pub(super) fn decide(
         return step_over(cell, anew, anchor, &target);
     }
     if let (Some(committed), Some(anchor), Some(seen)) = (committed, anchor, target.seen.take()) {
-        return resume(cell, committed, anchor, seen, &target.states);
+        return resume(share, cell, committed, anchor, seen, &target.states);
     }
     match target.remains {
         _ if committed.is_some() => {}
@@ -47,6 +57,7 @@ pub(super) fn decide(
         Remains::Elder => return Err(another_topic(cell, &target)),
         Remains::Ours | Remains::Unreadable => return Err(no_position(share, cell, &target)),
     }
+    cell.came_clean.set(true);
     let named = committed.and_then(|committed| committed.named);
     let producer_id = cell.spec.route.home_id();
     let newest = newest_epoch(&target.states, producer_id);
@@ -65,8 +76,9 @@ pub(super) fn decide(
         numberings: vec![Numbering { producer_id, producer_epoch, next_sequence: 0 }],
         replay: None,
         map: OffsetMap::new(source_offset),
+        late: false,
     };
-    Ok(Decided { beginning, is_new: true, steps_over: false })
+    Ok(Decided { beginning, is_new: true, steps_over: false, reopens: None })
 }
 
 /// The epoch of a new numbering: the one after the newest that is known.
@@ -116,8 +128,9 @@ fn step_over(
         numberings,
         replay: None,
         map: anew.map.clone(),
+        late: false,
     };
-    Ok(Decided { beginning, is_new: true, steps_over: true })
+    Ok(Decided { beginning, is_new: true, steps_over: true, reopens: None })
 }
 
 fn newer_numbering(cell: &MirrorCell, epoch: i16, target_end: i64) -> Error {
@@ -158,8 +171,10 @@ fn another_topic(cell: &MirrorCell, target: &TargetFound) -> Error {
     trouble::park(Code(67), Side::Source, cell, target.end, message).fix(fix)
 }
 
-/// Goes on under the anchor's numbering, behind what the target holds of it.
+/// Goes on under the anchor's numbering, behind what the target holds of it. Where the link's settings are others by now,
+/// what it holds is counted off under the old ones; then new numberings begin (R0, R7).
 fn resume(
+    share: &Share,
     cell: &MirrorCell,
     committed: &Committed,
     anchor: &Anchor,
@@ -169,7 +184,7 @@ fn resume(
     let times_differ = cell.spec.target.log_append_time();
     let target_end = seen.target_end;
     let resumed = lineage::resume(anchor, committed.leader_epoch, seen, states, times_differ);
-    let (beginning, is_new) = resumed.map_err(|overtaken| match overtaken {
+    let (mut beginning, mut is_new) = resumed.map_err(|overtaken| match overtaken {
         Overtaken::Newer(epoch) => newer_numbering(cell, epoch, target_end),
         Overtaken::Behind(BehindTheCommit { last_sequence, next_sequence }) => {
             let message = format!(
@@ -180,7 +195,25 @@ fn resume(
         }
         Overtaken::UsedUp(used_up) => no_epoch(cell, used_up, target_end),
     })?;
-    Ok(Decided { beginning, is_new, steps_over: false })
+    if anchor.closed {
+        cell.came_clean.set(true);
+    }
+    let quiet = cell.is_quiet(share.env.now());
+    let then = anchor.settings.filter(|then| !cell.settings.changed_since(then).is_empty());
+    if then.is_some() && beginning.replay.is_none() {
+        let route = &cell.spec.route;
+        let numberings = lineage::renumber(&anchor.numberings, states, |id| route.writes(id));
+        beginning.numberings = numberings.map_err(|used_up| no_epoch(cell, used_up, target_end))?;
+        is_new = true;
+    }
+    // What comes late under the old numbers is refused only while those are in use.
+    if is_new && !quiet {
+        return Err(trouble::late_requests());
+    }
+    share.set_settings_then(cell, then.filter(|_| beginning.replay.is_some()));
+    beginning.late = !quiet;
+    let reopens = anchor.closed.then(|| Anchor { closed: false, ..anchor.clone() });
+    Ok(Decided { beginning, is_new, steps_over: false, reopens })
 }
 
 /// Whether an anchor speaks of the topics and the log that are there now.
@@ -196,11 +229,14 @@ pub(super) fn fits(cell: &MirrorCell, anchor: &Anchor, target_end: i64) -> Resul
             ),
         ))
     } else if anchor.target_topic_id != spec.target_topic_id {
+        let changed = anchor.settings.map(|then| cell.settings.changed_since(&then));
+        let renamed = changed.is_some_and(|keys| keys.contains(&"naming"));
+        let why = if renamed { "the link's `naming` changed" } else { "it was re-created" };
         Some((
             Code(66),
             Side::Target,
             format!(
-                "the copy was written to target topic id {}, the topic is now {}: it was re-created",
+                "the copy was written to target topic id {}, the topic is now {}: {why}",
                 anchor.target_topic_id, spec.target_topic_id
             ),
         ))

@@ -164,13 +164,16 @@ fn wish(share: &Rc<Share>, broker: i32, cell: &Rc<MirrorCell>, now: Instant) -> 
         || cell.fetch_parked.get()
         || cell.out_of_range.get().is_some()
         || cell.step_over.borrow().is_some()
+        || cell.renews.get()
         || cell.fetch_not_before.get().is_some_and(|at| at > now);
     let mirror = cell.mirror.borrow();
     let Some(mirror) = mirror.as_ref().filter(|_| !blocked) else {
         share.set_held(cell, false);
         return None;
     };
-    if !share.has_room(cell, mirror) {
+    // What comes behind the records of a former life's settings is of the new ones.
+    let waits = cell.settings_then.get().is_some() && !mirror.is_replaying();
+    if waits || !share.has_room(cell, mirror) {
         return None;
     }
     Some(Wish {
@@ -222,6 +225,10 @@ fn request(share: &Share, delta: Delta, max_wait: Duration) -> FetchRequest {
         max_bytes: limits::FETCH_BYTES as i32,
         isolation: match share.link.config.isolation {
             resolved::Isolation::ReadCommitted => Isolation::ReadCommitted,
+            // Those settings may have been of a reader that must know what was aborted.
+            resolved::Isolation::ReadUncommitted if share.any_settings_then() => {
+                Isolation::ReadCommitted
+            }
             resolved::Isolation::ReadUncommitted => Isolation::ReadUncommitted,
         },
         session_id: delta.session_id,
@@ -267,8 +274,9 @@ fn take(
     partition: FetchedPartition,
     fetched_at: Instant,
 ) {
-    let config = &share.link.config;
-    let end = match config.isolation {
+    let then = cell.settings_then.get();
+    let settings = then.unwrap_or(cell.settings);
+    let end = match settings.isolation {
         resolved::Isolation::ReadCommitted => partition.last_stable_offset,
         resolved::Isolation::ReadUncommitted => partition.high_watermark,
     };
@@ -276,17 +284,21 @@ fn take(
     let Some(mirror) = &mut *guard else { return };
     if !partition.records.is_empty() && !share.is_draining() && cell.halt.get() != Halt::Parked {
         let rules = Rules {
-            isolation: config.isolation,
-            timestamps: config.timestamps,
+            isolation: settings.isolation,
+            timestamps: settings.timestamps,
             batch_bytes_max: cell.spec.target.max_message_bytes(),
         };
+        let route = &cell.spec.route;
+        let route_then = then.map(|then| then.route_then(route, mirror.numberings()));
+        let route = route_then.as_ref().unwrap_or(route);
         let wanted = mirror.fetch_offset();
         let records = partition.records;
         let aborted = &partition.aborted;
         let mut taken = Ok(true);
         let outcome = share.add_buffered(cell, mirror, |mirror| {
-            admit(records, aborted, wanted, &rules, &cell.spec.route, fetched_at, |step| {
-                if matches!(taken, Ok(true)) {
+            admit(records, aborted, wanted, &rules, route, fetched_at, |step| {
+                let is_over = then.is_some() && !mirror.is_replaying();
+                if matches!(taken, Ok(true)) && !is_over {
                     taken = apply(&share.env, cell, mirror, step);
                 }
             })
@@ -311,6 +323,9 @@ fn take(
     }
     cell.note_source_end(fetched_at, end);
     share.touch_send(cell);
+    if cell.may_take_new_settings() {
+        share.recovery_wake.notify_one();
+    }
     share.commit_wake.notify_one();
 }
 
@@ -343,9 +358,13 @@ fn apply(
 /// The target's last record is not the one that the count from the commit leads to (R4): nothing is dropped by a number.
 fn disagree(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
     let offset = cell.committed.get();
-    let message = "the target holds other records behind the committed position than the source: \
-                   the source changed, or somebody else wrote"
-        .to_owned();
+    let then = cell.settings_then.get();
+    let keys = then.map(|then| cell.settings.changed_since(&then).join("`, `"));
+    let changed = keys.map_or(String::new(), |keys| format!("the link's `{keys}` changed, "));
+    let message = format!(
+        "the target holds other records behind the committed position than the source: \
+         {changed}the source changed, or somebody else wrote"
+    );
     let error = trouble::park(Code(65), Side::Target, cell, offset, message);
     let fix = trouble::reset_fix(&share.link.config.name, cell, "OFFSET");
     share.park(cell, error.fix(format!("compare both ends; {fix}")));

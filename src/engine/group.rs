@@ -31,6 +31,8 @@ pub struct Commit {
     pub leader_epoch: i32,
     /// The anchor.
     pub metadata: String,
+    /// Whether it says that nothing is on its way.
+    pub closed: bool,
 }
 
 /// What the group holds for one partition.
@@ -224,6 +226,7 @@ mod tests {
             offset: 1,
             leader_epoch: -1,
             metadata: "x".repeat(chars),
+            closed: false,
         };
         for (chars, count) in [(100, 3_500), (4_000, 700), (0, 1), (0, 0)] {
             let commits = vec![commit(chars); count];

@@ -69,6 +69,18 @@ pub fn is_elder(id: i64, ours: i64) -> bool {
     is_ours(id) && id != ours && id >> MIRROR_BITS == ours >> MIRROR_BITS
 }
 
+/// Of a list of origins, in whatever order.
+pub fn hash_of_origins(origins: &[Origin]) -> u32 {
+    let mut all: Vec<_> = origins.iter().map(|origin| origin.0.to_be_bytes()).collect();
+    all.sort_unstable();
+    hash(&[b"origins", all.as_flattened()])
+}
+
+/// Of a topic's name.
+pub fn hash_of_name(topic: &str) -> u32 {
+    hash(&[b"name", topic.as_bytes()])
+}
+
 /// 32 bits of SHA-256 over the parts, each preceded by its length so that no two lists of parts are alike.
 fn hash(parts: &[&[u8]]) -> u32 {
     let mut input = Vec::with_capacity(128);

@@ -4,8 +4,9 @@ use super::anchor::{Anchor, Numbering};
 use super::identity::advance;
 use super::mirror::Beginning;
 use super::replay::{BehindTheCommit, Replay};
-use super::walk::Seen;
+use super::walk::{self, Seen};
 use crate::canary::{Canary, planted};
+use crate::limits;
 
 /// What a leader remembers of one of a mirror's ids.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
@@ -50,12 +51,15 @@ pub enum Overtaken {
 /// commit, and while the leader remembers, it refuses what comes out of turn. What foreign writers appended since need not
 /// be read. A late request of a former life may have been appended since it was asked; ours is answered as its twin, and
 /// so nothing is known of the log but that it reaches to the anchor.
-pub fn known(anchor: &Anchor, states: &[State]) -> Option<Seen> {
+pub fn known(anchor: &Anchor, states: &[State], end: i64) -> Option<Seen> {
+    // Where one was on its way, records of all ages in between may have made the leader forget and remember again.
+    if !anchor.closed && end - anchor.target_offset <= limits::READ_BACK_OFFSETS {
+        return planted(Canary::ResumeBlind).then(|| Seen::nothing(anchor.target_offset));
+    }
     let next = |state: &State| advance(state.last_sequence, 1);
     let stands = anchor.numberings.iter().all(|of| {
         state(of, states).is_some_and(|state| state.is_young && next(state) == of.next_sequence)
     });
-    let stands = stands || planted(Canary::ResumeBlind);
     stands.then(|| Seen::nothing(anchor.target_offset))
 }
 
@@ -72,22 +76,34 @@ pub struct AtOdds {
     pub in_log: i32,
 }
 
-/// Holds the leader's memory against the log (R3). What it remembers of an old batch may be that of one which came late: then
-/// it counts on from there.
-pub fn agree(numberings: &[Numbering], states: &[State], mut seen: Seen) -> Result<Seen, AtOdds> {
+/// Holds the leader's memory, asked before its log was read, against the log (R3).
+pub fn agree(numberings: &[Numbering], states: &[State], seen: &Seen) -> Result<(), AtOdds> {
+    numberings.iter().try_for_each(|of| at_odds(of, states, seen).map_or(Ok(()), Err))
+}
+
+fn at_odds(of: &Numbering, states: &[State], seen: &Seen) -> Option<AtOdds> {
+    // Where a batch came late, it is the one that the leader remembers.
+    let state = state(of, states).filter(|_| !seen.ends_behind.contains(&of.producer_id))?;
+    let last = seen.last_sequences.get(&of.producer_id).copied();
+    let next = last.map_or(of.next_sequence, |last| advance(last, 1));
+    let (remembered, in_log) = (state.last_sequence, next.wrapping_sub(1));
+    (advance(remembered, 1) != next).then_some(AtOdds { remembered, in_log })
+}
+
+/// The same with a memory that was asked after the log was read. If it is still behind the log, it was put back by a request
+/// that came late to a leader which had forgotten us, and the leader counts on from there.
+pub fn put_back(
+    numberings: &[Numbering],
+    states: &[State],
+    mut seen: Seen,
+) -> Result<Seen, AtOdds> {
     for of in numberings {
-        let last = seen.last_sequences.get(&of.producer_id).copied();
-        let next = last.map_or(of.next_sequence, |last| advance(last, 1));
-        // Unless a batch came late: then it is the one that the leader remembers.
-        if let Some(state) = state(of, states)
-            && advance(state.last_sequence, 1) != next
-            && !seen.ends_behind.contains(&of.producer_id)
-        {
-            if state.is_young {
-                let remembered = state.last_sequence;
-                return Err(AtOdds { remembered, in_log: next.wrapping_sub(1) });
+        match at_odds(of, states, &seen) {
+            Some(odds) if walk::is_behind(odds.remembered, odds.in_log) => {
+                seen.ends_behind.insert(of.producer_id);
             }
-            seen.ends_behind.insert(of.producer_id);
+            Some(odds) => return Err(odds),
+            None => {}
         }
     }
     Ok(seen)
@@ -129,8 +145,23 @@ pub fn resume(
         numberings,
         replay,
         map: anchor.map.clone(),
+        late: false,
     };
     Ok((beginning, is_new))
+}
+
+/// The numberings of a mirror whose settings changed (R7): all that it still needs, behind every epoch that was in use.
+pub fn renumber(
+    numberings: &[Numbering],
+    states: &[State],
+    is_needed: impl Fn(i64) -> bool,
+) -> Result<Vec<Numbering>, UsedUp> {
+    let ours = |state: &&State| numberings.iter().any(|of| of.producer_id == state.producer_id);
+    let remembered = states.iter().filter(ours).map(|state| state.epoch);
+    let newest = numberings.iter().map(|of| of.producer_epoch).chain(remembered).max();
+    let producer_epoch = epoch_after(newest)?;
+    let needed = numberings.iter().filter(|of| is_needed(of.producer_id));
+    Ok(needed.map(|of| Numbering { producer_epoch, next_sequence: 0, ..*of }).collect())
 }
 
 #[cfg(test)]
@@ -150,6 +181,8 @@ mod tests {
             source_offset: 20,
             numberings: vec![Numbering { producer_id: ID, producer_epoch: 3, next_sequence: 10 }],
             map: OffsetMap::new(20),
+            settings: None,
+            closed: true,
         }
     }
 
@@ -165,26 +198,34 @@ mod tests {
     #[test]
     fn only_a_whole_memory_that_stands_where_the_anchor_stands_saves_the_reading() {
         // A late request may come between the two questions: nothing is known but the anchor's own end.
-        assert_eq!(known(&anchor(), &state(3, 9, true)), Some(Seen::nothing(5)));
+        let stands = state(3, 9, true);
+        assert_eq!(known(&anchor(), &stands, 9), Some(Seen::nothing(5)));
         for state in [state(3, 9, false), state(3, 10, true), state(2, 9, true)] {
-            assert_eq!(known(&anchor(), &state), None, "{state:?}");
+            assert_eq!(known(&anchor(), &state, 9), None, "{state:?}");
         }
-        assert_eq!(known(&anchor(), &[]), None);
+        assert_eq!(known(&anchor(), &[], 9), None);
+        let open = Anchor { closed: false, ..anchor() };
+        assert_eq!(known(&open, &stands, 9), None, "something may have been on its way");
+        let far = 6 + limits::READ_BACK_OFFSETS;
+        assert_eq!(known(&open, &stands, far), Some(Seen::nothing(5)));
     }
 
     #[test]
-    fn an_old_memory_that_is_at_odds_with_the_log_is_that_of_a_late_request() {
+    fn a_memory_that_stays_behind_the_log_is_that_of_a_late_request() {
         let of = &anchor().numberings;
-        let agreed = |state: &[State], last| agree(of, state, seen(last));
-        assert_eq!(agreed(&state(3, 12, true), Some(12)), Ok(seen(Some(12))));
-        assert_eq!(agreed(&[], Some(12)), Ok(seen(Some(12))), "forgotten");
+        assert_eq!(agree(of, &state(3, 12, true), &seen(Some(12))), Ok(()));
+        assert_eq!(agree(of, &[], &seen(Some(12))), Ok(()), "forgotten");
         let at_odds = AtOdds { remembered: 9, in_log: 12 };
-        assert_eq!(agreed(&state(3, 9, true), Some(12)), Err(at_odds), "asked again");
-        // Behind the commit: the log that was read has nothing of it, and it stays so.
-        for last in [None, Some(12)] {
-            let put_back = agreed(&state(3, 4, false), last).unwrap();
-            assert!(put_back.ends_behind.contains(&ID));
-        }
+        assert_eq!(agree(of, &state(3, 9, true), &seen(Some(12))), Err(at_odds), "asked again");
+        let put_back = |last_sequence, last| {
+            let seen = super::put_back(of, &state(3, last_sequence, true), seen(last));
+            seen.map(|seen| seen.ends_behind.contains(&ID))
+        };
+        assert_eq!(put_back(12, Some(12)), Ok(false), "a batch came between");
+        assert_eq!(put_back(9, Some(12)), Ok(true));
+        assert_eq!(put_back(4, None), Ok(true), "behind the commit");
+        let ahead = AtOdds { remembered: 13, in_log: 12 };
+        assert_eq!(put_back(13, Some(12)), Err(ahead), "not the leader's, or one more came");
     }
 
     #[test]
@@ -193,6 +234,8 @@ mod tests {
         let (beginning, is_new) = resume(&anchor(), 0, late, &state(3, 4, false), false).unwrap();
         assert_eq!((is_new, beginning.numberings[0].lineage().producer_epoch), (true, 4));
         assert_eq!(beginning.numberings[0].next_sequence, 0);
+        let numberings = renumber(&anchor().numberings, &state(7, 4, true), |_| true).unwrap();
+        assert_eq!((numberings[0].producer_epoch, numberings[0].next_sequence), (8, 0));
         let newer = resume(&anchor(), 0, seen(None), &state(4, 0, true), false).unwrap_err();
         assert_eq!(newer, Overtaken::Newer(3));
     }

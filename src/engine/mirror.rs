@@ -114,6 +114,9 @@ pub struct Beginning {
     pub replay: Option<Replay>,
     /// Where the records before `source_offset` are.
     pub map: OffsetMap,
+    /// A request of a former life may still come: records so old that the target may have forgotten their producer are not
+    /// sent, for nothing would tell such a request's from ours.
+    pub late: bool,
 }
 
 /// The copying half of a mirror's state; it exists once a position was found.
@@ -129,6 +132,8 @@ pub struct Mirror {
     target: Arc<TargetFacts>,
     buffered_bytes: usize,
     given_up: bool,
+    /// Late requests may still come: old batches wait.
+    late: bool,
     fetch_offset: i64,
     fetch_epoch: i32,
     acked: i64,
@@ -149,6 +154,7 @@ impl Mirror {
             target,
             buffered_bytes: 0,
             given_up: false,
+            late: beginning.late,
             fetch_offset: beginning.source_offset,
             fetch_epoch: beginning.leader_epoch,
             acked: beginning.source_offset,
@@ -238,8 +244,20 @@ impl Mirror {
                 || (self.flight.is_empty() && self.numberings.has(next.producer_id));
             let state_time = window::state_time(&self.target, next.max_timestamp, wall_clock_ms);
             let oldest_trusted = window::oldest_trusted(&self.target, wall_clock_ms);
-            numbering_ready && self.window.is_open(next.batch.len(), state_time, oldest_trusted)
+            numbering_ready
+                && self.window.is_open(next.batch.len(), state_time, oldest_trusted)
+                && !self.waits_for_quiet(wall_clock_ms)
         })
+    }
+
+    /// Whether the oldest queued batch may not be sent before a request of a former life can come no more. The position is
+    /// to be found anew then.
+    pub fn waits_for_quiet(&self, wall_clock_ms: i64) -> bool {
+        let oldest_trusted = window::oldest_trusted(&self.target, wall_clock_ms);
+        let is_old = |next: &Outgoing| {
+            window::state_time(&self.target, next.max_timestamp, wall_clock_ms) < oldest_trusted
+        };
+        self.late && !planted(Canary::OldAtOnce) && self.queue.front().is_some_and(is_old)
     }
 
     /// The next batch, stamped, if the window is open for it. It counts as in flight from here on.
@@ -495,6 +513,11 @@ impl Mirror {
         self.queue.is_empty() && self.flight.is_empty()
     }
 
+    /// Nothing queued or on its way, and no doubt.
+    pub fn is_settled(&self) -> bool {
+        self.is_idle() && self.is_answered() && !self.window.has_failed() && !self.given_up
+    }
+
     /// Nothing in flight.
     pub fn is_drained(&self) -> bool {
         self.flight.is_empty()
@@ -509,6 +532,8 @@ impl Mirror {
             source_offset: self.acked,
             numberings: self.numberings.all().to_vec(),
             map: self.map.clone(),
+            settings: None,
+            closed: false,
         }
     }
 }

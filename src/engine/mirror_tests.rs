@@ -54,6 +54,7 @@ fn mirror() -> Mirror {
         numberings: vec![numbering],
         replay: None,
         map: OffsetMap::new(0),
+        late: false,
     };
     Mirror::new(beginning, 1 << 20, Arc::default())
 }

@@ -41,6 +41,7 @@ pub mod retry;
 pub mod route;
 pub mod sender;
 pub mod session;
+pub mod settings;
 pub mod share;
 pub mod source_log;
 pub mod spec;

@@ -92,7 +92,7 @@ async fn open_one(
         let Some(mirror) = mirror.as_ref().filter(waits) else {
             return Ok(Opened::Yes);
         };
-        commit_of(cell, mirror, Some(numbering))
+        commit_of(cell, mirror, Some(numbering), false)
     };
     let offset = commit.offset;
     group::commit(share, &[commit]).await?.pop().unwrap_or(Ok(()))?;

@@ -20,6 +20,7 @@ use super::target_log::target_facts;
 use super::trouble;
 use crate::env::Moment;
 use crate::error::{Action, Error};
+use crate::limits;
 
 type Outcomes<T> = Vec<(Rc<MirrorCell>, Result<T, Error>)>;
 
@@ -36,6 +37,9 @@ pub async fn begin(
         Err(error) => return all_failed(cells, &error),
     };
     share.env.reached(Moment::PositionRead);
+    for cell in cells.iter().filter(|cell| cell.quiet_at.get().is_none()) {
+        cell.quiet_at.set(Some(share.env.now() + limits::LATE_REQUEST));
+    }
     for cell in cells {
         forget_the_replaced(cell, &mut committed);
     }
@@ -140,8 +144,8 @@ async fn begin_behind(
         let outcome = target.and_then(|target| decide(share, cell, found, start, target));
         // Somebody else's in the meantime: a numbering of ours must not be put on record over theirs.
         let outcome = if cell.is_removed() { Err(trouble::stopped()) } else { outcome };
-        if let Ok(Decided { beginning, is_new: true, .. }) = &outcome {
-            anchors.push(anchor_commit(cell, beginning));
+        if let Some(decided) = outcome.as_ref().ok().filter(|decided| decided.is_committed()) {
+            anchors.push(anchor_commit(cell, decided));
         }
         outcomes.push((cell.clone(), outcome));
     }
@@ -155,7 +159,7 @@ async fn begin_behind(
     }
     let settle = |(cell, outcome): (Rc<MirrorCell>, Result<Decided, Error>)| {
         let outcome = outcome.and_then(|decided| {
-            if decided.is_new {
+            if decided.is_committed() {
                 recorded.next().unwrap_or(Ok(()))?;
             }
             note_committed(share, &cell, decided.beginning.source_offset);
@@ -175,27 +179,33 @@ pub(super) fn key(cell: &MirrorCell) -> (Arc<str>, i32) {
     (cell.spec.id.topic.clone(), cell.spec.id.partition)
 }
 
-fn anchor_commit(cell: &MirrorCell, beginning: &Beginning) -> Commit {
-    let spec = &cell.spec;
-    let anchor = Anchor {
+fn anchor_commit(cell: &MirrorCell, decided: &Decided) -> Commit {
+    let (spec, beginning) = (&cell.spec, &decided.beginning);
+    let new = || Anchor {
         target_topic_id: spec.target_topic_id,
         target_offset: beginning.target_offset,
         source_topic_id: spec.source_topic_id,
         source_offset: beginning.source_offset,
         numberings: beginning.numberings.clone(),
         map: beginning.map.clone(),
+        settings: Some(cell.settings),
+        closed: false,
     };
+    let reopened = decided.reopens.clone().filter(|_| !decided.is_new);
+    let anchor = reopened.unwrap_or_else(new);
     Commit {
         topic: spec.id.topic.clone(),
         partition: spec.id.partition,
         offset: beginning.source_offset,
         leader_epoch: beginning.leader_epoch,
         metadata: anchor.to_string(),
+        closed: false,
     }
 }
 
 fn note_committed(share: &Share, cell: &MirrorCell, offset: i64) {
     cell.committed.set(offset);
+    cell.closed.set(false);
     cell.committed_at.set(Some(share.env.now()));
     cell.stats.committed.store(offset, Relaxed);
 }

@@ -31,7 +31,7 @@ use crate::wire::error_code::ErrorCode;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(10));
 /// A missing right is not found in milliseconds.
 const AUTHORIZE_WAIT: Duration = Duration::from_secs(10);
-/// Recoveries without an ack in between before a batch that looks innocent is taken as unacceptable.
+/// Positions found anew without an ack in between before the target's refusal of our numbers is taken as final.
 const RESTARTS_MAX: u32 = 8;
 
 /// Runs until the share stops.
@@ -84,6 +84,7 @@ fn due(share: &Rc<Share>) -> (BTreeMap<i32, Vec<Rc<MirrorCell>>>, Option<Instant
 
 async fn recover(share: &Rc<Share>, broker: i32, cells: &[Rc<MirrorCell>]) {
     cells.iter().for_each(|cell| step_over::make_ordered(share, cell));
+    cells.iter().for_each(|cell| renew(share, cell));
     let (lost, known): (Vec<_>, Vec<_>) =
         cells.iter().cloned().partition(|cell| cell.out_of_range.get().is_some());
     let (starting, known): (Vec<_>, Vec<_>) =
@@ -175,12 +176,17 @@ fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
     let error = trouble::answered(Side::Target, "Produce", refused.error, &refused.message);
     let error = trouble::at(cell, error.cluster(&share.link.config.to.name));
     match trouble::remedy(refused.error) {
-        // An error that says nothing, again and again for the same batch: the batch is its cause.
-        Remedy::Again
-            if refused.error == ErrorCode::UNKNOWN_SERVER_ERROR
-                && cell.attempts.get() >= RESTARTS_MAX =>
-        {
-            park_refused(share, cell, refused.error, error);
+        // An error that says nothing, again and again for the same batch. Of its own kind: a long outage before it is no
+        // sign that the batch is its cause.
+        Remedy::Again if refused.error == ErrorCode::UNKNOWN_SERVER_ERROR => {
+            let refusals = cell.unknown_refusals.get();
+            cell.unknown_refusals.set(refusals + 1);
+            if refusals >= limits::UNKNOWN_REFUSALS_MAX {
+                park_refused(share, cell, refused.error, error);
+            } else {
+                let wait = share.env.backoff(BACKOFF.0, BACKOFF.1, refusals);
+                again_after(share, cell, wait, error);
+            }
         }
         Remedy::Again => again(share, cell, error),
         Remedy::Split => split(share, cell, refused, error),
@@ -264,10 +270,35 @@ fn restart(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
     again(share, cell, trouble::at(cell, error));
 }
 
+/// Its next batch waits until no request of a former life can come; then the target is looked at again.
+pub(super) fn wait_for_quiet(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
+    let (now, error) = (share.env.now(), trouble::late_requests());
+    let wait = cell.quiet_at.get().map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+    cell.renews.set(true);
+    cell.retry_after(&share.env, wait, trouble::at(cell, error));
+}
+
+/// Gives up what is not sent, for the position to be found anew: where that was waited for, and where everything that was
+/// written under other settings is on record.
+fn renew(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
+    if !cell.renews.take() && !cell.may_take_new_settings() {
+        return;
+    }
+    let mut mirror = cell.mirror.borrow_mut();
+    if let Some(mirror) = &mut *mirror {
+        share.add_buffered(cell, mirror, Mirror::drop_all);
+    }
+    *mirror = None;
+}
+
 fn stumble(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
     let error = trouble::at(cell, error);
     match error.action {
         Action::Park | Action::Stop => share.park(cell, error),
+        Action::Retry if error.code == trouble::LATE_REQUESTS => {
+            wait_for_quiet(share, cell);
+            share.recovery_wake.notify_one();
+        }
         Action::Reconnect | Action::Retry => again(share, cell, error),
     }
 }

@@ -54,9 +54,21 @@ impl Route {
         self.writer
     }
 
+    /// What the link's `forward` means.
+    pub fn forwarding(&self) -> &Forwarding {
+        &self.forwarding
+    }
+
     /// The id of what is local to the source, passed on or not.
     pub fn home_id(&self) -> i64 {
         self.writer.id(self.forwarding.home, 0)
+    }
+
+    /// Whether it may write under this id of its writer's.
+    pub fn writes(&self, producer_id: i64) -> bool {
+        let origin = identity::origin_of(producer_id);
+        producer_id == self.home_id()
+            || origin.is_some_and(|(origin, _)| self.forwarding.origins.contains(&origin))
     }
 
     /// By the producer id of a source batch.

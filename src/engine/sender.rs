@@ -281,6 +281,9 @@ fn appended(share: &Rc<Share>, cell: &Rc<MirrorCell>, answer: &ProducedPartition
 
 /// A refusal, or an answer that will never come. The window closes; the recovery decides once nothing is outstanding.
 fn failed(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: ErrorCode, message: &str) {
+    if error == ErrorCode::NETWORK_EXCEPTION {
+        cell.lost_at.set(Some(share.env.now()));
+    }
     let outcome = {
         let mut mirror = cell.mirror.borrow_mut();
         let Some(mirror) = &mut *mirror else { return };

@@ -14,6 +14,7 @@ use super::cell::{Halt, Leader, MirrorCell};
 use super::member::MemberCell;
 use super::mirror::{Mirror, Settled};
 use super::session::SourcePartition;
+use super::settings::Settings;
 use super::spec::{Leave, MirrorId, MirrorSpec};
 use super::stats::{Board, LaneStats, MirrorStats};
 use super::{committer, fetcher, recovery, retry, sender};
@@ -94,6 +95,8 @@ pub struct Share {
     held: Cell<usize>,
     /// Bytes queued and in flight of all mirrors.
     buffered_bytes: Cell<usize>,
+    /// Mirrors that count off under settings of a former life.
+    settings_then: Cell<usize>,
     draining: Cell<bool>,
     stopped: Cell<bool>,
 }
@@ -126,6 +129,7 @@ impl Share {
             questions: RefCell::default(),
             held: Cell::new(0),
             buffered_bytes: Cell::new(0),
+            settings_then: Cell::new(0),
             draining: Cell::new(false),
             stopped: Cell::new(false),
         });
@@ -149,7 +153,7 @@ impl Share {
 
     /// Begins to copy a topic-partition.
     pub fn add(self: &Rc<Self>, spec: MirrorSpec, stats: Arc<MirrorStats>) {
-        let cell = Rc::new(MirrorCell::new(spec, stats));
+        let cell = Rc::new(MirrorCell::new(spec, stats, &self.link.config));
         self.by_source.borrow_mut().insert(cell.source_partition(), cell.clone());
         self.mirrors.borrow_mut().insert(cell.spec.id.clone(), cell.clone());
         self.place(&cell);
@@ -170,6 +174,7 @@ impl Share {
             self.add_buffered(&cell, mirror, Mirror::drop_queue);
         }
         self.set_held(&cell, false);
+        self.set_settings_then(&cell, None);
         self.touch_fetch(&cell);
         match leave {
             Leave::Settled => self.spawn(committer::last_commit(self.clone(), cell, left)),
@@ -234,7 +239,12 @@ impl Share {
             let mirror = cell.mirror.borrow();
             let Some(mirror) = &*mirror else { return true };
             let settled = mirror.is_drained() || cell.halt.get() == Halt::Parked;
-            settled && (!mirror.has_place() || cell.committed.get() >= mirror.acked())
+            let now = self.env.now();
+            // That nothing is left is worth a commit, and no waiting for a group that takes none.
+            let may_close = self.group_takes_commits() && cell.leaves_nothing(mirror, now);
+            let is_closed = cell.closed.get() || !may_close;
+            let on_record = cell.committed.get() >= mirror.acked() && is_closed;
+            settled && (!mirror.has_place() || on_record)
         })
     }
 
@@ -301,6 +311,9 @@ impl Share {
     pub(super) fn touch_send(self: &Rc<Self>, cell: &Rc<MirrorCell>) {
         let now_ms = self.env.wall_clock_ms();
         let can_send = cell.mirror.borrow().as_ref().is_some_and(|m| m.can_send(now_ms));
+        if !can_send && cell.halt.get() == Halt::None && cell.waits_for_quiet(now_ms) {
+            recovery::wait_for_quiet(self, cell);
+        }
         if !can_send && cell.needs_recovery() {
             self.recovery_wake.notify_one();
         }
@@ -415,6 +428,7 @@ impl Share {
             self.commit_wake.notify_one();
             cell.attempts.set(0);
             cell.restarts.set(0);
+            cell.unknown_refusals.set(0);
             cell.retries.set(0);
             cell.clear_trouble();
         }
@@ -467,6 +481,18 @@ impl Share {
         }
     }
 
+    /// Notes under which settings a mirror counts off what a former life wrote, if under others than its own.
+    pub(super) fn set_settings_then(&self, cell: &MirrorCell, then: Option<Settings>) {
+        let count = self.settings_then.get() + usize::from(then.is_some());
+        let before = cell.settings_then.replace(then);
+        self.settings_then.set(count - usize::from(before.is_some()));
+    }
+
+    /// Whether any mirror does so.
+    pub(super) fn any_settings_then(&self) -> bool {
+        self.settings_then.get() > 0
+    }
+
     /// Whether the fetching of some mirror waits for room.
     pub(super) fn any_held(&self) -> bool {
         self.held.get() > 0
@@ -496,6 +522,10 @@ impl Share {
     /// Shows why nothing is committed, or that it is again.
     pub(super) fn note_group_trouble(&self, error: Option<Error>) {
         *self.stats.group_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    fn group_takes_commits(&self) -> bool {
+        self.stats.group_error.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
     /// A connection for the recovery's questions to a broker.

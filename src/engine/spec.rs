@@ -134,8 +134,25 @@ pub trait Mirrors {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::engine::identity::Writer;
+    use crate::engine::route::Forwarding;
+
+    /// A partition of topic `topic`.
+    pub(crate) fn spec(partition: i32) -> MirrorSpec {
+        let topic: Arc<str> = "topic".into();
+        let writer = Writer::new("link", Uuid::nil(), partition);
+        MirrorSpec {
+            id: MirrorId { link: "link".into(), topic: topic.clone(), partition },
+            source_topic_id: Uuid::nil(),
+            replaces: None,
+            target_topic: topic,
+            target_topic_id: Uuid::nil(),
+            route: Route::new(writer, Arc::new(Forwarding::default())),
+            target: Arc::default(),
+        }
+    }
 
     #[test]
     fn a_shorter_producer_expiry_shortens_the_trust_and_a_longer_one_does_not_stretch_it() {

@@ -109,12 +109,18 @@ async fn seen_since(
     end: i64,
 ) -> Result<Seen, Error> {
     fits(cell, anchor, end)?;
-    if let Some(seen) = lineage::known(anchor, states) {
+    if let Some(seen) = lineage::known(anchor, states, end) {
         return Ok(seen);
     }
     let from = anchor.target_offset;
     let seen = readback::read_to(share, connection, cell, from, &anchor.numberings, end).await?;
-    lineage::agree(&anchor.numberings, states, seen).map_err(|AtOdds { remembered, in_log }| {
+    if lineage::agree(&anchor.numberings, states, &seen).is_ok() {
+        return Ok(seen);
+    }
+    let one = std::slice::from_ref(cell);
+    let again = producer_states(share, connection, one).await?.pop_first();
+    let again = again.map_or(Ok(Vec::new()), |(_, states)| states)?;
+    lineage::put_back(&anchor.numberings, &again, seen).map_err(|AtOdds { remembered, in_log }| {
         let detail = format!(
             "its leader remembers sequence {remembered} as our last, its log says {in_log}"
         );

@@ -101,6 +101,15 @@ pub fn not_a_member(share: &Share, why: &str) -> Error {
         .cluster(&share.link.config.from.name)
 }
 
+/// A request of a former life may still come.
+pub const LATE_REQUESTS: Code = Code(80);
+
+/// Nothing may be sent before that is over.
+pub fn late_requests() -> Error {
+    let message = "a request of the process before this one may still reach the target: it waits until none can".to_owned();
+    Error::new(LATE_REQUESTS, Side::Target, Action::Retry, message)
+}
+
 /// The share stops: no error, but what ends a connection's loop.
 pub fn stopped() -> Error {
     Error::new(Code(60), Side::Local, Action::Stop, "stopped")

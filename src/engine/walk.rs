@@ -118,7 +118,7 @@ impl<'a> Walk<'a> {
 }
 
 /// Whether `sequence` comes before `next`, in a numbering that wraps: the nearer way round counts.
-fn is_behind(sequence: i32, next: i32) -> bool {
+pub fn is_behind(sequence: i32, next: i32) -> bool {
     let ahead = (i64::from(sequence) - i64::from(next)) & i64::from(i32::MAX);
     ahead > i64::from(i32::MAX / 2)
 }

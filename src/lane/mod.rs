@@ -77,9 +77,7 @@ impl Lanes {
         Ok(Self { board, mailboxes, threads: Mutex::new(threads), placement })
     }
 
-    /// The same without threads: the lanes are tasks of the caller's `LocalSet` or `LocalRuntime` and end with it. They
-    /// share its thread, so a mailbox that is full would wait for itself: fewer than
-    /// [`MAILBOX_COMMANDS_MAX`](limits::MAILBOX_COMMANDS_MAX) mirrors begin at a time.
+    /// The same without threads: the lanes are tasks of the caller's `LocalSet` or `LocalRuntime` and end with it.
     pub fn start_local(env: &Env, lanes: usize, memory_bytes: usize, board: Arc<Board>) -> Self {
         let lanes = lanes.max(1);
         let start = |_| {

@@ -6,6 +6,7 @@
 mod batches;
 mod connection;
 mod engine;
+mod group;
 mod responses;
 
 use std::path::Path;
@@ -69,9 +70,16 @@ pub const CONNECTION: Entry = with_heap(entry("connection", connection::handshak
 /// Configuration text.
 pub const CONFIG: Entry = with_heap(entry("config", configuration), 1 << 10, 16 << 20);
 
+/// What members of a classic group tell each other.
+pub const MEMBERS: Entry = with_heap(entry("members", group::members), 16, 64 << 10);
+/// Positions in the source group.
+pub const POSITION: Entry = with_heap(entry("position", group::position), 32, 64 << 10);
+
 /// All of them.
-pub const ENTRIES: [Entry; 11] =
-    [FRAME, RESPONSES, BATCHES, RECORDS, RECODE, STAMP, ADMIT, SESSION, SCRAM, CONNECTION, CONFIG];
+pub const ENTRIES: [Entry; 13] = [
+    FRAME, RESPONSES, BATCHES, RECORDS, RECODE, STAMP, ADMIT, SESSION, SCRAM, CONNECTION, CONFIG,
+    MEMBERS, POSITION,
+];
 
 fn frame(data: &Bytes) {
     let Some((size, rest)) = data.split_first_chunk() else { return };

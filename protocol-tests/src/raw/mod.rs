@@ -5,5 +5,5 @@
 pub mod batch;
 pub mod client;
 
-pub use batch::{Batch, Codec, Parsed, RawRecord, parse};
+pub use batch::{Batch, Codec, Parsed, RawRecord, now_ms, parse};
 pub use client::{Produced, RawClient};

@@ -276,3 +276,56 @@ fn a_circle_that_no_process_can_see_ends_loudly() {
         batches.iter().flat_map(|bytes| parse(bytes).0).all(|batch| is_ours(batch.producer_id))
     );
 }
+
+/// What a crash left behind its last commit was written under the old list: it is counted off under that one, and the new
+/// one holds from there on.
+#[test]
+fn a_changed_forward_behind_a_crash_loses_and_doubles_nothing() {
+    let mut web = Web::new(&["east", "north", "west"]);
+    let first = web.start(&["east north"]);
+    let write = |web: &mut Web, rounds: u32| {
+        for round in 0..rounds {
+            web.write("east", 1 + round % 2);
+            web.write("north", 1 + round % 3);
+        }
+        web.wait_holds("north", "topic", &["east", "north"]);
+    };
+    write(&mut web, 6);
+    let mut both = web.start(&["north west forward: [local, east]"]);
+    web.wait_holds("west", "topic", &["east", "north"]);
+    let refuse = Fault::Refuse(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+    web.clusters["north"].fault(Order::next(ApiKey::OffsetCommit, refuse).times(u32::MAX));
+    write(&mut web, 5);
+    web.wait_holds("west", "topic", &["east", "north"]);
+    both.kill();
+    web.clusters["north"].clear_faults();
+    let before = web.values("west", "topic");
+    write(&mut web, 4);
+
+    let mut local = web.start(&["north west forward: [local]"]);
+    let north_in = |values: &[String]| values.iter().filter(|v| v.starts_with("north-")).count();
+    let written = web.written["north"] as usize;
+    wait_until("north's records, and none of east's", 90, || {
+        north_in(&web.values("west", "topic")) >= written
+    });
+    let after = web.values("west", "topic");
+    assert_eq!(after[..before.len()], before, "nothing is written again");
+    assert_eq!(north_in(&after), written);
+    assert_eq!(after.len() - before.len(), north_in(&after) - north_in(&before), "{after:?}");
+
+    // In order, there is nothing to settle.
+    assert_eq!(local.terminate().0, 0);
+    let east_before = web.written["east"];
+    write(&mut web, 3);
+    let again = web.start(&["north west forward: [local, east]"]);
+    let news =
+        (web.written["east"] - east_before) as usize + web.written["north"] as usize - written;
+    let count = after.len() + news;
+    wait_until("both again", 20, || web.values("west", "topic").len() >= count);
+    let all = web.values("west", "topic");
+    let distinct: BTreeSet<_> = all.iter().collect();
+    assert_eq!((all.len(), distinct.len()), (count, count), "{all:?}");
+    for strait in [&first, &both, &local, &again] {
+        strait.assert_clean_log();
+    }
+}

@@ -17,4 +17,5 @@ mod scenes;
 mod simulation;
 mod stage;
 mod starts;
+mod takeovers;
 mod tidy;

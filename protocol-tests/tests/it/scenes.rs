@@ -153,7 +153,8 @@ fn an_old_request_of_a_former_life_that_comes_late_parks_nothing() {
             arrives_late(scene, numbers_on);
             scene.write(0, 5);
             scene.world.start(0);
-            scene.until_done(20).await;
+            // They are old: it waits until no other can come late.
+            scene.until_done(60).await;
             scene.write(0, 5);
             scene.until_done(20).await;
         });

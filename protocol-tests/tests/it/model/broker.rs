@@ -34,8 +34,8 @@ pub struct Broker {
     /// Of the connection that is open.
     requests: VecDeque<Bytes>,
     answers: VecDeque<Answer>,
-    /// Of connections that are dead to us: the broker may still work on them, in their order.
-    late: Vec<VecDeque<Bytes>>,
+    /// Of connections that are dead to us, and whose they were: the broker may still work on them, in their order.
+    late: Vec<(u8, VecDeque<Bytes>)>,
 }
 
 impl Broker {
@@ -90,12 +90,22 @@ impl Broker {
     }
 
     /// The open connection is dead to us.
-    pub fn cut(&mut self) {
+    pub fn cut(&mut self, life: u8) {
         self.answers.clear();
         let rest = std::mem::take(&mut self.requests);
         if !rest.is_empty() {
-            self.late.push(rest);
+            self.late.push((life, rest));
         }
+    }
+
+    /// What lives before this one left behind is over.
+    pub fn grow_quiet(&mut self, life: u8) {
+        self.late.retain(|(of, _)| *of == life);
+    }
+
+    /// Whether a connection of this life is among the dead ones.
+    pub fn has_late_of(&self, life: u8) -> bool {
+        self.late.iter().any(|(of, _)| *of == life)
     }
 
     pub fn dead_connections(&self) -> usize {
@@ -104,10 +114,10 @@ impl Broker {
 
     /// Works on the oldest request of a dead connection.
     pub fn work_late(&mut self, at: usize, replicates: bool) {
-        if let Some(batch) = self.late[at].pop_front() {
+        if let Some(batch) = self.late[at].1.pop_front() {
             self.append(&batch, replicates);
         }
-        if self.late[at].is_empty() {
+        if self.late[at].1.is_empty() {
             self.late.remove(at);
         }
     }

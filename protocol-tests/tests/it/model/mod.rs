@@ -185,8 +185,8 @@ impl Model for Scenario {
                 !steps.is_empty() || world.breach.is_some() || world.is_done(model)
             }),
             Property::sometimes(THROUGH, |model: &Self, world: &World| {
-                let Faults { crashes, cuts, refusals, doubts, .. } = world.left;
-                world.is_done(model) && crashes + cuts + refusals + doubts == 0
+                let Faults { crashes, cuts, refusals, doubts, leaves, .. } = world.left;
+                world.is_done(model) && crashes + cuts + refusals + doubts + leaves == 0
             }),
         ]
     }
@@ -226,6 +226,8 @@ fn scenarios() -> Vec<Scenario> {
         new("old", &[Old(1), Old(2), Old(1)], 3, Faults { forgets: 2, ..both }),
         new("old, crashes", &[Old(1); 3], 3, Faults { crashes: 1 + more, forgets: more, ..none }),
         new("old, refused", &[Old(1); 3], 3, Faults { refusals: 1, forgets: 2, ..both }),
+        new("old, in order", &[Old(1); 3], 3, Faults { forgets: 2, leaves: 1, ..both }),
+        new("mixed", &[Young(1), Old(1), Young(1)], 3, Faults { forgets: 2, ..both }),
     ]
 }
 
@@ -252,6 +254,7 @@ fn model_finds_every_planted_bug() {
         Canary::FlightForgotten,
         Canary::NumbersGoOn,
         Canary::NumbersFromZero,
+        Canary::OldAtOnce,
     ];
     for bug in bugs {
         let found =

@@ -4,11 +4,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 use protocol_tests::checker::{self, Original};
+use strait::config::resolved::{Isolation, Timestamps};
 use strait::engine::admit::{Rules, Step as Admitted, admit};
 use strait::engine::anchor::{Anchor, Numbering};
 use strait::engine::lineage::{self, State};
 use strait::engine::mirror::{Beginning, Mirror};
 use strait::engine::offset_map::OffsetMap;
+use strait::engine::settings::Settings;
 use strait::engine::trouble::{self, Remedy};
 use strait::wire::error_code::ErrorCode;
 use tokio::time::Instant;
@@ -19,6 +21,14 @@ use super::broker::Broker;
 
 pub const SOURCE: Uuid = Uuid::from_u128(1);
 pub const TARGET: Uuid = Uuid::from_u128(2);
+
+const SETTINGS: Settings = Settings {
+    isolation: Isolation::ReadCommitted,
+    timestamps: Timestamps::AsRead,
+    local: true,
+    origins: 0,
+    name: 0,
+};
 
 /// What may still go wrong.
 #[derive(Clone, Copy, Debug, Default, Hash)]
@@ -35,6 +45,8 @@ pub struct Faults {
     pub fail_overs: u8,
     /// The target forgets a producer whose last record is old.
     pub forgets: u8,
+    /// The process leaves in order, and comes again.
+    pub leaves: u8,
 }
 
 /// Of the process.
@@ -44,7 +56,7 @@ pub enum Life {
     /// The position and the leader's memory were read.
     Looked(Vec<State>),
     /// A new numbering is to be put on record.
-    Decided(Beginning),
+    Decided(Box<(Beginning, Anchor)>),
     Runs(Box<Runs>),
 }
 
@@ -76,6 +88,11 @@ pub enum Step {
     /// The window failed and all answers are in: the target is read back.
     Resync,
     Commit,
+    /// So much time passes that no request of a former life can come any more.
+    GrowQuiet,
+    /// What was fetched is given up, for the target to be looked at again.
+    Renew,
+    Leave,
     Replicate,
     Crash,
     Cut,
@@ -95,8 +112,11 @@ pub struct World {
     pub left: Faults,
     /// Offset, leader epoch and metadata, as the source group holds them.
     pub group: Option<(i64, i32, String)>,
-    /// Crashes, cuts and changes of leader so far.
-    pub disruptions: u8,
+    pub life_number: u8,
+    /// No request of a former life can come any more, or none was on its way when it left.
+    pub quiet: bool,
+    /// Connections that were cut so far while the process lived on.
+    pub cuts: u8,
     /// What must not be.
     pub breach: Option<String>,
     /// Batches that are on the target twice.
@@ -122,7 +142,9 @@ impl World {
             life: Life::Down,
             left,
             group: None,
-            disruptions: 0,
+            life_number: 0,
+            quiet: true,
+            cuts: 0,
             breach: None,
             repeated: 0,
         }
@@ -152,8 +174,14 @@ impl World {
                 may(Step::Resync, mirror.needs_resync() && broker.is_replicated());
                 may(Step::Commit, mirror.has_place() && mirror.place() > runs.committed);
                 may(Step::Cut, left.cuts > 0 && !mirror.is_answered());
+                let waits = mirror.is_drained() && mirror.waits_for_quiet(scenario.now);
+                may(Step::Renew, waits && self.quiet);
+                let leaves = mirror.is_settled() && mirror.has_place();
+                let leaves = leaves && self.quiet && !broker.has_late_of(self.life_number);
+                may(Step::Leave, left.leaves > 0 && leaves);
             }
         }
+        may(Step::GrowQuiet, !self.quiet);
         may(Step::Work, broker.has_request());
         may(Step::Refuse, left.refusals > 0 && broker.has_request());
         may(Step::AppendInDoubt, left.doubts > 0 && broker.has_request());
@@ -193,23 +221,30 @@ impl World {
             }
             Step::Answer => self.answer(),
             Step::Resync => self.resync(),
-            Step::Commit => self.commit(),
+            Step::Commit => self.commit(false),
+            Step::GrowQuiet => {
+                self.quiet = true;
+                self.broker.grow_quiet(self.life_number);
+            }
+            Step::Renew => self.life = Life::Down,
+            Step::Leave => {
+                self.left.leaves -= 1;
+                self.commit(true);
+                self.end();
+            }
             Step::Replicate => self.broker.replicate(),
             Step::Crash => {
                 self.left.crashes -= 1;
-                self.disruptions += 1;
-                self.life = Life::Down;
-                self.broker.cut();
+                self.end();
             }
             Step::Cut => {
                 self.left.cuts -= 1;
-                self.disruptions += 1;
-                self.broker.cut();
+                self.cuts += 1;
+                self.broker.cut(self.life_number);
                 self.lost();
             }
             Step::FailOver => {
                 self.left.fail_overs -= 1;
-                self.disruptions += 1;
                 self.broker.fail_over();
                 self.lost();
             }
@@ -227,11 +262,19 @@ impl World {
                 | Step::WorkLate(_)
                 | Step::FailOver
                 | Step::Commit
+                | Step::Leave
                 | Step::Record
         );
         if writes {
             self.judge(scenario);
         }
+    }
+
+    fn end(&mut self) {
+        self.life = Life::Down;
+        self.broker.cut(self.life_number);
+        self.life_number += 1;
+        self.quiet = false;
     }
 
     fn runs(&mut self) -> Option<&mut Runs> {
@@ -252,14 +295,16 @@ impl World {
             let newest = lineage::newest_epoch(&states, id);
             let producer_epoch = lineage::epoch_after(newest).unwrap();
             let numbering = Numbering { producer_id: id, producer_epoch, next_sequence: 0 };
-            self.life = Life::Decided(Beginning {
+            let beginning = Beginning {
                 source_offset: 0,
                 leader_epoch: -1,
                 target_offset: self.broker.end(),
                 numberings: vec![numbering],
                 replay: None,
                 map: OffsetMap::new(0),
-            });
+                late: false,
+            };
+            self.life = decided(beginning, None);
             return;
         };
         let Ok(anchor) = Anchor::parse(metadata, *offset) else {
@@ -269,40 +314,43 @@ impl World {
         if from > self.broker.end() {
             return self.must_not_be("the target ends before the anchor");
         }
-        let seen = match lineage::known(&anchor, &states) {
+        let seen = match lineage::known(&anchor, &states, self.broker.end()) {
             Some(seen) => seen,
             None => match self.broker.read_back(from, numberings) {
-                Ok(seen) => match lineage::agree(numberings, &states, seen) {
-                    Ok(seen) => seen,
-                    // Looked at again, unless nothing can change any more.
-                    Err(at_odds) if states == self.broker.states(scenario.oldest_trusted()) => {
-                        return self.must_not_be(format!("{at_odds:?} for ever"));
+                Ok(seen) if lineage::agree(numberings, &states, &seen).is_ok() => seen,
+                Ok(seen) => {
+                    let again = self.broker.states(scenario.oldest_trusted());
+                    match lineage::put_back(numberings, &again, seen) {
+                        Ok(seen) => seen,
+                        Err(at_odds) => return self.must_not_be(format!("{at_odds:?}")),
                     }
-                    Err(_) => return,
-                },
+                }
                 Err(hole) => return self.must_not_be(format!("{hole:?}")),
             },
         };
+        self.quiet |= anchor.closed;
+        let quiet = self.quiet;
         match lineage::resume(&anchor, *leader_epoch, seen, &states, false) {
-            Ok((beginning, true)) => self.life = Life::Decided(beginning),
-            Ok((beginning, false)) => self.begin(scenario, beginning),
+            // It waits until nothing can come late any more, and looks again.
+            Ok((_, true)) if !quiet => {}
+            Ok((beginning, is_new)) => {
+                let beginning = Beginning { late: !quiet, ..beginning };
+                if is_new {
+                    self.life = decided(beginning, None);
+                } else if anchor.closed {
+                    self.life = decided(beginning, Some(Anchor { closed: false, ..anchor }));
+                } else {
+                    self.begin(scenario, beginning);
+                }
+            }
             Err(overtaken) => self.must_not_be(format!("{overtaken:?}")),
         }
     }
 
     fn record(&mut self, scenario: &Scenario) {
-        let Life::Decided(beginning) = std::mem::replace(&mut self.life, Life::Down) else {
-            return;
-        };
-        let anchor = Anchor {
-            target_topic_id: TARGET,
-            target_offset: beginning.target_offset,
-            source_topic_id: SOURCE,
-            source_offset: beginning.source_offset,
-            numberings: beginning.numberings.clone(),
-            map: beginning.map.clone(),
-        };
-        self.group = Some((beginning.source_offset, beginning.leader_epoch, anchor.to_string()));
+        let Life::Decided(decided) = std::mem::replace(&mut self.life, Life::Down) else { return };
+        let (beginning, anchor) = *decided;
+        self.group = Some((anchor.source_offset, beginning.leader_epoch, anchor.to_string()));
         self.begin(scenario, beginning);
     }
 
@@ -380,9 +428,11 @@ impl World {
         }
     }
 
-    fn commit(&mut self) {
+    fn commit(&mut self, closed: bool) {
         let Life::Runs(runs) = &mut self.life else { return };
-        let anchor = runs.mirror.anchor(SOURCE, TARGET);
+        let mut anchor = runs.mirror.anchor(SOURCE, TARGET);
+        anchor.closed = closed;
+        anchor.settings = Some(SETTINGS);
         runs.committed = runs.mirror.place();
         self.group = Some((runs.committed, runs.mirror.acked_epoch(), anchor.to_string()));
     }
@@ -396,7 +446,7 @@ impl World {
         if let Some(breach) = verdict.breaches.first() {
             self.must_not_be(breach.to_string());
         }
-        let allowed = if scenario.is_old() { usize::from(self.disruptions) } else { 0 };
+        let allowed = if scenario.is_old() { usize::from(self.cuts) } else { 0 };
         if self.repeated > allowed {
             self.must_not_be(format!("C4: {} batches twice, {allowed} allowed", self.repeated));
         }
@@ -407,6 +457,21 @@ impl World {
         let committed = self.group.as_ref().map_or(0, |(offset, ..)| *offset);
         self.breach.is_none() && committed == scenario.end()
     }
+}
+
+/// To be put on record: another place, or the anchor as it was but for its end.
+fn decided(beginning: Beginning, reopened: Option<Anchor>) -> Life {
+    let anchor = reopened.unwrap_or_else(|| Anchor {
+        target_topic_id: TARGET,
+        target_offset: beginning.target_offset,
+        source_topic_id: SOURCE,
+        source_offset: beginning.source_offset,
+        numberings: beginning.numberings.clone(),
+        map: beginning.map.clone(),
+        settings: Some(SETTINGS),
+        closed: false,
+    });
+    Life::Decided(Box::new((beginning, anchor)))
 }
 
 /// Fixed: no decision of the model depends on it.

@@ -1,0 +1,37 @@
+//! What comes through the source group, where any client may have put it: members' words to each other, and positions.
+
+use bytes::Bytes;
+use strait::engine::anchor::Anchor;
+use strait::engine::named::Named;
+use strait::wire::consumer_protocol::{Assignment, Subscription};
+
+/// What is read is written again, and read as the same.
+pub(super) fn members(data: &Bytes) {
+    if let Ok(subscription) = Subscription::decode(data)
+        && let Ok(again) = subscription.encode()
+    {
+        assert_eq!(Subscription::decode(&again), Ok(subscription));
+    }
+    if let Ok(assignment) = Assignment::decode(data)
+        && let Ok(again) = assignment.encode()
+    {
+        assert_eq!(Assignment::decode(&again), Ok(assignment));
+    }
+}
+
+/// A commit's offset in eight bytes, then its metadata.
+pub(super) fn position(data: &Bytes) {
+    let Some((offset, metadata)) = data.split_first_chunk() else { return };
+    let Ok(metadata) = std::str::from_utf8(metadata) else { return };
+    let offset = i64::from_be_bytes(*offset);
+    if let Ok(anchor) = Anchor::parse(metadata, offset) {
+        assert!(anchor.source_offset == offset && anchor.target_offset >= 0);
+        // Old runs may be joined; all else stays.
+        let again = Anchor::parse(&anchor.to_string(), offset).expect("our own is read");
+        let rest = |anchor: &Anchor| {
+            (anchor.numberings.clone(), anchor.settings, anchor.closed, anchor.map.begins())
+        };
+        assert_eq!(rest(&again), rest(&anchor));
+    }
+    let _ = (Named::parse(metadata), Named::after(metadata, offset));
+}
