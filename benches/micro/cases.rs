@@ -27,7 +27,12 @@ pub const CASES: [Case; 5] = [
     Case { name: "produce_head_1000_small_batches", prepare: produce_head_small },
 ];
 
-const STAMP: Stamp = Stamp { producer_id: 1 << 62, producer_epoch: 3, base_sequence: 1_000_000 };
+const STAMP: Stamp = Stamp {
+    producer_id: 1 << 62,
+    producer_epoch: 3,
+    base_sequence: 1_000_000,
+    transactional: false,
+};
 
 fn batch(records: usize, record_bytes: usize) -> Bytes {
     let mut builder = BatchBuilder::new(Codec::None);
@@ -83,7 +88,12 @@ fn request(partitions: i32, batch: &Bytes) -> Vec<ProduceTopic> {
 fn produce_head() -> Box<dyn FnMut()> {
     let topics = request(8, &batch(256, 1000));
     Box::new(move || {
-        let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topics: black_box(&topics) };
+        let request = ProduceRequest {
+            transactional_id: None,
+            acks: -1,
+            timeout_ms: 30_000,
+            topics: black_box(&topics),
+        };
         black_box(request.pieces(13).expect("short"));
     })
 }
@@ -91,7 +101,12 @@ fn produce_head() -> Box<dyn FnMut()> {
 fn produce_head_small() -> Box<dyn FnMut()> {
     let topics = request(1000, &batch(1, 300));
     Box::new(move || {
-        let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topics: black_box(&topics) };
+        let request = ProduceRequest {
+            transactional_id: None,
+            acks: -1,
+            timeout_ms: 30_000,
+            topics: black_box(&topics),
+        };
         black_box(request.pieces(13).expect("short"));
     })
 }

@@ -18,7 +18,7 @@ use crate::connection::{Connection, Security};
 use crate::env::Env;
 use crate::error::{Action, Code, Error, Side};
 use crate::wire::ErrorCode;
-use crate::wire::find_coordinator::FindCoordinatorRequest;
+use crate::wire::find_coordinator::{CoordinatorKind, FindCoordinatorRequest};
 
 /// A right is missing.
 const NOT_ALLOWED: Code = Code(30);
@@ -107,9 +107,10 @@ impl ClusterHandle {
     /// being replaced) the error is ST-015, to be tried again.
     pub async fn coordinator(&self, env: &Env, group: &str) -> Result<Connection, Error> {
         let any = self.connect_any(env).await?;
-        let request = FindCoordinatorRequest { groups: vec![group.to_owned()] };
+        let keys = vec![group.to_owned()];
+        let request = FindCoordinatorRequest { kind: CoordinatorKind::Group, keys };
         let answer = any.ask(&request).await?;
-        let found = answer.coordinators.into_iter().find(|found| found.group == group);
+        let found = answer.coordinators.into_iter().find(|found| found.key == group);
         let found = found.ok_or_else(|| {
             any.error(Code(26), "named no coordinator for the group that was asked about")
         })?;

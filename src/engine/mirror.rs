@@ -272,7 +272,8 @@ impl Mirror {
             self.window.on_moved();
         }
         let (Lineage { producer_id, producer_epoch }, sequence) = self.numberings.next()?;
-        let stamp = Stamp { producer_id, producer_epoch, base_sequence: sequence };
+        let stamp =
+            Stamp { producer_id, producer_epoch, base_sequence: sequence, transactional: false };
         // What was admitted is a whole batch: the stamp cannot fail, and if it did the batch would stay where it is.
         let head = stamp::stamp(&self.queue.front()?.batch, stamp).ok()?;
         let outgoing = self.queue.pop_front()?;

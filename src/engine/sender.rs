@@ -195,7 +195,8 @@ fn send_one(
         .map(|((id, name), partitions)| ProduceTopic { topic: TopicRef::new(name, id), partitions })
         .collect();
     let timeout_ms = ACK_TIMEOUT.as_millis() as i32;
-    let request = ProduceRequest { acks: ACKS_ALL, timeout_ms, topics: &topics };
+    let transactional_id = None;
+    let request = ProduceRequest { transactional_id, acks: ACKS_ALL, timeout_ms, topics: &topics };
     let body = request.pieces(version).map_err(CallError::Wire);
     let deadline = ACK_TIMEOUT + limits::REQUEST_TIMEOUT;
     let sent = body.and_then(|body| connection.send(ApiKey::Produce, version, body, deadline));

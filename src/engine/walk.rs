@@ -141,7 +141,12 @@ mod tests {
         let mut walk = Walk::new(&from, false, target_end);
         let mut end = 50;
         for (sequence, records) in sequences {
-            let stamp = Stamp { producer_id: ID, producer_epoch: 0, base_sequence: *sequence };
+            let stamp = Stamp {
+                producer_id: ID,
+                producer_epoch: 0,
+                base_sequence: *sequence,
+                transactional: false,
+            };
             let batch = batch(0, *records);
             let head = stamp::stamp(&batch, stamp).unwrap();
             let bytes = [&head[..], &batch[HEADER_BYTES..]].concat();

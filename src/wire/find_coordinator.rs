@@ -1,4 +1,4 @@
-//! FindCoordinator (key 10), v4-6: the broker that keeps a group's offsets.
+//! FindCoordinator (key 10), v4-6: the broker that keeps a group's offsets, or a transactional id's transactions.
 
 use std::ops::RangeInclusive;
 
@@ -8,14 +8,22 @@ use kafka_protocol::messages as kafka;
 use super::write::{text, write};
 use super::{ApiKey, ErrorCode, Reader, Request, WireError};
 
-/// The key type of a group.
-const GROUP: i8 = 0;
+/// What is coordinated; the number is Kafka's key type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CoordinatorKind {
+    /// A group.
+    Group = 0,
+    /// A transactional id.
+    Transaction = 1,
+}
 
-/// Asks for the coordinators of groups.
+/// Asks for coordinators.
 #[derive(Clone, Debug)]
 pub struct FindCoordinatorRequest {
-    /// The groups.
-    pub groups: Vec<String>,
+    /// Of what.
+    pub kind: CoordinatorKind,
+    /// The groups, or the transactional ids.
+    pub keys: Vec<String>,
 }
 
 /// The answer.
@@ -23,22 +31,22 @@ pub struct FindCoordinatorRequest {
 pub struct FindCoordinatorResponse {
     /// How long the broker mutes the connection.
     pub throttle_time_ms: i32,
-    /// One for each group.
+    /// One for each key.
     pub coordinators: Vec<Coordinator>,
 }
 
-/// Who coordinates a group.
+/// Who coordinates a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Coordinator {
-    /// The group.
-    pub group: String,
+    /// The group, or the transactional id.
+    pub key: String,
     /// The broker; -1 with an error.
     pub id: i32,
     /// Its advertised host: the peer's word, not to be dialled unchecked.
     pub host: String,
     /// Its advertised port.
     pub port: i32,
-    /// COORDINATOR_NOT_AVAILABLE while the offsets topic is being made.
+    /// COORDINATOR_NOT_AVAILABLE while the coordinators' topic is being made.
     pub error: ErrorCode,
     /// The broker's words.
     pub error_message: Option<String>,
@@ -51,8 +59,8 @@ impl Request for FindCoordinatorRequest {
 
     fn encode(&self, version: i16, out: &mut Vec<u8>) -> Result<(), WireError> {
         let message = kafka::FindCoordinatorRequest::default()
-            .with_key_type(GROUP)
-            .with_coordinator_keys(self.groups.iter().map(|group| text(group)).collect());
+            .with_key_type(self.kind as i8)
+            .with_coordinator_keys(self.keys.iter().map(|key| text(key)).collect());
         write(&message, version, out, "find coordinator request")
     }
 
@@ -69,7 +77,7 @@ impl Request for FindCoordinatorRequest {
 impl Coordinator {
     fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let coordinator = Self {
-            group: reader.owned("coordinator key")?,
+            key: reader.owned("coordinator key")?,
             id: reader.i32("coordinator id")?,
             host: reader.owned("coordinator host")?,
             port: reader.i32("coordinator port")?,
@@ -89,11 +97,14 @@ mod tests {
 
     #[test]
     fn request() {
-        let request = FindCoordinatorRequest { groups: vec!["g".to_owned(), "h".to_owned()] };
-        for version in FindCoordinatorRequest::VERSIONS {
-            let read: kafka::FindCoordinatorRequest = written(&request, version);
-            assert_eq!(read.key_type, 0);
-            assert_eq!(read.coordinator_keys, [text("g"), text("h")]);
+        for (kind, number) in [(CoordinatorKind::Group, 0), (CoordinatorKind::Transaction, 1)] {
+            let keys = vec!["g".to_owned(), "h".to_owned()];
+            let request = FindCoordinatorRequest { kind, keys };
+            for version in FindCoordinatorRequest::VERSIONS {
+                let read: kafka::FindCoordinatorRequest = written(&request, version);
+                assert_eq!(read.key_type, number);
+                assert_eq!(read.coordinator_keys, [text("g"), text("h")]);
+            }
         }
     }
 
@@ -114,7 +125,7 @@ mod tests {
             let read = survives_cuts::<FindCoordinatorRequest>(version, &body);
             assert_eq!(read.throttle_time_ms, 6);
             let coordinator = Coordinator {
-                group: "g".to_owned(),
+                key: "g".to_owned(),
                 id: 2,
                 host: "b2".to_owned(),
                 port: 9093,

@@ -7,6 +7,8 @@
 //!
 //! Only flexible versions (KIP-482) are spoken: Kafka 2.8 is the oldest broker that offers them all.
 
+pub mod add_offsets_to_txn;
+pub mod add_partitions_to_txn;
 pub mod api_versions;
 pub mod batch;
 pub mod codec;
@@ -21,12 +23,14 @@ pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_producers;
+pub mod end_txn;
 pub mod error_code;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod frame;
 pub mod heartbeat;
 pub mod incremental_alter_configs;
+pub mod init_producer_id;
 pub mod join_group;
 pub mod leave_group;
 pub mod list_offsets;
@@ -47,6 +51,7 @@ pub mod sync_group;
 #[cfg(test)]
 #[allow(dead_code, reason = "for the decoders' tests")]
 pub(crate) mod tests_support;
+pub mod txn_offset_commit;
 mod write;
 
 use std::ops::RangeInclusive;
@@ -81,6 +86,10 @@ pub enum ApiKey {
     DeleteRecords = 21,
     InitProducerId = 22,
     OffsetForLeaderEpoch = 23,
+    AddPartitionsToTxn = 24,
+    AddOffsetsToTxn = 25,
+    EndTxn = 26,
+    TxnOffsetCommit = 28,
     DescribeAcls = 29,
     DescribeConfigs = 32,
     SaslAuthenticate = 36,

@@ -10,17 +10,21 @@ use bytes::Bytes;
 
 use super::batch::HEADER_BYTES;
 use super::common::{CurrentLeader, NodeEndpoint, TopicKey, TopicRef};
-use super::primitives::{put_len, put_uvarint};
+use super::primitives::{put_len, put_string, put_uvarint};
 use super::{ApiKey, ErrorCode, Reader, Request, WireError};
 
 /// First version with topic ids instead of names.
 pub const TOPIC_IDS_SINCE: i16 = 13;
+/// First version in which the leader adds a partition to the transaction (transactions V2).
+pub const TRANSACTIONS_V2_SINCE: i16 = 12;
 /// Payloads from this size on are passed by reference: below, a piece of its own costs more than the copy.
 const BY_REFERENCE_BYTES_MIN: usize = 512;
 
-/// One request, never transactional.
+/// One request. With a transactional id every batch of it must be of that id's producer.
 #[derive(Clone, Copy, Debug)]
 pub struct ProduceRequest<'a> {
+    /// The transactional id of batches that have the transactional bit.
+    pub transactional_id: Option<&'a str>,
     /// -1: every in-sync replica.
     pub acks: i16,
     /// How long the broker waits for them.
@@ -129,7 +133,10 @@ impl ProduceRequest<'_> {
         let with_ids = version >= TOPIC_IDS_SINCE;
         let mut pieces =
             Pieces { buffer: Vec::with_capacity(self.buffer_bytes()), cuts: Vec::new() };
-        put_uvarint(&mut pieces.buffer, 0); // no transactional id
+        match self.transactional_id {
+            Some(id) => put_string(&mut pieces.buffer, id, "transactional id")?,
+            None => put_uvarint(&mut pieces.buffer, 0),
+        }
         pieces.buffer.extend(self.acks.to_be_bytes());
         pieces.buffer.extend(self.timeout_ms.to_be_bytes());
         put_len(&mut pieces.buffer, self.topics.len(), "produce topics")?;
@@ -160,7 +167,8 @@ impl ProduceRequest<'_> {
             let partitions: usize = topic.partitions.iter().map(partition).sum();
             topic.topic.name.len().max(16) + 3 + 5 + partitions + 1
         };
-        1 + 2 + 4 + 5 + self.topics.iter().map(topic).sum::<usize>() + 1
+        let transactional_id = 5 + self.transactional_id.map_or(0, str::len);
+        transactional_id + 2 + 4 + 5 + self.topics.iter().map(topic).sum::<usize>() + 1
     }
 }
 
@@ -267,6 +275,9 @@ mod tests {
         });
         let mut out = Vec::new();
         kafka::ProduceRequest::default()
+            .with_transactional_id(
+                request.transactional_id.map(|id| kafka::TransactionalId(id.to_owned().into())),
+            )
             .with_acks(request.acks)
             .with_timeout_ms(request.timeout_ms)
             .with_topic_data(topics.collect())
@@ -293,8 +304,14 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn request_equals_the_crates_bytes(topics in any_topics(), timeout_ms: i32) {
-            let request = ProduceRequest { acks: -1, timeout_ms, topics: &topics };
+        fn request_equals_the_crates_bytes(
+            topics in any_topics(),
+            timeout_ms: i32,
+            id in prop::option::of("[a-z.é-]{1,200}"),
+        ) {
+            let transactional_id = id.as_deref();
+            let request =
+                ProduceRequest { transactional_id, acks: -1, timeout_ms, topics: &topics };
             for version in ProduceRequest::VERSIONS {
                 let pieces = request.pieces(version).unwrap();
                 prop_assert_eq!(&pieces.concat(), &in_the_crates_words(&request, version));
@@ -319,7 +336,8 @@ mod tests {
         };
         let topic = TopicRef::new("t", Uuid::from_u128(1));
         let topics = [ProduceTopic { topic, partitions: (0..1000).map(partition).collect() }];
-        let request = ProduceRequest { acks: 1, timeout_ms: 0, topics: &topics };
+        let request =
+            ProduceRequest { transactional_id: None, acks: 1, timeout_ms: 0, topics: &topics };
         for version in ProduceRequest::VERSIONS {
             let pieces = request.pieces(version).unwrap();
             assert_eq!(pieces.len(), 1);

@@ -265,7 +265,12 @@ mod tests {
 
     #[test]
     fn what_comes_out_can_be_stamped() {
-        let ours = Stamp { producer_id: 1 << 61, producer_epoch: 0, base_sequence: 7 };
+        let ours = Stamp {
+            producer_id: 1 << 61,
+            producer_epoch: 0,
+            base_sequence: 7,
+            transactional: false,
+        };
         for codec in CODECS {
             let pieces = RECODE.run(&batch(codec, true), |_| true).unwrap();
             let head = stamp(&pieces[0].bytes, ours).unwrap();

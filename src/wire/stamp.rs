@@ -16,6 +16,8 @@ pub struct Stamp {
     pub producer_epoch: i16,
     /// The sequence number of the first record.
     pub base_sequence: i32,
+    /// Whether it belongs to a transaction of this producer.
+    pub transactional: bool,
 }
 
 /// The new header of `batch` (whole, one). Clears everything in the attributes but codec and control: LogAppendTime too, which
@@ -31,6 +33,9 @@ pub fn stamp(batch: &[u8], stamp: Stamp) -> Result<[u8; HEADER_BYTES], BatchErro
     header.partition_leader_epoch = -1;
     // A marker keeps its bit: it must never become data, and the target refuses it.
     header.attributes &= attribute::CODEC_MASK | attribute::CONTROL;
+    if stamp.transactional {
+        header.attributes |= attribute::TRANSACTIONAL;
+    }
     header.producer_id = stamp.producer_id;
     header.producer_epoch = stamp.producer_epoch;
     header.base_sequence = stamp.base_sequence;
@@ -50,7 +55,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const OURS: Stamp = Stamp { producer_id: 1 << 61, producer_epoch: 9, base_sequence: 123_456 };
+    const OURS: Stamp = Stamp {
+        producer_id: 1 << 61,
+        producer_epoch: 9,
+        base_sequence: 123_456,
+        transactional: false,
+    };
 
     /// A batch of random attributes, times and payload, with its right CRC.
     fn any_batch() -> impl Strategy<Value = Vec<u8>> {
@@ -76,9 +86,10 @@ mod tests {
             producer_id: i64,
             producer_epoch: i16,
             base_sequence: i32,
+            transactional: bool,
         ) {
             let source = BatchHeader::parse(&batch).unwrap();
-            let stamp = Stamp { producer_id, producer_epoch, base_sequence };
+            let stamp = Stamp { producer_id, producer_epoch, base_sequence, transactional };
             let head = super::stamp(&batch, stamp).unwrap();
             let stamped = [&head[..], &batch[HEADER_BYTES..]].concat();
             prop_assert!(verify_crc(&stamped).is_ok());
@@ -86,7 +97,7 @@ mod tests {
                 base_offset: 0,
                 partition_leader_epoch: -1,
                 crc: crc::crc32c(&stamped[CRC_START..]),
-                attributes: source.attributes & 0x27,
+                attributes: source.attributes & 0x27 | if transactional { 0x10 } else { 0 },
                 producer_id,
                 producer_epoch,
                 base_sequence,

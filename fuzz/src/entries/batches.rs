@@ -224,6 +224,8 @@ pub(super) fn stamped(data: &Bytes) {
         producer_id: i64::from_be_bytes([p0, p1, p2, p3, p4, p5, p6, p7]),
         producer_epoch: i16::from_be_bytes([e0, e1]),
         base_sequence: i32::from_be_bytes([s0, s1, s2, s3]),
+        // Of the same input as ever: the corpus keeps its meaning.
+        transactional: s0 & 1 == 1,
     };
     let mut batch = batch.to_vec();
     if batch.len() >= LENGTH_END {
@@ -244,7 +246,7 @@ pub(super) fn stamped(data: &Bytes) {
         base_offset: 0,
         partition_leader_epoch: -1,
         crc: after.crc,
-        attributes: before.attributes & 0x27,
+        attributes: before.attributes & 0x27 | u16::from(identity.transactional) << 4,
         producer_id: identity.producer_id,
         producer_epoch: identity.producer_epoch,
         base_sequence: identity.base_sequence,

@@ -21,7 +21,8 @@ use uuid::Uuid;
 
 use super::batches::{OPENED_BYTES_MAX, repaired};
 
-const OURS: Stamp = Stamp { producer_id: 1 << 62, producer_epoch: 1, base_sequence: 7 };
+const OURS: Stamp =
+    Stamp { producer_id: 1 << 62, producer_epoch: 1, base_sequence: 7, transactional: false };
 
 /// Whether the sums are made right, the rules, the size limit, the aborted transactions (each two bytes: producer, first
 /// offset), the wanted offset; then a partition's records.

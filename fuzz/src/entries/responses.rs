@@ -1,6 +1,8 @@
 //! The decoders of all answers.
 
 use bytes::Bytes;
+use strait::wire::add_offsets_to_txn::AddOffsetsToTxnRequest;
+use strait::wire::add_partitions_to_txn::AddPartitionsToTxnRequest;
 use strait::wire::api_versions::ApiVersionsRequest;
 use strait::wire::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use strait::wire::create_partitions::CreatePartitionsRequest;
@@ -10,10 +12,12 @@ use strait::wire::delete_topics::DeleteTopicsRequest;
 use strait::wire::describe_cluster::DescribeClusterRequest;
 use strait::wire::describe_configs::DescribeConfigsRequest;
 use strait::wire::describe_producers::DescribeProducersRequest;
+use strait::wire::end_txn::EndTxnRequest;
 use strait::wire::fetch::FetchRequest;
 use strait::wire::find_coordinator::FindCoordinatorRequest;
 use strait::wire::heartbeat::HeartbeatRequest;
 use strait::wire::incremental_alter_configs::IncrementalAlterConfigsRequest;
+use strait::wire::init_producer_id::InitProducerIdRequest;
 use strait::wire::join_group::JoinGroupRequest;
 use strait::wire::leave_group::LeaveGroupRequest;
 use strait::wire::list_offsets::ListOffsetsRequest;
@@ -25,6 +29,7 @@ use strait::wire::produce::ProduceRequest;
 use strait::wire::sasl_authenticate::SaslAuthenticateRequest;
 use strait::wire::sasl_handshake::SaslHandshakeRequest;
 use strait::wire::sync_group::SyncGroupRequest;
+use strait::wire::txn_offset_commit::TxnOffsetCommitRequest;
 use strait::wire::{ApiKey, Request};
 
 /// An API, its versions, and whether bytes are an answer of it.
@@ -36,7 +41,7 @@ const fn decoder<R: Request>() -> Decoder {
 }
 
 /// In the order of an input's first byte; new ones go to the end, or the corpus changes its meaning.
-pub const DECODERS: [Decoder; 24] = [
+pub const DECODERS: [Decoder; 29] = [
     decoder::<ApiVersionsRequest>(),
     decoder::<MetadataRequest>(),
     decoder::<FetchRequest>(),
@@ -61,6 +66,11 @@ pub const DECODERS: [Decoder; 24] = [
     decoder::<HeartbeatRequest>(),
     decoder::<LeaveGroupRequest>(),
     decoder::<ConsumerGroupHeartbeatRequest>(),
+    decoder::<InitProducerIdRequest>(),
+    decoder::<AddPartitionsToTxnRequest>(),
+    decoder::<AddOffsetsToTxnRequest>(),
+    decoder::<TxnOffsetCommitRequest>(),
+    decoder::<EndTxnRequest>(),
 ];
 
 pub(super) fn run(data: &Bytes) {
