@@ -197,7 +197,7 @@ impl Cluster {
             }
             partition.elect(to);
             if replica == Replica::WithoutProducerState {
-                partition.log.producers.clear();
+                partition.log.producers.forget();
             }
         })
     }
@@ -265,7 +265,7 @@ impl Cluster {
                     if partition.leader < 0 {
                         partition.elect(id);
                         if partition.log.start == partition.log.end {
-                            partition.log.producers.clear();
+                            partition.log.producers.forget();
                         }
                     }
                     partition.advance(min_isr);
@@ -286,7 +286,7 @@ impl Cluster {
 
     /// The leader forgets every producer of the partition.
     pub fn drop_producer_state(&self, topic: &str, partition: i32) -> Result<(), ErrorCode> {
-        self.with_partition(topic, partition, |partition| partition.log.producers.clear())
+        self.with_partition(topic, partition, |partition| partition.log.producers.forget())
     }
 
     /// The scan for expired producer state, now.
@@ -418,6 +418,39 @@ impl Cluster {
         Ok((log.high_watermark, batches))
     }
 
+    /// The same for readers of committed records: the last stable offset, and what of the batches below it was not aborted.
+    pub fn committed_from(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<(i64, Vec<Bytes>), ErrorCode> {
+        let mut state = self.shared.lock();
+        let partition = state.partition(topic, partition);
+        let log = &partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?.log;
+        let stable = log.last_stable();
+        let wanted = |batch: &&Stored| {
+            let head = &batch.head;
+            (offset..stable).contains(&head.base_offset) && !log.is_aborted(head)
+        };
+        Ok((stable, log.iter().filter(wanted).map(Stored::to_bytes).collect()))
+    }
+
+    /// What readers of committed records will see, come what may: also what waits for a marker of a transaction whose
+    /// commit was decided.
+    pub fn decided(&self, topic: &str, partition: i32) -> Result<Vec<Bytes>, ErrorCode> {
+        let mut state = self.shared.lock();
+        let decided = state.transactions.being_committed();
+        let partition = state.partition(topic, partition);
+        let log = &partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?.log;
+        let wanted = |batch: &&Stored| {
+            let head = &batch.head;
+            let open = log.is_open(head) && !decided.contains(&head.producer_id);
+            head.base_offset < log.high_watermark && !open && !log.is_aborted(head)
+        };
+        Ok(log.iter().filter(wanted).map(Stored::to_bytes).collect())
+    }
+
     /// The offsets that a group has committed.
     pub fn committed(&self, group: &str) -> BTreeMap<(String, i32), Committed> {
         let state = self.shared.lock();
@@ -447,6 +480,13 @@ impl Cluster {
                 group.offsets.clear();
             }
         });
+    }
+
+    /// Every transaction that is open has taken too long, and is aborted.
+    pub fn end_transactions(&self) {
+        let now = self.shared.env.now() + std::time::Duration::from_secs(3600);
+        let now_ms = self.shared.env.wall_clock_ms();
+        self.with(|state| state.abort_timed_out(now, now_ms));
     }
 
     /// Another broker coordinates this group or transactional id.

@@ -43,6 +43,8 @@ pub(super) struct Log {
     epochs: Vec<(i32, i64)>,
     aborted: Vec<Aborted>,
     pub(super) producers: Producers,
+    /// First offset and marker of ended transactions whose marker was not replicated at the last look.
+    ended: Vec<(i64, i64)>,
 }
 
 impl Log {
@@ -99,12 +101,47 @@ impl Log {
         if let (Some(first_offset), false) = (began, committed) {
             self.aborted.push(Aborted { producer_id, first_offset, last_offset: self.end });
         }
+        self.note_ended(began, self.end);
         self.append(head, payload);
     }
 
-    /// The last stable offset (KIP-98): nothing at or behind it belongs to an open transaction.
+    /// The last stable offset (KIP-98): nothing at or behind it belongs to an open transaction, nor to one whose marker is
+    /// not replicated (`ProducerStateManager.unreplicatedTxns`).
     pub(super) fn last_stable(&self) -> i64 {
-        self.producers.first_unstable().unwrap_or(i64::MAX).min(self.high_watermark)
+        let unreplicated = self.ended.iter().filter(|(_, marker)| *marker >= self.high_watermark);
+        let unreplicated = unreplicated.map(|(first, _)| *first).min().unwrap_or(i64::MAX);
+        let open = self.producers.first_unstable().unwrap_or(i64::MAX);
+        open.min(unreplicated).min(self.high_watermark)
+    }
+
+    /// Whether a batch belongs to a transaction that was aborted.
+    pub(super) fn is_aborted(&self, head: &Head) -> bool {
+        let of = |a: &Aborted| {
+            a.producer_id == head.producer_id
+                && (a.first_offset..a.last_offset).contains(&head.base_offset)
+        };
+        head.has(TRANSACTIONAL) && !head.has(CONTROL) && self.aborted.iter().any(of)
+    }
+
+    /// Whether a batch belongs to a transaction that is open here.
+    pub(super) fn is_open(&self, head: &Head) -> bool {
+        let since = self.producers.get(head.producer_id).and_then(|entry| entry.open_since);
+        head.has(TRANSACTIONAL) && since.is_some_and(|since| head.base_offset >= since)
+    }
+
+    /// Whether a marker of this producer is at this offset.
+    pub(super) fn has_marker(&self, offset: i64, producer_id: i64) -> bool {
+        let stored = self.batches.get(self.index_of(offset));
+        stored.is_some_and(|stored| {
+            let head = &stored.head;
+            head.base_offset == offset && head.has(CONTROL) && head.producer_id == producer_id
+        })
+    }
+
+    /// A transaction that wrote here from `first` on ended with the marker at `marker`.
+    fn note_ended(&mut self, first: Option<i64>, marker: i64) {
+        self.ended.retain(|(_, marker)| *marker >= self.high_watermark);
+        self.ended.extend(first.map(|first| (first, marker)));
     }
 
     pub(super) fn last_epoch(&self) -> Option<i32> {
@@ -245,11 +282,13 @@ impl Log {
     pub(super) fn reload_producers(&mut self) {
         self.producers.clear();
         self.aborted.retain(|a| a.last_offset < self.end);
-        for stored in &self.batches {
-            let head = stored.head;
+        self.ended.clear();
+        let heads: Vec<Head> = self.batches.iter().map(|stored| stored.head).collect();
+        for head in heads {
             if head.has(CONTROL) {
                 let (id, epoch) = (head.producer_id, head.producer_epoch);
-                self.producers.end_transaction(id, epoch, 0, head.max_timestamp);
+                let first = self.producers.end_transaction(id, epoch, 0, head.max_timestamp);
+                self.note_ended(first, head.base_offset);
             } else {
                 self.producers.record(&head);
             }

@@ -120,6 +120,15 @@ pub struct Options {
     pub consumer_heartbeat_interval: Duration,
     /// `max.incremental.fetch.session.cache.slots` of each broker.
     pub fetch_sessions: usize,
+    /// `transaction.version` 2 is finalized (KIP-890 part 2), where the release knows it.
+    pub transactions_v2: bool,
+}
+
+impl Options {
+    /// Whether clients are told to use transactions V2.
+    pub(super) fn has_transactions_v2(&self) -> bool {
+        self.transactions_v2 && self.generation == Generation::Kafka43
+    }
 }
 
 impl Default for Options {
@@ -145,6 +154,7 @@ impl Default for Options {
             consumer_session_timeout: Duration::from_secs(45),
             consumer_heartbeat_interval: Duration::from_secs(5),
             fetch_sessions: 1000,
+            transactions_v2: true,
         }
     }
 }

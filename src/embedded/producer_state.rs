@@ -87,6 +87,11 @@ impl Producers {
         self.entries.clear();
     }
 
+    /// What a replica knows that has lost what it knew: the batches of an open transaction tell of it.
+    pub(super) fn forget(&mut self) {
+        self.entries.retain(|_, entry| entry.open_since.is_some());
+    }
+
     /// Judges a batch of a client. `Ok(Some)`: it is here already, at these offsets.
     pub(super) fn check(&self, head: &Head) -> Result<Option<Appended>, ErrorCode> {
         if head.producer_id < 0 {

@@ -222,6 +222,7 @@ fn pass_time(shared: &Shared, expiry: &mut Instant) {
         changed |= group.tick(now);
     }
     changed |= state.abort_timed_out(now, now_ms);
+    changed |= state.complete_transactions(now_ms);
     state.retain();
     if *expiry <= now {
         *expiry = now + state.options.producer_expiry_check;

@@ -1,5 +1,6 @@
-//! The transaction coordinator (KIP-98, protocol without the verification of KIP-890 part 2): ids, epochs, and which
-//! partitions a transaction has touched. Markers are written at once, so "prepare" states do not exist.
+//! The transaction coordinator (KIP-98, KIP-890): ids, epochs, and which partitions a transaction has touched. An end is
+//! prepared, then its markers are written; it is complete when all of them are replicated, and until then everything else
+//! is told to come again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,6 +17,7 @@ const TIMEOUT_MAX_MS: i32 = 900_000;
 enum Phase {
     Empty,
     Open { until: Instant },
+    Preparing { committed: bool },
     Ended { committed: bool },
 }
 
@@ -25,7 +27,12 @@ pub(super) struct Transaction {
     pub(super) epoch: i16,
     timeout: Duration,
     phase: Phase,
+    /// Whose transaction was ended last, where that changed the epoch (transactions V2).
+    before: Option<(i64, i16)>,
     pub(super) partitions: BTreeSet<(String, i32)>,
+    /// Under which the markers of an end that is being prepared are written, and where they stand.
+    marker: (i64, i16),
+    markers: BTreeMap<(String, i32), Option<i64>>,
     groups: BTreeSet<String>,
 }
 
@@ -43,9 +50,16 @@ impl Transactions {
         self.next_producer_id - 1
     }
 
+    /// Producers of transactions whose commit is decided and not complete.
+    pub(super) fn being_committed(&self) -> BTreeSet<i64> {
+        let preparing = Phase::Preparing { committed: true };
+        self.ids.values().filter(|t| t.phase == preparing).map(|t| t.marker.0).collect()
+    }
+
     pub(super) fn forget_topic(&mut self, topic: &str) {
         for transaction in self.ids.values_mut() {
             transaction.partitions.retain(|(name, _)| name != topic);
+            transaction.markers.retain(|(name, _), _| name != topic);
         }
     }
 
@@ -69,6 +83,9 @@ impl Transactions {
         now: Instant,
     ) -> Result<&mut Transaction, ErrorCode> {
         let transaction = self.of(id, producer)?;
+        if matches!(transaction.phase, Phase::Preparing { .. }) {
+            return Err(ErrorCode::CONCURRENT_TRANSACTIONS);
+        }
         if !matches!(transaction.phase, Phase::Open { .. }) {
             transaction.phase = Phase::Open { until: now + transaction.timeout };
         }
@@ -97,6 +114,21 @@ impl Transactions {
     ) -> Result<(), ErrorCode> {
         self.add(id, producer, now)?.groups.insert(group.to_owned());
         Ok(())
+    }
+
+    /// Adds a partition that the producer writes to, as its leader does with transactions V2.
+    pub(super) fn join(
+        &mut self,
+        id: &str,
+        producer: (i64, i16),
+        partition: (String, i32),
+        now: Instant,
+    ) -> Result<(), ErrorCode> {
+        let joined = self.add_partitions(id, producer, std::iter::once(partition), now);
+        joined.map_err(|code| match code {
+            ErrorCode::PRODUCER_FENCED => ErrorCode::INVALID_PRODUCER_EPOCH,
+            code => code,
+        })
     }
 
     /// Whether the producer's open transaction holds this partition (KIP-890's verification).
@@ -161,7 +193,10 @@ impl State {
                 epoch: 0,
                 timeout,
                 phase: Phase::Empty,
+                before: None,
                 partitions: BTreeSet::new(),
+                marker: (producer_id, 0),
+                markers: BTreeMap::new(),
                 groups: BTreeSet::new(),
             };
             self.transactions.ids.insert(id.to_owned(), fresh);
@@ -169,6 +204,9 @@ impl State {
         };
         if claimed.0 >= 0 && claimed != (known.producer_id, known.epoch) {
             return Err(ErrorCode::PRODUCER_FENCED);
+        }
+        if matches!(known.phase, Phase::Preparing { .. }) {
+            return Err(ErrorCode::CONCURRENT_TRANSACTIONS);
         }
         known.timeout = timeout;
         let open = matches!(known.phase, Phase::Open { .. });
@@ -179,6 +217,7 @@ impl State {
             }
             return Ok((producer_id, 0));
         }
+        known.before = None;
         known.epoch += 1;
         let producer = (known.producer_id, known.epoch);
         if open {
@@ -188,22 +227,67 @@ impl State {
         Ok(producer)
     }
 
-    /// EndTxn. Asked again for what is done, it says so again.
+    /// EndTxn. Asked again for what is done, it says so again. With transactions V2 every end takes a new epoch, which the
+    /// markers carry; it is given.
     pub(super) fn end_transaction(
         &mut self,
         id: &str,
         producer: (i64, i16),
         committed: bool,
+        v2: bool,
         now_ms: i64,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Option<(i64, i16)>, ErrorCode> {
+        if let Some(known) = self.transactions.ids.get(id).filter(|_| v2)
+            && known.before == Some(producer)
+        {
+            return match known.phase {
+                Phase::Ended { committed: done } if done == committed => {
+                    Ok(Some((known.producer_id, known.epoch)))
+                }
+                Phase::Preparing { committed: done } if done == committed => {
+                    Err(ErrorCode::CONCURRENT_TRANSACTIONS)
+                }
+                _ => Err(ErrorCode::INVALID_TXN_STATE),
+            };
+        }
         match self.transactions.of(id, producer)?.phase {
             Phase::Open { .. } => {
+                if v2 {
+                    self.bump(id, producer);
+                }
                 self.write_markers(id, committed, now_ms);
-                Ok(())
+                Ok(v2.then(|| self.refresh(id)).flatten())
             }
-            Phase::Ended { committed: done } if done == committed => Ok(()),
+            Phase::Preparing { committed: done } if done == committed => {
+                Err(ErrorCode::CONCURRENT_TRANSACTIONS)
+            }
+            Phase::Preparing { .. } => Err(ErrorCode::INVALID_TXN_STATE),
+            Phase::Ended { committed: done } if done == committed && !v2 => Ok(None),
+            Phase::Empty | Phase::Ended { .. } if v2 && !committed => {
+                self.bump(id, producer);
+                Ok(self.refresh(id))
+            }
             Phase::Empty | Phase::Ended { .. } => Err(ErrorCode::INVALID_TXN_STATE),
         }
+    }
+
+    fn bump(&mut self, id: &str, ended: (i64, i16)) {
+        if let Some(known) = self.transactions.ids.get_mut(id) {
+            known.before = Some(ended);
+            known.epoch += 1;
+        }
+    }
+
+    /// What the next transaction is written under: another producer id where the epochs are used up.
+    fn refresh(&mut self, id: &str) -> Option<(i64, i16)> {
+        let known = self.transactions.ids.get(id)?;
+        if known.epoch < i16::MAX - 1 {
+            return Some((known.producer_id, known.epoch));
+        }
+        let producer_id = self.transactions.allocate();
+        let known = self.transactions.ids.get_mut(id)?;
+        (known.producer_id, known.epoch) = (producer_id, 0);
+        Some((producer_id, 0))
     }
 
     /// Aborts what is older than its timeout, with a newer epoch; true when there was any.
@@ -218,6 +302,7 @@ impl State {
             .collect();
         for id in &ids {
             if let Some(transaction) = self.transactions.ids.get_mut(id) {
+                transaction.before = None;
                 transaction.epoch += 1;
             }
             self.write_markers(id, false, now_ms);
@@ -227,22 +312,51 @@ impl State {
 
     fn write_markers(&mut self, id: &str, committed: bool, now_ms: i64) {
         let Some(transaction) = self.transactions.ids.get_mut(id) else { return };
-        let (producer_id, epoch) = (transaction.producer_id, transaction.epoch);
-        transaction.phase = Phase::Ended { committed };
+        transaction.marker = (transaction.producer_id, transaction.epoch);
+        transaction.phase = Phase::Preparing { committed };
         let partitions = std::mem::take(&mut transaction.partitions);
-        let groups = std::mem::take(&mut transaction.groups);
-        for (name, index) in partitions {
-            let Some(topic) = self.topics.get_mut(&name) else { continue };
+        transaction.markers = partitions.into_iter().map(|key| (key, None)).collect();
+        self.complete(id, now_ms);
+    }
+
+    /// Writes the markers that are missing, again where a truncation took them, and ends what has all of them; true where
+    /// that was so.
+    pub(super) fn complete_transactions(&mut self, now_ms: i64) -> bool {
+        let preparing = |t: &Transaction| matches!(t.phase, Phase::Preparing { .. });
+        let ids = self.transactions.ids.iter().filter(|(_, t)| preparing(t));
+        let ids: Vec<String> = ids.map(|(id, _)| id.clone()).collect();
+        ids.iter().filter(|id| self.complete(id, now_ms)).count() > 0
+    }
+
+    fn complete(&mut self, id: &str, now_ms: i64) -> bool {
+        let Some(transaction) = self.transactions.ids.get_mut(id) else { return false };
+        let Phase::Preparing { committed } = transaction.phase else { return false };
+        let marker = transaction.marker;
+        let mut markers = std::mem::take(&mut transaction.markers);
+        markers.retain(|(name, index), at| {
+            let Some(topic) = self.topics.get_mut(name) else { return false };
             let min_isr = topic.settings.min_isr;
-            let Some(partition) = topic.partition(index) else { continue };
-            let leader_epoch = partition.leader_epoch;
-            partition.log.append_marker(producer_id, epoch, committed, leader_epoch, now_ms);
-            partition.advance(min_isr);
+            let Some(partition) = topic.partition(*index) else { return false };
+            let there = at.filter(|at| partition.log.has_marker(*at, marker.0));
+            if there.is_none() && partition.leader >= 0 {
+                *at = Some(partition.log.end);
+                let epoch = partition.leader_epoch;
+                partition.log.append_marker(marker.0, marker.1, committed, epoch, now_ms);
+                partition.advance(min_isr);
+            }
+            at.is_none_or(|at| partition.log.high_watermark <= at)
+        });
+        let Some(transaction) = self.transactions.ids.get_mut(id) else { return false };
+        transaction.markers = markers;
+        if !transaction.markers.is_empty() {
+            return false;
         }
-        for group in groups {
+        transaction.phase = Phase::Ended { committed };
+        for group in std::mem::take(&mut transaction.groups) {
             if let Some(group) = self.groups.get_mut(&group) {
-                group.end_transaction(producer_id, committed);
+                group.end_transaction(marker.0, committed);
             }
         }
+        true
     }
 }

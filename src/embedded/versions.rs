@@ -10,8 +10,7 @@ use super::options::Generation;
 /// Lowest and highest version.
 type Range = (i16, i16);
 
-/// An API, and its lowest and highest version in 3.9 and in 4.3. 4.3's maxima are cut to `kafka-protocol`'s;
-/// transactions are offered as before KIP-890 part 2.
+/// An API, and its lowest and highest version in 3.9 and in 4.3. 4.3's maxima are cut to `kafka-protocol`'s.
 const OFFERED: &[(ApiKey, Range, Range)] = &[
     (ApiKey::Produce, (0, 11), (0, 13)),
     (ApiKey::Fetch, (0, 17), (4, 18)),
@@ -35,8 +34,8 @@ const OFFERED: &[(ApiKey, Range, Range)] = &[
     (ApiKey::OffsetForLeaderEpoch, (0, 4), (2, 4)),
     (ApiKey::AddPartitionsToTxn, (0, 3), (0, 3)),
     (ApiKey::AddOffsetsToTxn, (0, 4), (0, 4)),
-    (ApiKey::EndTxn, (0, 4), (0, 4)),
-    (ApiKey::TxnOffsetCommit, (0, 4), (0, 4)),
+    (ApiKey::EndTxn, (0, 4), (0, 5)),
+    (ApiKey::TxnOffsetCommit, (0, 4), (0, 5)),
     (ApiKey::DescribeAcls, (0, 3), (1, 3)),
     (ApiKey::DescribeConfigs, (0, 4), (1, 4)),
     (ApiKey::SaslAuthenticate, (0, 2), (0, 2)),

@@ -11,7 +11,7 @@ use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
     ProduceResponse, TopicProduceResponse,
 };
-use kafka_protocol::messages::{BrokerId, TopicName};
+use kafka_protocol::messages::{BrokerId, TopicName, TransactionalId};
 use uuid::Uuid;
 
 use super::super::batch::{Head, TRANSACTIONAL};
@@ -53,7 +53,7 @@ pub(super) async fn handle(call: &Call<'_>, request: ProduceRequest) -> Result<O
         for part in &mut parts {
             part.result = match whole {
                 Some(code) => Err(Refusal::of(code)),
-                None => produce(&mut state, call, part, acks),
+                None => produce(&mut state, call, part, acks, request.transactional_id.as_ref()),
             };
         }
         parts
@@ -139,6 +139,7 @@ fn produce(
     call: &Call<'_>,
     part: &mut Part,
     acks: i16,
+    transactional_id: Option<&TransactionalId>,
 ) -> Result<Success, Refusal> {
     let broker = call.peer.broker;
     match state.faults.of_partition(call.api, broker, &part.topic, part.index) {
@@ -171,7 +172,7 @@ fn produce(
     if topic::is_internal(&part.topic) && call.client_id != "__admin_client" {
         return Err(Refusal::of(ErrorCode::INVALID_TOPIC_EXCEPTION));
     }
-    append(state, call, part, &batch, acks)
+    append(state, call, part, &batch, acks, transactional_id)
 }
 
 fn append(
@@ -180,6 +181,7 @@ fn append(
     part: &Part,
     batch: &Bytes,
     acks: i16,
+    transactional_id: Option<&TransactionalId>,
 ) -> Result<Success, Refusal> {
     let broker = call.peer.broker;
     let settings = state.topics.get(&*part.topic).map(|topic| topic.settings.clone());
@@ -202,8 +204,18 @@ fn append(
     }
     if head.has(TRANSACTIONAL) {
         let producer = (head.producer_id, head.producer_epoch);
-        let open = partition.log.producers.get(producer.0).is_some_and(|e| e.open_since.is_some());
-        if !open {
+        let known = partition.log.producers.get(producer.0);
+        let open = known.is_some_and(|entry| entry.open_since.is_some());
+        // Transactions V2: the leader itself adds the partition, and without state takes no sequence but the first.
+        let joins = transactional_id.filter(|_| call.version >= 12);
+        if joins.is_some() && known.is_none() && head.base_sequence != 0 {
+            return Err(Refusal::of(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER));
+        }
+        if let Some(id) = joins.filter(|_| !open) {
+            let key = (part.topic.to_string(), part.index);
+            let now = call.peer.shared.env.now();
+            state.transactions.join(id, producer, key, now).map_err(Refusal::of)?;
+        } else if !open {
             let answer = match call.version >= 11 {
                 true => ErrorCode::TRANSACTION_ABORTABLE,
                 false => ErrorCode::INVALID_TXN_STATE,

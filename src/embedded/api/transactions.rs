@@ -8,7 +8,7 @@ use kafka_protocol::messages::txn_offset_commit_response::{
 };
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest,
-    AddPartitionsToTxnResponse, EndTxnRequest, EndTxnResponse, TxnOffsetCommitRequest,
+    AddPartitionsToTxnResponse, EndTxnRequest, EndTxnResponse, ProducerId, TxnOffsetCommitRequest,
     TxnOffsetCommitResponse,
 };
 
@@ -104,13 +104,21 @@ pub(super) fn end(call: &Call<'_>, request: EndTxnRequest) -> EndTxnResponse {
     let mut state = shared.lock();
     let id = &request.transactional_id;
     let producer = (request.producer_id.0, request.producer_epoch);
+    let v2 = call.version >= 5;
     let ended = begin(&mut state, call, id).and_then(|()| {
-        state.end_transaction(id, producer, request.committed, shared.env.wall_clock_ms())
+        state.end_transaction(id, producer, request.committed, v2, shared.env.wall_clock_ms())
     });
     drop(state);
     shared.changed();
     let code = fenced(ended.err().unwrap_or_default(), call.version >= 2);
-    EndTxnResponse::default().with_error_code(code.0)
+    let answer = EndTxnResponse::default().with_error_code(code.0);
+    match (v2, ended.ok().flatten()) {
+        (false, _) => answer,
+        (true, next) => {
+            let (id, epoch) = next.unwrap_or((-1, -1));
+            answer.with_producer_id(ProducerId(id)).with_producer_epoch(epoch)
+        }
+    }
 }
 
 pub(super) fn commit_offsets(
@@ -153,8 +161,12 @@ fn check_commit(
 ) -> Result<(), ErrorCode> {
     let group = super::groups::coordinated(state, call, &request.group_id)?;
     let producer = (request.producer_id.0, request.producer_epoch);
-    state.transactions.verify_group(&request.transactional_id, producer, group)?;
     let now = call.peer.shared.env.now();
+    if call.version >= 5 {
+        let id = &request.transactional_id;
+        state.transactions.add_group(id, producer, group, now)?;
+    }
+    state.transactions.verify_group(&request.transactional_id, producer, group)?;
     match state.groups.get_mut(group) {
         None if request.generation_id < 0 => Ok(()),
         None => Err(ErrorCode::ILLEGAL_GENERATION),

@@ -73,6 +73,21 @@ impl Producer {
         code
     }
 
+    /// With transactions V2; takes what the next one is written under.
+    async fn end_v2(&mut self, committed: bool) -> i16 {
+        let request = EndTxnRequest::default()
+            .with_transactional_id(x())
+            .with_producer_id(ProducerId(self.id))
+            .with_producer_epoch(self.epoch)
+            .with_committed(committed);
+        let answer = self.client.call(5, &request).await;
+        if answer.error_code == 0 {
+            (self.id, self.epoch) = (answer.producer_id.0, answer.producer_epoch);
+            self.sequence = 0;
+        }
+        answer.error_code
+    }
+
     async fn end(&mut self, committed: bool) -> i16 {
         let request = EndTxnRequest::default()
             .with_transactional_id(x())
@@ -231,4 +246,34 @@ async fn offsets_in_a_transaction_appear_with_its_commit() {
     let found = committed(&mut client, true).await;
     assert_eq!((found.committed_offset, found.committed_leader_epoch), (1 << 62, 4));
     assert_eq!(found.metadata, Some(text("here")));
+}
+
+#[tokio::test]
+async fn with_transactions_v2_the_leaders_add_partitions_and_every_end_takes_an_epoch() {
+    let cluster = cluster(Options::default(), &[]);
+    let mut producer = Producer::new(&cluster).await;
+    producer.sequence = 3;
+    assert_eq!(producer.write(12).await, 45, "without state only the first number is taken");
+    producer.sequence = 0;
+    assert_eq!(producer.end_v2(true).await, 48, "nothing is open");
+    for transaction in 0..2 {
+        let (id, epoch) = (producer.id, producer.epoch);
+        assert_eq!(epoch, transaction);
+        assert_eq!((producer.write(12).await, producer.write(12).await), (0, 0));
+        assert_eq!(producer.end_v2(true).await, 0);
+        assert_eq!((producer.id, producer.epoch), (id, epoch + 1));
+        // Asked again, because the answer was lost.
+        producer.epoch = epoch;
+        assert_eq!(producer.end_v2(true).await, 0);
+        assert_eq!((producer.id, producer.epoch), (id, epoch + 1));
+        let stored = cluster.dump("t", 0).unwrap();
+        let marker = Head::read(stored.batches.last().unwrap()).unwrap();
+        assert_eq!(
+            (marker.attributes, marker.producer_epoch),
+            (CONTROL | TRANSACTIONAL, epoch + 1)
+        );
+    }
+    assert_eq!(cluster.dump("t", 0).unwrap().last_stable, 6);
+    producer.epoch -= 1;
+    assert_eq!(producer.write(12).await, 47, "of a transaction that is over");
 }
