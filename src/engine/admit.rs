@@ -225,11 +225,19 @@ fn recoded(header: &BatchHeader, part: Recoded, producer_id: i64, fetched_at: In
     }
 }
 
-/// Cuts a queued batch that the target found too large into smaller ones, at most half as long each (W6). A batch of one
-/// record cannot be cut. `acked` is the mirror's, just below the batch.
+/// Cuts a queued batch that the target found too large into smaller ones, at most half as long each, or as its largest
+/// record needs (W6). A batch of one record cannot be cut. `acked` is the mirror's, just below the batch.
 pub fn split(whole: &Outgoing, acked: i64) -> Result<Vec<Outgoing>, RecordsError> {
-    let recode = Recode { times: Times::Append, batch_bytes_max: whole.batch.len() / 2 + 1 };
-    let parts = recode.run(&whole.batch, |_| true)?;
+    let mut batch_bytes_max = whole.batch.len() / 2 + 1;
+    let parts = loop {
+        match (Recode { times: Times::Append, batch_bytes_max }).run(&whole.batch, |_| true) {
+            // A record that is more than half of it, beside others.
+            Err(RecordsError::RecordTooLarge { bytes, .. }) if bytes < whole.batch.len() => {
+                batch_bytes_max = bytes;
+            }
+            parts => break parts?,
+        }
+    };
     let mut records_done = 0;
     let outgoing = |part: Recoded| {
         let spans = whole.spans.slice(records_done, part.records_count);

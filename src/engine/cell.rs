@@ -122,6 +122,8 @@ pub struct MirrorCell {
     pub(super) closed: Cell<bool>,
     /// When that was committed.
     pub committed_at: Cell<Option<Instant>>,
+    /// When its position was found.
+    pub(super) begun_at: Cell<Option<Instant>>,
     /// Fetching waits for room.
     pub(super) held: Cell<bool>,
     /// The target broker in whose sender's queue it stands; -1 for none. An entry in another queue is void.
@@ -173,6 +175,7 @@ impl MirrorCell {
             recovering: Cell::new(false),
             committed: Cell::new(-1),
             committed_at: Cell::new(None),
+            begun_at: Cell::new(None),
             held: Cell::new(false),
             ready_at: Cell::new(-1),
             dirty_at: Cell::new(-1),

@@ -29,6 +29,10 @@ const LAST_COMMIT_TRIES: u32 = 4;
 /// Brokers forget an offset after `offsets.retention.minutes` (7 days) without a commit.
 const IDLE_RECOMMIT: Duration = Duration::from_secs(24 * 3600);
 
+/// A commit of a former life, or of another owner, may reach the group this long after a mirror began, and set its position
+/// back. Whatever it committed is committed once more after it.
+const LATE_COMMITS: Duration = Duration::from_secs(90);
+
 /// How long a commit waits for news of the membership, and how often before it is told.
 const MEMBER_WAIT: Duration = Duration::from_millis(500);
 /// See [`MEMBER_WAIT`].
@@ -46,7 +50,7 @@ pub async fn run(share: Rc<Share>) {
         if due.is_empty() {
             drop(turn);
             let wake = share.commit_wake.notified();
-            drop(tokio::time::timeout(IDLE_RECOMMIT / 24, wake).await);
+            drop(tokio::time::timeout(LATE_COMMITS / 3, wake).await);
             if !share.is_draining() && !share.is_stopped() {
                 settle_down(&share, INTERVAL).await;
             }
@@ -100,7 +104,11 @@ fn due(share: &Share) -> Vec<(Rc<MirrorCell>, Commit)> {
         }
         let moved = mirror.acked() > cell.committed.get();
         let closes = share.is_draining() && cell.leaves_nothing(mirror, now);
-        (moved || (closes && !cell.closed.get()) || cell.committed_at.get().is_some_and(stale))
+        let settled_at = cell.begun_at.get().map(|begun| begun + LATE_COMMITS);
+        let set_back =
+            |at: Instant| settled_at.is_some_and(|settled| at < settled && now >= settled);
+        let again = cell.committed_at.get().is_some_and(|at| stale(at) || set_back(at));
+        (moved || (closes && !cell.closed.get()) || again)
             .then(|| (cell.clone(), commit_of(cell, mirror, None, closes)))
     };
     share.mirrors().iter().filter_map(due).collect()

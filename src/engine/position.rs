@@ -207,5 +207,6 @@ fn note_committed(share: &Share, cell: &MirrorCell, offset: i64) {
     cell.committed.set(offset);
     cell.closed.set(false);
     cell.committed_at.set(Some(share.env.now()));
+    cell.begun_at.set(Some(share.env.now()));
     cell.stats.committed.store(offset, Relaxed);
 }
