@@ -462,6 +462,12 @@ impl Cluster {
         self.with(|state| state.on_commit = Some(hook));
     }
 
+    /// Batches that were dropped because their request held another one for the same partition, as a broker does without
+    /// an error.
+    pub fn dropped_batches(&self) -> u64 {
+        self.shared.lock().dropped_batches
+    }
+
     /// How many members a group has, of either protocol.
     pub fn group_members(&self, group: &str) -> usize {
         self.shared.lock().groups.get(group).map_or(0, |group| group.member_count())

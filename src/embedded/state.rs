@@ -43,6 +43,8 @@ pub(super) struct State {
     pub(super) faults: Faults,
     /// Hears of every offset that is committed.
     pub(super) on_commit: Option<CommitHook>,
+    /// Batches that a request named a partition for twice, and that were dropped in silence.
+    pub(super) dropped_batches: u64,
     /// Coordinators that a test placed.
     pub(super) coordinators: BTreeMap<String, i32>,
     topics_made: usize,
@@ -71,6 +73,7 @@ impl State {
             transactions: Transactions::default(),
             faults: Faults::default(),
             on_commit: None,
+            dropped_batches: 0,
             coordinators: BTreeMap::new(),
             topics_made: 0,
             stopping: false,

@@ -29,7 +29,8 @@ use faults::Kind;
 use fleet::{Fleet, Membership};
 use network::Network;
 use rng::Rng;
-use workload::{Topic, Writer, machine};
+use strait::canary::Canary;
+use workload::{Age, Topic, Writer, machine};
 use world::{SOURCE, TARGET, World};
 
 /// How long after the last fault everything must be copied and committed: a request that nobody answers is given up after
@@ -66,16 +67,40 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of this seed: half of them have one instance that is no member of anything.
+    /// The plan of this seed: two of three have one instance that is no member of anything.
     pub fn of(seed: u64) -> Self {
         let mut rng = Rng::new(seed).fork("fleet");
-        let fleet = if rng.chance(50) { Fleet::alone() } else { Fleet::draw(&mut rng) };
+        let fleet = if rng.chance(65) { Fleet::alone() } else { Fleet::draw(&mut rng) };
         Self::with(seed, fleet)
     }
 
     /// The plan of this seed for two instances that know nothing of each other.
     pub fn of_strangers(seed: u64) -> Self {
         Self::with(seed, Fleet::strangers())
+    }
+
+    /// The plan of this seed in which this planted bug is likely to show.
+    pub fn of_canary(bug: Canary, seed: u64) -> Self {
+        let mut plan = Self::with(seed, Fleet::alone());
+        match bug {
+            Canary::WindowWhileOld => {
+                plan.kinds = vec![Kind::ProduceRefused, Kind::FewReplicas, Kind::ProducersExpire];
+                plan.topics = vec![Topic::plain("sim-0", 3, Age::Old)];
+                plan.backlog = 60;
+            }
+            Canary::PartitionTwice => {
+                plan.kinds = Vec::new();
+                plan.topics = vec![Topic::plain("sim-0", 3, Age::Young)];
+                plan.backlog = 60;
+            }
+            Canary::StaleFetchTaken => {
+                plan.kinds = vec![Kind::ProduceRefused];
+                plan.latency_us = (20_000, 60_000);
+                plan.backlog = 60;
+            }
+            _ => {}
+        }
+        plan
     }
 
     fn with(seed: u64, fleet: Fleet) -> Self {
@@ -96,9 +121,13 @@ impl Plan {
             latency_us: *rng.pick(&[(100, 900), (1_000, 3_000), (20_000, 60_000)]),
         };
         plan.kinds.extend(Kind::draw_more(&mut more, &plan.fleet));
+        if plan.fleet.instances > 1 {
+            // A leader that has forgotten both keeps neither from repeating the other's records.
+            plan.kinds.retain(|kind| *kind != Kind::StateLost);
+        }
         if plan.fleet.membership != Membership::Off {
             // Sessions take their time to end.
-            plan.time += Duration::from_secs(more.between(0, 90).unsigned_abs());
+            plan.time += Duration::from_secs(more.between(0, 50).unsigned_abs());
         }
         plan
     }
@@ -231,6 +260,10 @@ async fn simulate(plan: Plan) -> Outcome {
     sleep(Duration::from_secs(3)).await;
     drop(world.ailments());
     let mut oracle = world.oracle();
+    let dropped = world.target.dropped_batches();
+    if dropped > 0 {
+        oracle.violated(format!("P4: {dropped} batches shared a request with another of theirs"));
+    }
     let verdicts = oracle.judge(plan.repeats_max(world.lives()));
     let trace = network.trace();
     let worst = verdicts.iter().find(|(_, verdict)| !verdict.breaches.is_empty());

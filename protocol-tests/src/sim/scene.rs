@@ -81,12 +81,17 @@ pub fn play(props: Props, scene: impl AsyncFnOnce(&Scene)) {
 
 impl Scene {
     /// Writes a batch of so many records.
-    pub fn write(&self, partition: i32, records: i64) {
+    pub fn write(&self, partition: i32, records: usize) {
+        self.write_sized(partition, &vec![1; records]);
+    }
+
+    /// Writes a batch of records of at least these bytes.
+    pub fn write_sized(&self, partition: i32, bytes: &[usize]) {
         let key = (TOPIC.to_owned(), partition);
-        let mut batch = Batch::small(records);
-        for record in &mut batch.records {
+        let mut batch = Batch::small(i64::try_from(bytes.len()).expect("few"));
+        for (record, bytes) in batch.records.iter_mut().zip(bytes) {
             self.written.set(self.written.get() + 1);
-            record.value = Some(format!("{}", self.written.get()).into_bytes());
+            record.value = Some(format!("{:<bytes$}", self.written.get()).into_bytes());
         }
         batch.base_timestamp = EPOCH_MS - self.hours * 3_600_000;
         let bytes = Bytes::from(batch.bytes());

@@ -128,6 +128,40 @@ fn the_last_commit_of_a_mirror_that_left_long_ago_does_not_set_the_position_back
 }
 
 #[test]
+fn a_commit_of_a_former_life_that_comes_late_does_not_set_the_position_back_for_good() {
+    play(Props::default(), async |scene| {
+        scene.world.start(0);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        let late = Fault::Delay(Duration::from_secs(20));
+        let late = scene.world.source.fault(Order::next(ApiKey::OffsetCommit, late));
+        scene.write(0, 5);
+        scene.until("commit", 20, || scene.world.source.fault_struck(late) == 1).await;
+        scene.world.kill(0).await;
+        scene.write(0, 5);
+        scene.world.start(0);
+        scene.until_done(15).await;
+        scene.until("an older position", 30, || scene.committed(0) == Some(10)).await;
+        scene.until_done(120).await;
+    });
+}
+
+#[test]
+fn a_batch_too_large_for_a_target_that_hides_its_limit_is_cut_beside_its_largest_record() {
+    play(Props::default(), async |scene| {
+        let limit = [("max.message.bytes", "2000")];
+        scene.world.target.create_topic(TOPIC, 1, -1, &limit).unwrap();
+        let hidden = Order::next(ApiKey::DescribeConfigs, Fault::CloseBefore).times(u32::MAX);
+        let hidden = scene.world.target.fault(hidden);
+        scene.write_sized(0, &[1_400, 700]);
+        scene.write_sized(0, &[100, 1_500, 1_800, 10, 10]);
+        scene.world.start(0);
+        scene.until_done(60).await;
+        assert!(scene.world.target.fault_struck(hidden) > 0);
+    });
+}
+
+#[test]
 fn what_a_read_back_settled_is_committed_though_nothing_follows() {
     play(Props::default(), async |scene| {
         scene.world.start(0);

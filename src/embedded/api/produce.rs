@@ -48,7 +48,8 @@ pub(super) async fn handle(call: &Call<'_>, request: ProduceRequest) -> Result<O
     let (acks, timeout) = (request.acks, request.timeout_ms.max(0).unsigned_abs());
     let mut parts = {
         let mut state = shared.lock();
-        let mut parts = parts(&state, call, &request);
+        let (mut parts, dropped) = parts(&state, call, &request);
+        state.dropped_batches += dropped;
         let whole = whole_request(&parts, &request);
         for part in &mut parts {
             part.result = match whole {
@@ -85,9 +86,10 @@ pub(super) async fn handle(call: &Call<'_>, request: ProduceRequest) -> Result<O
     call.answer(&answer)
 }
 
-/// The request's partitions; of one that is named twice only the last entry counts (P4).
-fn parts(state: &State, call: &Call<'_>, request: &ProduceRequest) -> Vec<Part> {
+/// The request's partitions; of one that is named twice only the last entry counts (P4), and the others are dropped: how many.
+fn parts(state: &State, call: &Call<'_>, request: &ProduceRequest) -> (Vec<Part>, u64) {
     let mut parts: Vec<Part> = Vec::new();
+    let mut dropped = 0;
     let mut places = HashMap::new();
     for topic in &request.topic_data {
         let name: Rc<str> = match call.version >= 13 {
@@ -104,7 +106,10 @@ fn parts(state: &State, call: &Call<'_>, request: &ProduceRequest) -> Vec<Part> 
                 said: None,
             };
             match places.entry((Rc::clone(&name), part.id, part.index)) {
-                Entry::Occupied(place) => parts[*place.get()] = part,
+                Entry::Occupied(place) => {
+                    parts[*place.get()] = part;
+                    dropped += 1;
+                }
                 Entry::Vacant(place) => {
                     place.insert(parts.len());
                     parts.push(part);
@@ -112,7 +117,7 @@ fn parts(state: &State, call: &Call<'_>, request: &ProduceRequest) -> Vec<Part> 
             }
         }
     }
-    parts
+    (parts, dropped)
 }
 
 /// What refuses every partition of the request: P1, P8, P6.
