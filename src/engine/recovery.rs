@@ -261,12 +261,7 @@ fn restart(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
     // The refusal belongs to batches that are given up with it, and a step waits for their acks.
     drop(cell.refused.take());
     drop(cell.step_over.take());
-    let mut mirror = cell.mirror.borrow_mut();
-    if let Some(mirror) = &mut *mirror {
-        share.add_buffered(cell, mirror, Mirror::drop_all);
-    }
-    *mirror = None;
-    drop(mirror);
+    share.forget(cell);
     again(share, cell, trouble::at(cell, error));
 }
 
@@ -284,11 +279,7 @@ fn renew(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
     if !cell.renews.take() && !cell.may_take_new_settings() {
         return;
     }
-    let mut mirror = cell.mirror.borrow_mut();
-    if let Some(mirror) = &mut *mirror {
-        share.add_buffered(cell, mirror, Mirror::drop_all);
-    }
-    *mirror = None;
+    share.forget(cell);
 }
 
 fn stumble(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {

@@ -42,12 +42,7 @@ pub(super) fn look(share: &Rc<Share>, cell: &Rc<MirrorCell>, now: Instant) -> Op
         return Some(now + limits::PARKED_RETRY_BACKOFF.0);
     }
     cell.retry_at.set(None);
-    let mut mirror = cell.mirror.borrow_mut();
-    if let Some(mirror) = &mut *mirror {
-        share.add_buffered(cell, mirror, Mirror::drop_all);
-    }
-    *mirror = None;
-    drop(mirror);
+    share.forget(cell);
     cell.begin_again();
     None
 }

@@ -186,7 +186,8 @@ impl Share {
         }
     }
 
-    /// Gives back what a mirror that left still holds: nobody resyncs it. Answers that are still to come find nothing.
+    /// Gives back what a mirror holds that left, or that begins anew: nobody resyncs it. Answers that are still to come find
+    /// nothing.
     pub(super) fn forget(self: &Rc<Self>, cell: &MirrorCell) {
         let mut mirror = cell.mirror.borrow_mut();
         if let Some(mirror) = &mut *mirror {
