@@ -57,9 +57,7 @@ impl Request for AddPartitionsToTxnRequest {
     fn decode(_version: i16, body: &Bytes) -> Result<AddPartitionsToTxnResponse, WireError> {
         let mut reader = Reader::new(body);
         let throttle_time_ms = reader.i32("throttle time")?;
-        let topics = TopicPartitions::read_all(&mut reader, 6, "added partitions", |reader| {
-            Ok((reader.i32("partition index")?, reader.error_code("partition error")?))
-        })?;
+        let topics = TopicPartitions::read_errors(&mut reader, "added partitions")?;
         reader.skip_tags("add partitions to txn response")?;
         reader.finish("add partitions to txn response")?;
         Ok(AddPartitionsToTxnResponse { throttle_time_ms, topics })

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::error_code::ErrorCode;
 use super::primitives::{Reader, WireError, put_string};
 
 /// What a consumer gets to see.
@@ -130,6 +131,18 @@ impl<P> TopicPartitions<P> {
             })?;
             reader.skip_tags(what)?;
             Ok(Self { topic, partitions })
+        })
+    }
+}
+
+impl TopicPartitions<(i32, ErrorCode)> {
+    /// Reads an array of topics with the index and the error of each partition, and nothing more.
+    pub(super) fn read_errors(
+        reader: &mut Reader<'_>,
+        what: &'static str,
+    ) -> Result<Vec<Self>, WireError> {
+        Self::read_all(reader, 6, what, |reader| {
+            Ok((reader.i32("partition index")?, reader.error_code("partition error")?))
         })
     }
 }

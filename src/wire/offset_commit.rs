@@ -84,9 +84,7 @@ impl Request for OffsetCommitRequest {
     fn decode(_version: i16, body: &Bytes) -> Result<OffsetCommitResponse, WireError> {
         let mut reader = Reader::new(body);
         let throttle_time_ms = reader.i32("throttle time")?;
-        let topics = TopicPartitions::read_all(&mut reader, 6, "committed offsets", |reader| {
-            Ok((reader.i32("partition index")?, reader.error_code("partition error")?))
-        })?;
+        let topics = TopicPartitions::read_errors(&mut reader, "committed offsets")?;
         reader.skip_tags("offset commit response")?;
         reader.finish("offset commit response")?;
         Ok(OffsetCommitResponse { throttle_time_ms, topics })

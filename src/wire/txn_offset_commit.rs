@@ -66,9 +66,7 @@ impl Request for TxnOffsetCommitRequest {
     fn decode(_version: i16, body: &Bytes) -> Result<TxnOffsetCommitResponse, WireError> {
         let mut reader = Reader::new(body);
         let throttle_time_ms = reader.i32("throttle time")?;
-        let topics = TopicPartitions::read_all(&mut reader, 6, "committed offsets", |reader| {
-            Ok((reader.i32("partition index")?, reader.error_code("partition error")?))
-        })?;
+        let topics = TopicPartitions::read_errors(&mut reader, "committed offsets")?;
         reader.skip_tags("txn offset commit response")?;
         reader.finish("txn offset commit response")?;
         Ok(TxnOffsetCommitResponse { throttle_time_ms, topics })
