@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::batch::{HEADER_BYTES, Head, Stored};
 use super::faults::{FaultId, Order};
 use super::groups::{CommitHook, Committed};
-use super::log::Aborted;
+use super::log::{Aborted, Log};
 use super::state::{Shared, State};
 use super::topic::{Partition, Topic};
 use crate::wire::error_code::ErrorCode;
@@ -99,6 +99,18 @@ impl Cluster {
     ) -> Result<T, ErrorCode> {
         let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
         self.with(|state| state.partition(topic, partition).map(act).ok_or(unknown))
+    }
+
+    /// Looks at a partition's log. Rings no bell: for those who look often.
+    fn look<T>(
+        &self,
+        topic: &str,
+        partition: i32,
+        look: impl FnOnce(&Log) -> T,
+    ) -> Result<T, ErrorCode> {
+        let mut state = self.shared.lock();
+        let partition = state.partition(topic, partition);
+        Ok(look(&partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?.log))
     }
 
     /// Closes everything; the serving future ends.
@@ -409,13 +421,12 @@ impl Cluster {
         partition: i32,
         offset: i64,
     ) -> Result<(i64, Vec<Bytes>), ErrorCode> {
-        let mut state = self.shared.lock();
-        let partition = state.partition(topic, partition);
-        let log = &partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?.log;
-        let new = log.iter().rev().take_while(|batch| batch.head.base_offset >= offset);
-        let mut batches: Vec<Bytes> = new.map(Stored::to_bytes).collect();
-        batches.reverse();
-        Ok((log.high_watermark, batches))
+        self.look(topic, partition, |log| {
+            let new = log.iter().rev().take_while(|batch| batch.head.base_offset >= offset);
+            let mut batches: Vec<Bytes> = new.map(Stored::to_bytes).collect();
+            batches.reverse();
+            (log.high_watermark, batches)
+        })
     }
 
     /// The same for readers of committed records: the last stable offset, and what of the batches below it was not aborted.
@@ -425,15 +436,14 @@ impl Cluster {
         partition: i32,
         offset: i64,
     ) -> Result<(i64, Vec<Bytes>), ErrorCode> {
-        let mut state = self.shared.lock();
-        let partition = state.partition(topic, partition);
-        let log = &partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?.log;
-        let stable = log.last_stable();
-        let wanted = |batch: &&Stored| {
-            let head = &batch.head;
-            (offset..stable).contains(&head.base_offset) && !log.is_aborted(head)
-        };
-        Ok((stable, log.iter().filter(wanted).map(Stored::to_bytes).collect()))
+        self.look(topic, partition, |log| {
+            let stable = log.last_stable();
+            let wanted = |batch: &&Stored| {
+                let head = &batch.head;
+                (offset..stable).contains(&head.base_offset) && !log.is_aborted(head)
+            };
+            (stable, log.iter().filter(wanted).map(Stored::to_bytes).collect())
+        })
     }
 
     /// What readers of committed records will see, come what may: also what waits for a marker of a transaction whose
