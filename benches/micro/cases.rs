@@ -86,20 +86,14 @@ fn request(partitions: i32, batch: &Bytes) -> Vec<ProduceTopic> {
 }
 
 fn produce_head() -> Box<dyn FnMut()> {
-    let topics = request(8, &batch(256, 1000));
-    Box::new(move || {
-        let request = ProduceRequest {
-            transactional_id: None,
-            acks: -1,
-            timeout_ms: 30_000,
-            topics: black_box(&topics),
-        };
-        black_box(request.pieces(13).expect("short"));
-    })
+    head_of(request(8, &batch(256, 1000)))
 }
 
 fn produce_head_small() -> Box<dyn FnMut()> {
-    let topics = request(1000, &batch(1, 300));
+    head_of(request(1000, &batch(1, 300)))
+}
+
+fn head_of(topics: Vec<ProduceTopic>) -> Box<dyn FnMut()> {
     Box::new(move || {
         let request = ProduceRequest {
             transactional_id: None,
