@@ -19,6 +19,17 @@ pub const EXACTLY_ONCE: [&str; 3] = [
     "source.consumer.isolation.level = read_committed",
 ];
 
+/// One replica of its own topics, where there is one broker.
+pub const ONE_REPLICA: [&str; 7] = [
+    "replication.factor = 1",
+    "offset-syncs.topic.replication.factor = 1",
+    "checkpoints.topic.replication.factor = 1",
+    "heartbeats.topic.replication.factor = 1",
+    "config.storage.replication.factor = 1",
+    "offset.storage.replication.factor = 1",
+    "status.storage.replication.factor = 1",
+];
+
 /// The heap and collector of `connect-mirror-maker.sh`.
 const JAVA: [&str; 9] = [
     "java",
@@ -54,20 +65,11 @@ impl MirrorMaker {
         settings: &[&str],
     ) -> Self {
         let folder = tempfile::Builder::new().prefix("mirror-maker-").tempdir().unwrap();
-        let mut lines: Vec<String> = [
-            "clusters = source, target",
-            "source->target.enabled = true",
-            "tasks.max = 4",
-            "replication.factor = 1",
-            "offset-syncs.topic.replication.factor = 1",
-            "checkpoints.topic.replication.factor = 1",
-            "heartbeats.topic.replication.factor = 1",
-            "config.storage.replication.factor = 1",
-            "offset.storage.replication.factor = 1",
-            "status.storage.replication.factor = 1",
-        ]
-        .map(String::from)
-        .into();
+        let mut lines: Vec<String> =
+            ["clusters = source, target", "source->target.enabled = true", "tasks.max = 4"]
+                .map(String::from)
+                .into();
+        lines.extend(ONE_REPLICA.map(String::from));
         lines.push(format!("source->target.topics = {}", topics.join(", ")));
         lines.extend(cluster("source", source.0, source.1));
         lines.extend(cluster("target", target.0, target.1));
@@ -118,9 +120,10 @@ impl Drop for MirrorMaker {
     }
 }
 
-fn cluster(alias: &str, cluster: &Cluster, listener: Listener) -> Vec<String> {
+/// How it reaches a cluster that it calls `alias`: plain, or by TLS with a certificate of the broker's alone.
+pub fn cluster(alias: &str, cluster: &Cluster, listener: Listener) -> Vec<String> {
     let mut lines = vec![format!("{alias}.bootstrap.servers = {}", cluster.bootstrap(listener))];
-    if listener == Listener::Tls {
+    if listener.protocol() == "SSL" {
         lines.push(format!("{alias}.security.protocol = SSL"));
         lines.push(format!("{alias}.ssl.truststore.type = PEM"));
         let ca = cluster.authority.ca();

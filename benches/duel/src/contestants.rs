@@ -1,18 +1,18 @@
 //! The replicators: how each is started for one run, with the settings that the table names.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use protocol_tests::lab::{Cluster, Listener, Version};
+use protocol_tests::lab::{Cluster, Listener};
+use protocol_tests::mirror_maker;
 use protocol_tests::ports;
 use protocol_tests::process::Guarded;
 use protocol_tests::strait::cluster_yaml;
 use tempfile::TempDir;
 
 use crate::measure::Running;
-use crate::shape::{Batch, Codec, Filled, Shape};
+use crate::shape::{Batch, Filled, Shape};
 
 /// What is to be copied, and where to.
 #[derive(Clone, Copy, Debug)]
@@ -114,19 +114,16 @@ fn strait(job: &Job<'_>, programs: &Programs, folder: &TempDir) -> Vec<String> {
 
 fn mirror_maker(job: &Job<'_>, folder: &TempDir) -> Vec<String> {
     let run = job.run;
-    let mut text = format!(
-        "clusters = {run}, target\n{run}->target.enabled = true\n{run}->target.topics = {}\n",
-        job.filled.topic
-    );
-    for line in MIRROR_MAKER_SETTINGS {
-        writeln!(text, "{line}").expect("a string takes all");
-    }
-    let batch = batch_bytes(&job.shape);
-    let lines = [
+    let mut lines = vec![
+        format!("clusters = {run}, target"),
+        format!("{run}->target.enabled = true"),
+        format!("{run}->target.topics = {}", job.filled.topic),
+        MIRROR_MAKER_TASKS.into(),
+        "emit.heartbeats.enabled = false".into(),
         format!("{run}.consumer.fetch.max.bytes = 52428800"),
         format!("{run}.consumer.max.partition.fetch.bytes = 8388608"),
         format!("{run}.consumer.max.poll.records = 10000"),
-        format!("target.producer.batch.size = {batch}"),
+        format!("target.producer.batch.size = {}", batch_bytes(&job.shape)),
         "target.producer.linger.ms = 20".into(),
         "target.producer.max.request.size = 8388608".into(),
         "target.producer.buffer.memory = 134217728".into(),
@@ -135,46 +132,21 @@ fn mirror_maker(job: &Job<'_>, folder: &TempDir) -> Vec<String> {
         format!("target.producer.compression.type = {}", job.shape.codec.name()),
         format!("listeners = http://127.0.0.1:{}", ports::free()),
     ];
-    text.push_str(&lines.join("\n"));
-    for (alias, cluster, listener) in [
-        (run, job.source, job.shape.source_listener()),
-        ("target", job.target, job.shape.target_listener()),
-    ] {
-        write!(text, "\n{alias}.bootstrap.servers = {}", cluster.bootstrap(listener))
-            .expect("a string takes all");
-        if listener != Listener::Plain {
-            let ca = cluster.authority.ca();
-            write!(
-                text,
-                "\n{alias}.security.protocol = SSL\n{alias}.ssl.truststore.type = PEM\n\
-                 {alias}.ssl.truststore.location = {}",
-                ca.display()
-            )
-            .expect("a string takes all");
-        }
-    }
-    let file = write(folder, "mm2.properties", &text);
+    lines.extend(mirror_maker::ONE_REPLICA.map(String::from));
+    lines.extend(mirror_maker::cluster(run, job.source, job.shape.source_listener()));
+    lines.extend(mirror_maker::cluster("target", job.target, job.shape.target_listener()));
+    let file = write(folder, "mm2.properties", &lines.join("\n"));
     let mut command: Vec<String> =
         ["java", "-Xms256M", "-Xmx3G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
             .map(String::from)
             .into();
-    command.extend(["-cp".into(), Version::V43.class_path()]);
+    command.extend(["-cp".into(), mirror_maker::VERSION.class_path()]);
     command.extend(["org.apache.kafka.connect.mirror.MirrorMaker".into(), file]);
     command
 }
 
 /// What the table says of MirrorMaker 2, beside what each cell sets (batches, codec).
-pub const MIRROR_MAKER_SETTINGS: [&str; 9] = [
-    "tasks.max = 2",
-    "replication.factor = 1",
-    "offset-syncs.topic.replication.factor = 1",
-    "checkpoints.topic.replication.factor = 1",
-    "heartbeats.topic.replication.factor = 1",
-    "config.storage.replication.factor = 1",
-    "offset.storage.replication.factor = 1",
-    "status.storage.replication.factor = 1",
-    "emit.heartbeats.enabled = false",
-];
+pub const MIRROR_MAKER_TASKS: &str = "tasks.max = 2";
 
 fn franz(job: &Job<'_>, programs: &Programs) -> Vec<String> {
     let ca = |cluster: &Cluster, listener: Listener| match listener {
@@ -182,10 +154,6 @@ fn franz(job: &Job<'_>, programs: &Programs) -> Vec<String> {
         _ => cluster.authority.ca().display().to_string(),
     };
     let (source, target) = (job.shape.source_listener(), job.shape.target_listener());
-    let codec = match job.shape.codec {
-        Codec::None => "none",
-        codec => codec.name(),
-    };
     let batch = batch_bytes(&job.shape).max(1 << 20);
     [
         &programs.franz.display().to_string(),
@@ -202,7 +170,7 @@ fn franz(job: &Job<'_>, programs: &Programs) -> Vec<String> {
         "-to",
         &job.target_topic(),
         "-codec",
-        codec,
+        job.shape.codec.name(),
         "-batch",
         &batch.to_string(),
     ]

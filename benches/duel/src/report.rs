@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::contestants::MIRROR_MAKER_SETTINGS;
+use crate::contestants::MIRROR_MAKER_TASKS;
 use crate::measure::Measured;
 use crate::shape::{Filled, Shape};
 
@@ -123,7 +123,7 @@ pub fn archive(folder: &Path, name: &str, cells: &[Cell]) -> std::io::Result<()>
         "# Duel\n\nMedian (least-most) of the runs, in alternation on one machine: {machine}. MB are 10^6 bytes of records' values; \
          the CPU is the replicator's own process, its start included. Strait as shipped. MirrorMaker 2 4.3.1 with a heap of 3 GB, \
          idempotent, five in flight, batches of 256 KiB or the cell's, the cell's codec, and `{}`. franz-go: `franz/main.go`.\n\n",
-        MIRROR_MAKER_SETTINGS[0],
+        MIRROR_MAKER_TASKS,
     );
     for cell in cells {
         text.push_str(&cell.table());
