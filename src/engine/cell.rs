@@ -90,6 +90,8 @@ pub struct MirrorCell {
     pub restarts: Cell<u32>,
     /// Refusals with an error that says nothing, without an ack in between.
     pub(super) unknown_refusals: Cell<u32>,
+    /// Batches that the target found damaged, without an ack in between.
+    pub(super) damaged_sends: Cell<u32>,
     /// Set when the target refused a batch; the recovery decides once the window is drained.
     pub refused: RefCell<Option<Refused>>,
     /// Whom it is fetched from.
@@ -160,6 +162,7 @@ impl MirrorCell {
             attempts: Cell::new(0),
             restarts: Cell::new(0),
             unknown_refusals: Cell::new(0),
+            damaged_sends: Cell::new(0),
             refused: RefCell::new(None),
             source_leader: Cell::new(Leader::NONE),
             target_leader: Cell::new(Leader::NONE),

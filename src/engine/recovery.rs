@@ -33,6 +33,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from
 const AUTHORIZE_WAIT: Duration = Duration::from_secs(10);
 /// Positions found anew without an ack in between before the target's refusal of our numbers is taken as final.
 const RESTARTS_MAX: u32 = 8;
+/// So often a batch that arrived damaged is sent again before it is taken as unacceptable.
+const DAMAGED_SENDS_MAX: u32 = 3;
 
 /// Runs until the share stops.
 pub async fn run(share: Rc<Share>) {
@@ -189,8 +191,12 @@ fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
             }
         }
         Remedy::Again => again(share, cell, error),
+        Remedy::Resend if cell.damaged_sends.get() < DAMAGED_SENDS_MAX => {
+            cell.damaged_sends.set(cell.damaged_sends.get() + 1);
+            again(share, cell, error);
+        }
         Remedy::Split => split(share, cell, refused, error),
-        Remedy::Park => park_refused(share, cell, refused.error, error),
+        Remedy::Resend | Remedy::Park => park_refused(share, cell, refused.error, error),
         Remedy::Yield => {
             let message = format!("another instance of this link took over: {}", error.message);
             restart(share, cell, Error { code: Code(65), message, ..error });

@@ -430,6 +430,7 @@ impl Share {
             cell.attempts.set(0);
             cell.restarts.set(0);
             cell.unknown_refusals.set(0);
+            cell.damaged_sends.set(0);
             cell.retries.set(0);
             cell.clear_trouble();
         }

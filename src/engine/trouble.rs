@@ -13,6 +13,8 @@ use crate::wire::error_code::ErrorCode;
 pub enum Remedy {
     /// Send it again: nothing is wrong with the batch.
     Again,
+    /// Send it again, some times: its checksum was right when it left, so a bit flipped on the way.
+    Resend,
     /// Cut it into smaller ones.
     Split,
     /// Nothing helps but the operator.
@@ -29,8 +31,8 @@ pub enum Remedy {
 pub fn remedy(error: ErrorCode) -> Remedy {
     match error {
         ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => Remedy::Split,
-        ErrorCode::CORRUPT_MESSAGE
-        | ErrorCode::INVALID_RECORD
+        ErrorCode::CORRUPT_MESSAGE => Remedy::Resend,
+        ErrorCode::INVALID_RECORD
         | ErrorCode::INVALID_REQUEST
         | ErrorCode::INVALID_REQUIRED_ACKS
         | ErrorCode::INVALID_TIMESTAMP

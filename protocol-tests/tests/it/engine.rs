@@ -62,6 +62,12 @@ fn rule_30_a_leader_that_is_none_keeps_the_order() {
 }
 
 #[test]
+fn rule_15_a_batch_that_arrives_damaged_is_sent_again() {
+    let refuse = Fault::Refuse(ErrorCode::CORRUPT_MESSAGE);
+    copies_once_under("damaged", Order::next(ApiKey::Produce, refuse).after(1).times(3));
+}
+
+#[test]
 fn rule_24_a_sequence_that_is_refused_leads_to_reading_back() {
     let refuse = Fault::Refuse(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
     copies_once_under("sequence", Order::next(ApiKey::Produce, refuse).after(1).times(2));
