@@ -146,6 +146,8 @@ pub const OFFSET_RUNS_MAX: usize = 64;
 pub const BATCH_SPANS_MAX: usize = 64;
 /// Places of batches that a read-back remembers, 32 bytes each, one for each stretch without another writer's records.
 pub const LANDED_MAX: usize = 4096;
+/// Batches found twice on the target that one read remembers, 16 bytes each: a crash leaves one.
+pub const DOUBLES_MAX: usize = 1024;
 /// Origins whose records one mirror carries on, each with 35 characters of the anchor.
 pub const ORIGINS_MAX: usize = 60;
 /// Characters of the anchor that the offset map may take: every commit of a partition writes them.

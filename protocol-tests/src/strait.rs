@@ -1,5 +1,6 @@
 //! The real `strait` process, with a configuration of the test's and all that it says of itself.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 use crate::lab::{Cluster, Listener, PASSWORD, pool};
 use crate::ports;
 use crate::process::{Guarded, Usage, tail, usage};
+use crate::tally::Stretch;
 use crate::wait::wait_for;
 
 /// The binary beside the test executable, or the one that `STRAIT_BINARY` names.
@@ -325,6 +327,21 @@ impl Strait {
     /// Everything that it wrote, over all its lives.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// Where on the target it said that old records are a second time, over all its lives; each place once.
+    pub fn told_doubles(&self) -> Vec<Stretch> {
+        let log = self.log();
+        let lines = log.lines().filter(|line| line.contains("old records are on the target twice"));
+        let told = lines.map(|line| {
+            let field = |name: &str| -> i64 {
+                let field = line.split(' ').find_map(|word| word.strip_prefix(name));
+                field.unwrap().parse().unwrap()
+            };
+            let partition = i32::try_from(field("partition=")).unwrap();
+            Stretch { partition, from: field("from="), to: field("to=") }
+        });
+        told.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn log_file(&self) -> PathBuf {

@@ -47,6 +47,7 @@ struct Totals {
     gap_offsets: u64,
     truncated_offsets: u64,
     skipped_poison_records: u64,
+    doubled_records: u64,
     recreations: u64,
 }
 
@@ -199,7 +200,7 @@ fn with_labels(key: &Key, sample: impl FnOnce(Labels<'_>)) {
 
 fn counters(exposition: &mut Exposition, totals: &BTreeMap<Key, Totals>) {
     type Pick = fn(&Totals) -> u64;
-    let plain: [(&'static str, &str, Pick); 9] = [
+    let plain: [(&'static str, &str, Pick); 10] = [
         ("strait_fetched_bytes_total", "Bytes of batches read, as stored on the source.", |t| {
             t.fetched[0]
         }),
@@ -229,6 +230,11 @@ fn counters(exposition: &mut Exposition, totals: &BTreeMap<Key, Totals>) {
             "strait_skipped_poison_records_total",
             "Records in batches that were stepped over because they cannot be copied.",
             |t| t.skipped_poison_records,
+        ),
+        (
+            "strait_doubled_records_total",
+            "Old records that the target holds a second time: it had forgotten their numbers.",
+            |t| t.doubled_records,
         ),
         (
             "strait_source_recreations_total",
@@ -265,6 +271,7 @@ impl Totals {
             gap_offsets: get(&mirror.gap_offsets),
             truncated_offsets: get(&mirror.truncated_offsets),
             skipped_poison_records: get(&mirror.skipped_poison_records),
+            doubled_records: get(&mirror.doubled_records),
             recreations: get(&mirror.recreations),
         });
     }
@@ -279,6 +286,7 @@ impl Totals {
         self.gap_offsets += other.gap_offsets;
         self.truncated_offsets += other.truncated_offsets;
         self.skipped_poison_records += other.skipped_poison_records;
+        self.doubled_records += other.doubled_records;
         self.recreations += other.recreations;
     }
 }

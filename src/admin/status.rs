@@ -64,6 +64,8 @@ pub struct LinkStatus {
     pub truncated_offsets: u64,
     /// Records in batches that were stepped over because they cannot be copied.
     pub skipped_poison_records: u64,
+    /// Records that were found on the target a second time since the start: old ones, whose numbers it had forgotten.
+    pub doubled_records: u64,
     /// What was lost or stepped over since the start, newest first; the newest only.
     pub losses: Vec<LossStatus>,
     /// Bytes of frames that are held.
@@ -228,6 +230,7 @@ impl LinkStatus {
             status.gap_offsets += mirror.gap_offsets.load(Relaxed);
             status.truncated_offsets += mirror.truncated_offsets.load(Relaxed);
             status.skipped_poison_records += mirror.skipped_poison_records.load(Relaxed);
+            status.doubled_records += mirror.doubled_records.load(Relaxed);
             let losses = mirror.losses.all().into_iter();
             status.losses.extend(losses.map(|loss| LossStatus::of(mirror, loss)));
             if matches!(state, MirrorState::Retrying | MirrorState::Parked) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::doubles::Told;
 use super::mirror::Mirror;
 use super::session::SourcePartition;
 use super::settings::Settings;
@@ -118,6 +119,10 @@ pub struct MirrorCell {
     pub(super) retries: Cell<u32>,
     /// A recovery is looking at it.
     pub recovering: Cell<bool>,
+    /// Doubled records of the target that are counted.
+    pub(super) told: RefCell<Told>,
+    /// The target is being looked at before a commit.
+    pub(super) looking: Cell<bool>,
     /// Next source offset in the source group; -1 before one is known.
     pub committed: Cell<i64>,
     /// That commit says that nothing is on its way.
@@ -176,6 +181,8 @@ impl MirrorCell {
             retry_at: Cell::new(None),
             retries: Cell::new(0),
             recovering: Cell::new(false),
+            told: RefCell::default(),
+            looking: Cell::new(false),
             committed: Cell::new(-1),
             committed_at: Cell::new(None),
             begun_at: Cell::new(None),

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::anchor::Numbering;
 use super::cell::MirrorCell;
+use super::doubles;
 use super::group::{self, Commit};
 use super::mirror::Mirror;
 use super::share::Share;
@@ -92,14 +93,15 @@ async fn settle_down(share: &Share, interval: Duration) {
     }
 }
 
-/// Mirrors whose acked prefix moved, and idle ones whose commit grows old.
-fn due(share: &Share) -> Vec<(Rc<MirrorCell>, Commit)> {
+/// Mirrors whose acked prefix moved, and idle ones whose commit grows old. Where the target is to be looked at first, that
+/// goes its own way: one slow broker holds up no other mirror's commits (I7).
+fn due(share: &Rc<Share>) -> Vec<(Rc<MirrorCell>, Commit)> {
     let now = share.env.now();
     let due = |cell: &Rc<MirrorCell>| {
         let mirror = cell.mirror.borrow();
         let mirror = mirror.as_ref()?;
         let stale = |at: Instant| now - at >= IDLE_RECOMMIT;
-        if !mirror.has_place() {
+        if !mirror.has_place() || cell.looking.get() {
             return None;
         }
         let moved = mirror.acked() > cell.committed.get();
@@ -111,7 +113,29 @@ fn due(share: &Share) -> Vec<(Rc<MirrorCell>, Commit)> {
         (moved || (closes && !cell.closed.get()) || again)
             .then(|| (cell.clone(), commit_of(cell, mirror, None, closes)))
     };
-    share.mirrors().iter().filter_map(due).collect()
+    let (unseen, due): (Vec<_>, Vec<_>) =
+        share.mirrors().iter().filter_map(due).partition(|(cell, _)| is_unseen(cell));
+    for (cell, commit) in unseen {
+        cell.looking.set(true);
+        share.spawn(doubles::look_and_commit(share.clone(), cell, commit));
+    }
+    due
+}
+
+fn is_unseen(cell: &MirrorCell) -> bool {
+    cell.mirror.borrow().as_ref().is_some_and(|mirror| mirror.unseen().is_some())
+}
+
+/// Commits one mirror's prefix that was looked at, unless a newer one is committed by now.
+pub(super) async fn commit_one(share: &Rc<Share>, cell: &Rc<MirrorCell>, commit: Commit) {
+    let _turn = share.commit_turn.lock().await;
+    let closes = commit.closed && !cell.closed.get();
+    if (closes || commit.offset > cell.committed.get()) && !cell.is_removed() {
+        // A refusal shows on the mirror; the next round tries again.
+        if let Err(error) = self::commit(share, vec![(cell.clone(), commit)]).await {
+            tracing::debug!(group = %share.group, %error, "commit failed");
+        }
+    }
 }
 
 /// What a mirror commits; with a numbering that is put on record by it, or for good.
@@ -189,11 +213,14 @@ async fn commit_what_is_acked(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
     while !is_drained() && share.env.now() < deadline {
         tokio::time::sleep(INTERVAL_DRAINING).await;
     }
+    // Unseen, it is left to the next owner's read-back.
+    let seen = doubles::look(share, cell).await.is_ok_and(|still| still);
     // One that is on its way is older.
     drop(share.commit_turn.lock().await);
     let commit = {
         let mirror = cell.mirror.borrow();
-        let mirror = mirror.as_ref().filter(|m| m.has_place() && !is_replaced(share, cell));
+        let may = |m: &&Mirror| seen && m.has_place() && !is_replaced(share, cell);
+        let mirror = mirror.as_ref().filter(may);
         let now = share.env.now();
         mirror.map(|mirror| commit_of(cell, mirror, None, cell.leaves_nothing(mirror, now)))
     };

@@ -20,7 +20,8 @@ use super::numberings::Numberings;
 use super::offset_map::OffsetMap;
 use super::replay::{Replay, Replayed};
 use super::spec::TargetFacts;
-use super::window::{self, Violation, Window};
+use super::unseen::Unseen;
+use super::window::{self, Acked, Violation, Window};
 use crate::canary::{Canary, planted};
 use crate::wire::batch::HEADER_BYTES;
 use crate::wire::records::RecordsError;
@@ -134,6 +135,7 @@ pub struct Mirror {
     given_up: bool,
     /// Late requests may still come: old batches wait.
     late: bool,
+    unseen: Option<Unseen>,
     fetch_offset: i64,
     fetch_epoch: i32,
     acked: i64,
@@ -155,6 +157,7 @@ impl Mirror {
             buffered_bytes: 0,
             given_up: false,
             late: beginning.late,
+            unseen: None,
             fetch_offset: beginning.source_offset,
             fetch_epoch: beginning.leader_epoch,
             acked: beginning.source_offset,
@@ -279,7 +282,8 @@ impl Mirror {
         let outgoing = self.queue.pop_front()?;
         let payload = outgoing.batch.slice(HEADER_BYTES..);
         let state_time = window::state_time(&self.target, outgoing.max_timestamp, wall_clock_ms);
-        self.window.on_sent(outgoing.batch.len(), state_time);
+        let oldest_trusted = window::oldest_trusted(&self.target, wall_clock_ms);
+        self.window.on_sent(outgoing.batch.len(), state_time, oldest_trusted);
         self.numberings.sent(outgoing.records);
         self.flight.push_back(Flight { outgoing, sequence });
         Some(Stamped { head, payload })
@@ -292,20 +296,42 @@ impl Mirror {
             return self.window.on_doubt().map(|()| None);
         }
         let records = self.flight.front().ok_or(Violation::Unasked)?.outgoing.records;
-        let counts = match self.window.on_success(base_offset, records) {
+        let from = self.window.target_next();
+        let acked = match self.window.on_success(base_offset, records) {
             // What was refused may have come another way, by a request of a former life. The read-back sees every hole,
             // unless the cleaner of a compacted topic may be its reason.
-            Err(Violation::SuccessAfterFailure) if !self.target.compacted() => false,
-            counts => counts?,
+            Err(Violation::SuccessAfterFailure) if !self.target.compacted() => Acked::Perhaps,
+            acked => acked?,
         };
-        if !counts {
-            return Ok(None);
+        match acked {
+            Acked::Perhaps => return Ok(None),
+            Acked::BehindOthers => {
+                let to = self.window.target_next();
+                Unseen::grow(&mut self.unseen, from, self.numberings.all(), to);
+            }
+            Acked::Yes => {}
         }
         if let Some(flight) = self.flight.front() {
             let spans = &flight.outgoing.spans;
             self.map.note(spans, records, [(base_offset, records)]);
         }
         Ok(self.settle_front())
+    }
+
+    /// The part of the target that must be looked at before a position behind it is committed.
+    pub fn unseen(&self) -> Option<&Unseen> {
+        self.unseen.as_ref()
+    }
+
+    /// Where a look that begins now has to end: at the acked prefix.
+    pub fn seen_to(&self) -> Unseen {
+        let to = self.window.target_next();
+        Unseen { from: to, numberings: self.numberings.all().to_vec(), to }
+    }
+
+    /// The target was looked at up to there.
+    pub fn on_seen(&mut self, end: Unseen) {
+        Unseen::shrink(&mut self.unseen, end);
     }
 
     /// The oldest unanswered batch was refused. It stays in flight until the resync.
@@ -421,7 +447,8 @@ impl Mirror {
 
     /// The id of the oldest queued batch, if its numbering must be put on record before anything else is sent.
     pub fn wanted_numbering(&self) -> Option<i64> {
-        let waits = self.flight.is_empty() && !self.window.has_failed() && self.has_place();
+        let settled = self.flight.is_empty() && !self.window.has_failed() && self.has_place();
+        let waits = settled && self.unseen.is_none();
         let producer_id = self.queue.front().filter(|_| waits)?.producer_id;
         (!self.numberings.has(producer_id)).then_some(producer_id)
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::anchor::Numbering;
 use super::cell::MirrorCell;
+use super::doubles::{self, Double};
 use super::offsets::{self, Ask, Reader};
 use super::recovery::{QUESTION_DEADLINE, all_failed, refresh_on};
 use super::share::Share;
@@ -139,11 +140,7 @@ pub(super) async fn read_to(
     if let Some(hole) = each_batch(share, connection, cell, offset..target_end, step).await? {
         return Err(hole);
     }
-    if walk.repeats() > 0 {
-        let (topic, partition) = (&cell.spec.target_topic, cell.spec.id.partition);
-        tracing::warn!(link = %share.link.config.name, %topic, partition, batches = walk.repeats(),
-            "old batches were appended twice: the target had forgotten their numbers");
-    }
+    doubles::note(share, cell, walk.doubles());
     let seen = walk.finish();
     match (&seen.last, deleted_below) {
         // What was in flight may have been appended and deleted since: nothing tells.
@@ -154,6 +151,33 @@ pub(super) async fn read_to(
             Err(trouble::park(Code(68), Side::Target, cell, log_start, message))
         }
         _ => Ok(seen),
+    }
+}
+
+/// What between two offsets was there before, unless another instance went on there; `from` are the numberings at the first
+/// of them.
+pub(super) async fn doubles(
+    share: &Rc<Share>,
+    connection: &Connection,
+    cell: &Rc<MirrorCell>,
+    from: &[Numbering],
+    offsets: Range<i64>,
+) -> Result<Option<Vec<Double>>, Error> {
+    let mut walk = Walk::new(from, cell.spec.target.compacted(), offsets.end);
+    let hole = |found| ControlFlow::Break(hole(cell, found));
+    let step = |step: Step<'_>| match step {
+        Step::Batch(header, batch) => {
+            walk.take(header, batch).map_or_else(hole, ControlFlow::Continue)
+        }
+        Step::DeletedBelow(_) => {
+            walk.deleted();
+            ControlFlow::Continue(())
+        }
+    };
+    match each_batch(share, connection, cell, offsets, step).await? {
+        Some(hole) => Err(hole),
+        None if walk.is_overtaken() => Ok(None),
+        None => Ok(Some(walk.doubles().to_vec())),
     }
 }
 

@@ -116,6 +116,8 @@ pub struct MirrorStats {
     pub truncated_offsets: AtomicU64,
     /// Records in batches that were stepped over because they cannot be copied, by their headers.
     pub skipped_poison_records: AtomicU64,
+    /// Records that the target holds once more than the source: old ones, appended when it had forgotten their numbers.
+    pub doubled_records: AtomicU64,
     /// Times that the source topic was found to be another one, and was copied from its beginning.
     pub recreations: AtomicU64,
     /// The newest of all these, with their offsets.
@@ -149,6 +151,7 @@ impl MirrorStats {
             gap_offsets: AtomicU64::new(0),
             truncated_offsets: AtomicU64::new(0),
             skipped_poison_records: AtomicU64::new(0),
+            doubled_records: AtomicU64::new(0),
             recreations: AtomicU64::new(0),
             losses: Losses::default(),
             delay_ms: AtomicU64::new(0),

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::anchor::Numbering;
-use super::identity::advance;
+use super::doubles::Double;
+use super::identity::{advance, distance};
 use super::landed::Landed;
+use crate::limits;
 use crate::wire::batch::BatchHeader;
 
 /// What the target holds.
@@ -55,13 +57,20 @@ pub struct Walk<'a> {
     /// Holes are no wonder: the cleaner of a compacted topic may take batches away from between.
     holes: bool,
     seen: Seen,
-    repeats: u32,
+    doubles: Vec<Double>,
+    overtaken: bool,
 }
 
 impl<'a> Walk<'a> {
     /// From where these numberings stand.
     pub fn new(from: &'a [Numbering], compacted: bool, target_end: i64) -> Self {
-        Self { from, holes: compacted, seen: Seen::nothing(target_end), repeats: 0 }
+        Self {
+            from,
+            holes: compacted,
+            seen: Seen::nothing(target_end),
+            doubles: Vec::new(),
+            overtaken: false,
+        }
     }
 
     /// Something here was deleted: what comes next need not follow.
@@ -72,43 +81,64 @@ impl<'a> Walk<'a> {
     /// The next batch of the log.
     pub fn take(&mut self, header: &BatchHeader, batch: &[u8]) -> Result<(), Hole> {
         let producer_id = header.producer_id;
+        let newer = |of: &Numbering| header.producer_epoch > of.producer_epoch;
+        self.overtaken |= self.from.iter().any(|of| of.producer_id == producer_id && newer(of));
         let of = self.from.iter().find(|of| {
             of.producer_id == producer_id
-                && of.producer_epoch == header.producer_epoch
+                && of.producer_epoch >= header.producer_epoch
                 && header.base_sequence >= 0
         });
-        let Some(Numbering { next_sequence, .. }) = of.copied() else { return Ok(()) };
+        let Some(Numbering { next_sequence, producer_epoch, .. }) = of.copied() else {
+            return Ok(());
+        };
         let seen = &mut self.seen;
         // An answer may hold more than there was when the end was asked for, and all of it is replicated: whoever counts a
         // batch begins behind it the next time, or would take it for one that came late.
         seen.target_end = seen.target_end.max(header.next_offset());
+        let records = header.last_offset_delta.saturating_add(1);
         let first = header.base_sequence;
         let sequence = advance(first, header.last_offset_delta);
         let last = seen.last_sequences.get(&producer_id);
         let expected = last.map_or(next_sequence, |last| advance(*last, 1));
+        // A request of a former life that came late, to a broker that held no state any more: it says nothing about where
+        // the numbering ends. All of an older numbering was settled before this one began.
+        if header.producer_epoch < producer_epoch || is_behind(sequence, expected) {
+            seen.ends_behind.insert(producer_id);
+            self.note_double(Double::of(header, records));
+            return Ok(());
+        }
         let jumps = first != expected && !is_behind(first, expected);
         if jumps && !self.holes {
             return Err(Hole { expected, sequence: first, offset: header.base_offset });
         }
-        // A request of a former life that came late, to a broker that held no state any more: it says nothing about where
-        // the numbering ends.
-        if is_behind(sequence, expected) {
-            seen.ends_behind.insert(producer_id);
-            self.repeats += 1;
-            return Ok(());
+        if is_behind(first, expected) {
+            let double = Double::of(header, distance(first, expected));
+            self.note_double(double);
         }
+        let seen = &mut self.seen;
         seen.ends_behind.remove(&producer_id);
         seen.last_sequences.insert(producer_id, sequence);
         // A copy: a slice would keep the whole frame alive.
         seen.last = Some((producer_id, Bytes::copy_from_slice(batch)));
-        let records = header.last_offset_delta.saturating_add(1);
         seen.landed.note(producer_id, first, records, header.base_offset);
         Ok(())
     }
 
-    /// Batches of ours whose every record was there before.
-    pub fn repeats(&self) -> u32 {
-        self.repeats
+    /// Past [`limits::DOUBLES_MAX`] no crash of ours can be the reason.
+    fn note_double(&mut self, double: Double) {
+        if self.doubles.len() < limits::DOUBLES_MAX {
+            self.doubles.push(double);
+        }
+    }
+
+    /// Whether there is a newer numbering of one of the ids: another instance went on.
+    pub fn is_overtaken(&self) -> bool {
+        self.overtaken
+    }
+
+    /// What was there before, batch by batch.
+    pub fn doubles(&self) -> &[Double] {
+        &self.doubles
     }
 
     /// What was found.
@@ -178,6 +208,30 @@ mod tests {
         let seen = walked_to(52, &[(10, 2), (12, 3)]).unwrap();
         assert_eq!((seen.last_sequences[&ID], seen.target_end), (14, 55));
         assert_eq!(walked_to(60, &[(10, 2), (12, 3)]).unwrap().target_end, 60);
+    }
+
+    #[test]
+    fn what_was_there_before_is_told_with_its_place_and_a_newer_numbering_noticed() {
+        let from = [Numbering { producer_id: ID, producer_epoch: 1, next_sequence: 10 }];
+        let mut walk = Walk::new(&from, false, 100);
+        let mut take = |base_offset, producer_epoch, base_sequence, records| {
+            let stamp =
+                Stamp { producer_id: ID, producer_epoch, base_sequence, transactional: false };
+            let batch = batch(0, records);
+            let head = stamp::stamp(&batch, stamp).unwrap();
+            let bytes = [&head[..], &batch[HEADER_BYTES..]].concat();
+            let header = BatchHeader { base_offset, ..BatchHeader::parse(&bytes).unwrap() };
+            walk.take(&header, &bytes).unwrap();
+            walk.is_overtaken()
+        };
+        assert!(!take(50, 1, 10, 4));
+        assert!(!take(60, 1, 12, 2), "whole");
+        assert!(!take(70, 1, 13, 3), "its first");
+        assert!(!take(80, 0, 900, 5), "of an older numbering");
+        assert!(take(90, 2, 0, 1), "of a newer one");
+        let told: Vec<_> = walk.doubles().iter().map(|double| (double.from, double.to)).collect();
+        assert_eq!(told, [(60, 62), (70, 71), (80, 85)]);
+        assert_eq!(walk.finish().last_sequences[&ID], 15);
     }
 
     #[test]

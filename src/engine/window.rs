@@ -42,6 +42,20 @@ pub enum Violation {
 struct Sent {
     bytes: usize,
     state_time: i64,
+    /// The target may have held no state when it came: it was not the only batch that could be appended.
+    unfenced: bool,
+}
+
+/// What an ack says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acked {
+    /// The batch is settled.
+    Yes,
+    /// The same; and between it and the last one the target appended something while nothing kept a late request of ours
+    /// out.
+    BehindOthers,
+    /// Behind one in doubt: only the resync says so.
+    Perhaps,
 }
 
 /// The window of one mirror.
@@ -84,7 +98,8 @@ impl Window {
             sent: VecDeque::new(),
             proven: false,
             moved: false,
-            acked_state_time: i64::MIN,
+            // A first batch that is young repeats, if anything, what was young: a late request of it was fenced off.
+            acked_state_time: i64::MAX,
             failed: false,
             refused: false,
             target_next,
@@ -107,33 +122,34 @@ impl Window {
     }
 
     /// Notes a batch as sent.
-    pub fn on_sent(&mut self, bytes: usize, state_time: i64) {
+    pub fn on_sent(&mut self, bytes: usize, state_time: i64, oldest_trusted: i64) {
         debug_assert!(!self.failed, "sent into a closed window (W3)");
         debug_assert!(self.sent.is_empty() || !self.moved, "sent beside another connection's (W1)");
         self.moved = false;
         self.bytes += bytes;
-        self.sent.push_back(Sent { bytes, state_time });
+        let unfenced = state_time.min(self.acked_state_time) < oldest_trusted;
+        self.sent.push_back(Sent { bytes, state_time, unfenced });
     }
 
-    /// The oldest outstanding batch was appended at `base_offset`, `records` long. Whether it counts: behind one that is in
-    /// doubt only the resync says so.
-    pub fn on_success(&mut self, base_offset: i64, records: i32) -> Result<bool, Violation> {
+    /// The oldest outstanding batch was appended at `base_offset`, `records` long.
+    pub fn on_success(&mut self, base_offset: i64, records: i32) -> Result<Acked, Violation> {
         let sent = self.sent.pop_front().ok_or(Violation::Unasked)?;
         self.bytes -= sent.bytes;
         if self.refused {
             return Err(Violation::SuccessAfterFailure);
         }
         if self.failed {
-            return Ok(false);
+            return Ok(Acked::Perhaps);
         }
         if base_offset < self.target_next {
             let expected = self.target_next;
             return Err(Violation::OffsetWentBack { base_offset, expected });
         }
+        let jumps = base_offset > self.target_next;
         self.target_next = base_offset.saturating_add(i64::from(records));
         self.acked_state_time = sent.state_time;
         self.proven = !self.moved;
-        Ok(true)
+        Ok(if jumps && sent.unfenced { Acked::BehindOthers } else { Acked::Yes })
     }
 
     /// The oldest outstanding batch was refused.
@@ -204,7 +220,7 @@ mod tests {
 
     fn proven() -> Window {
         let mut window = Window::new(100, 0);
-        window.on_sent(10, YOUNG);
+        window.on_sent(10, YOUNG, OLDEST);
         window.on_success(0, 1).expect("in order");
         window
     }
@@ -213,42 +229,42 @@ mod tests {
     fn w1_one_batch_until_an_ack_on_this_connection() {
         let mut window = Window::new(100, 0);
         assert!(is_open(&window, 10, YOUNG));
-        window.on_sent(10, YOUNG);
+        window.on_sent(10, YOUNG, OLDEST);
         assert!(!is_open(&window, 10, YOUNG), "the second could land behind a refused first");
         window.on_success(0, 1).expect("in order");
-        window.on_sent(10, YOUNG);
+        window.on_sent(10, YOUNG, OLDEST);
         assert!(is_open(&window, 10, YOUNG), "proven");
         window.on_success(1, 1).expect("in order");
         window.on_moved();
-        window.on_sent(10, YOUNG);
+        window.on_sent(10, YOUNG, OLDEST);
         assert!(!is_open(&window, 10, YOUNG), "another connection has proved nothing");
     }
 
     #[test]
     fn w1_a_move_waits_for_what_is_outstanding_and_takes_no_proof_from_it() {
         let mut window = proven();
-        window.on_sent(10, YOUNG);
-        window.on_sent(10, YOUNG);
+        window.on_sent(10, YOUNG, OLDEST);
+        window.on_sent(10, YOUNG, OLDEST);
         window.on_moved();
         assert!(!is_open(&window, 10, YOUNG));
         window.on_success(1, 1).expect("an ack on the old connection is an ack");
         assert!(!is_open(&window, 10, YOUNG));
         window.on_success(2, 1).expect("in order");
         assert!(is_open(&window, 10, YOUNG));
-        window.on_sent(10, YOUNG);
+        window.on_sent(10, YOUNG, OLDEST);
         assert!(!is_open(&window, 10, YOUNG), "the old connection's acks prove nothing here");
     }
 
     #[test]
     fn w2_one_batch_while_records_are_old() {
         let mut window = proven();
-        window.on_sent(10, OLD);
+        window.on_sent(10, OLD, OLDEST);
         assert!(!is_open(&window, 10, YOUNG), "an old batch in flight keeps the window at one");
         window.on_success(1, 1).expect("in order");
-        window.on_sent(10, YOUNG);
+        window.on_sent(10, YOUNG, OLDEST);
         assert!(!is_open(&window, 10, YOUNG), "the state that an old batch left may expire");
         window.on_success(2, 1).expect("in order");
-        window.on_sent(10, YOUNG);
+        window.on_sent(10, YOUNG, OLDEST);
         assert!(is_open(&window, 10, YOUNG), "a young batch renewed the state");
         assert!(!is_open(&window, 10, OLD), "an old one may not join it");
     }
@@ -257,10 +273,10 @@ mod tests {
     fn w2_state_ages_while_the_mirror_is_idle() {
         let mut window = proven();
         let a_day_later = OLDEST + 86_400_000;
-        window.on_sent(10, a_day_later + 1);
+        window.on_sent(10, a_day_later + 1, OLDEST);
         assert!(!window.is_open(10, a_day_later + 1, a_day_later), "nobody renewed the state");
         window.on_success(1, 1).expect("in order");
-        window.on_sent(10, a_day_later + 1);
+        window.on_sent(10, a_day_later + 1, OLDEST);
         assert!(window.is_open(10, a_day_later + 1, a_day_later));
     }
 
@@ -278,7 +294,7 @@ mod tests {
     fn w3_any_failure_closes_the_window_until_the_resync() {
         let mut window = proven();
         for _ in 0..3 {
-            window.on_sent(10, YOUNG);
+            window.on_sent(10, YOUNG, OLDEST);
         }
         window.on_success(1, 1).expect("in order");
         window.on_refusal().expect("outstanding");
@@ -287,15 +303,15 @@ mod tests {
         assert_eq!(window.outstanding(), 0);
         assert!(!is_open(&window, 10, YOUNG), "drained is not resynced");
         window.on_resynced(2);
-        window.on_sent(10, YOUNG);
+        window.on_sent(10, YOUNG, OLDEST);
         assert!(!is_open(&window, 10, YOUNG), "back to one");
     }
 
     #[test]
     fn w3_success_after_failure_is_a_violation() {
         let mut window = proven();
-        window.on_sent(10, YOUNG);
-        window.on_sent(10, YOUNG);
+        window.on_sent(10, YOUNG, OLDEST);
+        window.on_sent(10, YOUNG, OLDEST);
         window.on_refusal().expect("outstanding");
         assert_eq!(window.on_success(1, 1), Err(Violation::SuccessAfterFailure));
     }
@@ -303,10 +319,10 @@ mod tests {
     #[test]
     fn w3_success_behind_a_doubt_is_no_violation_and_counts_only_by_the_resync() {
         let mut window = proven();
-        window.on_sent(10, YOUNG);
-        window.on_sent(10, YOUNG);
+        window.on_sent(10, YOUNG, OLDEST);
+        window.on_sent(10, YOUNG, OLDEST);
         window.on_doubt().expect("outstanding");
-        assert_eq!(window.on_success(2, 1), Ok(false));
+        assert_eq!(window.on_success(2, 1), Ok(Acked::Perhaps));
         assert!(!is_open(&window, 10, YOUNG));
         assert_eq!(window.target_next(), 1, "nothing is acknowledged past the doubt");
     }
@@ -314,17 +330,31 @@ mod tests {
     #[test]
     fn w4_a_base_offset_may_jump_but_not_go_back() {
         let mut window = proven();
-        window.on_sent(10, YOUNG);
+        window.on_sent(10, YOUNG, OLDEST);
         window.on_success(50, 5).expect("a foreign writer came between");
-        window.on_sent(10, YOUNG);
+        window.on_sent(10, YOUNG, OLDEST);
         let expected = Err(Violation::OffsetWentBack { base_offset: 54, expected: 55 });
         assert_eq!(window.on_success(54, 1), expected);
     }
 
     #[test]
+    fn w4_a_jump_is_to_be_looked_at_where_a_late_request_could_have_been_appended() {
+        let ack = |window: &mut Window, state_time, base_offset| {
+            window.on_sent(10, state_time, OLDEST);
+            window.on_success(base_offset, 1).expect("in order")
+        };
+        let mut window = Window::new(100, 0);
+        assert_eq!(ack(&mut window, YOUNG, 5), Acked::Yes, "state kept everything of ours out");
+        assert_eq!(ack(&mut window, OLD, 6), Acked::Yes, "it follows");
+        assert_eq!(ack(&mut window, OLD, 15), Acked::BehindOthers);
+        assert_eq!(ack(&mut window, YOUNG, 20), Acked::BehindOthers, "the state before was old");
+        assert_eq!(ack(&mut window, YOUNG, 25), Acked::Yes);
+    }
+
+    #[test]
     fn bytes_bound_the_window_but_one_batch_always_fits() {
         let mut window = proven();
-        window.on_sent(60, YOUNG);
+        window.on_sent(60, YOUNG, OLDEST);
         assert!(is_open(&window, 40, YOUNG));
         assert!(!is_open(&window, 41, YOUNG));
         window.on_success(1, 1).expect("in order");

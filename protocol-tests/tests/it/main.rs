@@ -5,6 +5,7 @@ mod brokers;
 mod cli;
 mod corpus;
 mod crashes;
+mod doubles;
 mod embedded_parity;
 mod engine;
 mod fleet;
