@@ -25,7 +25,8 @@ public final class Agent {
     private static final Map<String, Command> COMMANDS = Map.of(
             "admin", AdminCalls::run,
             "dump", Dump::run,
-            "produce", Produce::run);
+            "produce", Produce::run,
+            "stop", Produce::stop);
 
     private Agent() {}
 

@@ -6,7 +6,9 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Properties;
+import java.util.Set;
 import java.util.SplittableRandom;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicReference;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -22,6 +24,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  */
 final class Produce {
     private static final int BLOCK = 1 << 20;
+    private static final Set<String> STOPPED = ConcurrentHashMap.newKeySet();
     private static final String[] WORDS = {
         "shipped", "pending", "cancelled", "returned", "warehouse north", "warehouse south", "express", "standard"
     };
@@ -46,6 +49,12 @@ final class Produce {
         return new Produce(args).send();
     }
 
+    /** Ends all writing to a cluster. */
+    static JsonNode stop(JsonNode args) {
+        STOPPED.add(args.get("bootstrap").asText());
+        return args;
+    }
+
     private JsonNode send() throws Exception {
         Properties properties = AdminCalls.properties(args);
         JsonNode pattern = args.path("transactions");
@@ -68,7 +77,8 @@ final class Produce {
             if (transactional) {
                 producer.initTransactions();
             }
-            while (sent < count && System.nanoTime() - start < durationNs && failure.get() == null) {
+            while (sent < count && System.nanoTime() - start < durationNs && failure.get() == null
+                    && !STOPPED.contains(args.get("bootstrap").asText())) {
                 if (transactional && left == 0) {
                     if (sent > 0) {
                         end(producer, end);

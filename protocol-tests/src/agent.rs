@@ -329,6 +329,12 @@ impl Admin {
         answer.unwrap_or_else(|error| panic!("{error}"))["acked"].as_u64().unwrap()
     }
 
+    /// Ends all writing with the Java producer on this cluster, now and for ever.
+    #[track_caller]
+    pub fn stop_writers(&self) {
+        java().call("stop", &self.args(json!({}))).unwrap_or_else(|error| panic!("{error}"));
+    }
+
     /// Writes numbered records with librdkafka for a time and at a rate; gives the count that was acknowledged.
     #[track_caller]
     pub fn produce_numbered_librdkafka(&self, topic: &str, mut args: Value) -> u64 {

@@ -31,6 +31,7 @@ pub struct Direction {
     bytes: AtomicU64,
     delayed: AtomicU64,
     held: AtomicU64,
+    on_the_way: AtomicU64,
     flipped: AtomicU64,
 }
 
@@ -79,6 +80,11 @@ impl Direction {
     /// Times that a stall or deafness held a connection back.
     pub fn held(&self) -> u64 {
         self.held.load(Relaxed)
+    }
+
+    /// Chunks that were read and are neither delivered yet nor given up, also of senders that are gone.
+    pub fn on_the_way(&self) -> u64 {
+        self.on_the_way.load(Relaxed)
     }
 
     /// Bits flipped.
@@ -182,6 +188,16 @@ impl Proxy {
         live.len()
     }
 
+    /// Closes every live connection towards its client; what clients have sent still arrives. Gives their count.
+    pub fn desert(&self) -> usize {
+        let live = self.shared.live.lock().unwrap();
+        for (client, _) in live.values() {
+            client.shutdown(Shutdown::Both).ok();
+        }
+        self.shared.cut.fetch_add(live.len() as u64, Relaxed);
+        live.len()
+    }
+
     /// Closes new connections at once.
     pub fn refuse(&self, refuse: bool) {
         self.shared.refuse.store(refuse, Relaxed);
@@ -247,46 +263,63 @@ impl Shared {
                 let mut chunk = buffer[..count].to_vec();
                 direction.damage(&mut chunk);
                 let delay = Duration::from_micros(direction.delay_us.load(Relaxed));
+                direction.on_the_way.fetch_add(1, Relaxed);
                 if sender.send((Instant::now() + delay, chunk)).is_err() {
+                    direction.on_the_way.fetch_sub(1, Relaxed);
                     return;
                 }
             }
         });
         let writing = Arc::clone(self);
         spawn(move || {
-            deliver(direction(&writing), &receiver, &to);
+            let direction = direction(&writing);
+            deliver(direction, &receiver, &to);
             // The end of one direction ends both: half-open connections are a fault of their own.
             if let Some((client, server)) = writing.live.lock().unwrap().remove(&number) {
                 client.shutdown(Shutdown::Both).ok();
                 server.shutdown(Shutdown::Both).ok();
             }
+            let given_up = receiver.iter().count() as u64;
+            direction.on_the_way.fetch_sub(given_up, Relaxed);
         });
     }
 }
 
-fn deliver(direction: &Direction, chunks: &Receiver<(Instant, Vec<u8>)>, mut to: &TcpStream) {
+fn deliver(direction: &Direction, chunks: &Receiver<(Instant, Vec<u8>)>, to: &TcpStream) {
     while let Ok((due, chunk)) = chunks.recv() {
-        let wait = due.saturating_duration_since(Instant::now());
-        if !wait.is_zero() {
-            direction.delayed.fetch_add(1, Relaxed);
-            sleep(wait);
-        }
-        let slice = match direction.slice_bytes.load(Relaxed) {
-            0 => chunk.len(),
-            bytes => usize::try_from(bytes).unwrap(),
-        };
-        for part in chunk.chunks(slice) {
-            direction.hold_while(&direction.stalled);
-            direction.bytes.fetch_add(part.len() as u64, Relaxed);
-            if to.write_all(part).is_err() {
-                return;
-            }
-            let rate = direction.bytes_per_second.load(Relaxed);
-            if rate > 0 {
-                sleep(Duration::from_secs_f64(part.len() as f64 / rate as f64));
-            }
+        let delivered = deliver_one(direction, due, &chunk, to);
+        direction.on_the_way.fetch_sub(1, Relaxed);
+        if delivered.is_err() {
+            return;
         }
     }
+}
+
+fn deliver_one(
+    direction: &Direction,
+    due: Instant,
+    chunk: &[u8],
+    mut to: &TcpStream,
+) -> std::io::Result<()> {
+    let wait = due.saturating_duration_since(Instant::now());
+    if !wait.is_zero() {
+        direction.delayed.fetch_add(1, Relaxed);
+        sleep(wait);
+    }
+    let slice = match direction.slice_bytes.load(Relaxed) {
+        0 => chunk.len(),
+        bytes => usize::try_from(bytes).unwrap(),
+    };
+    for part in chunk.chunks(slice) {
+        direction.hold_while(&direction.stalled);
+        direction.bytes.fetch_add(part.len() as u64, Relaxed);
+        to.write_all(part)?;
+        let rate = direction.bytes_per_second.load(Relaxed);
+        if rate > 0 {
+            sleep(Duration::from_secs_f64(part.len() as f64 / rate as f64));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ const CODECS: [&str; 3] = ["none", "zstd", "lz4"];
 pub struct Load {
     /// Its name in the numbers; below 2^23.
     pub writer: u64,
+    /// Its first number.
+    pub first: u64,
     /// Records per second.
     pub per_second: u64,
     /// Bytes of a value.
@@ -36,6 +38,7 @@ impl Load {
     pub fn new(per_second: u64, partitions: i32) -> Self {
         Self {
             writer: 0,
+            first: 0,
             per_second,
             size: 100,
             partitions,
@@ -52,12 +55,12 @@ impl Load {
         let mut codecs = CODECS.iter().cycle();
         while goes_on(written) {
             let mut turn = json!({
-                "from": (self.writer << WRITER_BITS) + written,
+                "from": (self.writer << WRITER_BITS) + self.first + written,
                 "duration_ms": u64::try_from(self.turn.as_millis()).unwrap(),
                 "per_second": self.per_second, "size": self.size, "props": { "linger.ms": "5", "compression.type": codecs.next() },
             });
             if let Some(timestamp) = self.timestamp {
-                turn["timestamp"] = json!(timestamp + written.cast_signed());
+                turn["timestamp"] = json!(timestamp + (self.first + written).cast_signed());
             }
             written += if self.librdkafka {
                 turn["partitions"] = json!(self.partitions);

@@ -19,6 +19,7 @@ pub struct Node {
     pub(super) ports: HashMap<Listener, u16>,
     process: Option<Guarded>,
     for_speed: bool,
+    file_limit_kib: Option<u64>,
 }
 
 /// As `kafka-server-start.sh` starts it.
@@ -51,7 +52,7 @@ impl Node {
         ports: HashMap<Listener, u16>,
         for_speed: bool,
     ) -> Self {
-        Self { id, version, folder, ports, process: None, for_speed }
+        Self { id, version, folder, ports, process: None, file_limit_kib: None, for_speed }
     }
 
     /// `host:port` of a listener. TLS certificates are for `localhost`, so that is the host.
@@ -64,11 +65,25 @@ impl Node {
         RawClient::connect(&format!("127.0.0.1:{}", self.ports[&Listener::Plain]))
     }
 
+    /// From its next start on no file of it may grow beyond this, as if the disk were full; none is no limit.
+    pub fn limit_files(&mut self, kib: Option<u64>) {
+        self.file_limit_kib = kib;
+    }
+
+    /// Its exit code, once it ended by itself.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.process.as_mut().expect("node runs").exit_code()
+    }
+
     /// Starts the process; returns before it is ready.
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "node {} runs", self.id);
         let java = if self.for_speed { JAVA_FOR_SPEED } else { JAVA };
         let mut command: Vec<String> = java.map(String::from).into();
+        if let Some(kib) = self.file_limit_kib {
+            let limited = format!("ulimit -f {kib} && exec \"$@\"");
+            command.splice(0..0, ["bash".into(), "-c".into(), limited, "bash".into()]);
+        }
         command.extend(["-cp".into(), self.version.class_path(), "kafka.Kafka".into()]);
         command.push(self.folder.join("server.properties").display().to_string());
         self.process = Some(Guarded::start(&command, &self.log_file(), &[]));

@@ -2,17 +2,20 @@
 //! holds. `STRAIT_FULL=1` kills for ten minutes and ten million records; `STRAIT_RUN_SEED` repeats the moments.
 #![allow(clippy::disallowed_methods, reason = "it kills real processes by the real clock")]
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use protocol_tests::agent::Admin;
+use protocol_tests::chaos::Proxy;
 use protocol_tests::copying::{full, sized, wait_committed};
 use protocol_tests::lab::Version::{V39, V43};
 use protocol_tests::lab::{Cluster, Listener, Version};
 use protocol_tests::load::{Dice, Load, say};
+use protocol_tests::raw::batch::now_ms;
 use protocol_tests::strait::{Config, Strait};
-use protocol_tests::tally::Tally;
-use protocol_tests::wait::holds_for;
+use protocol_tests::tally::{Stretch, Tally};
+use protocol_tests::wait::{holds_for, wait_pacing, wait_until};
 use serde_json::json;
 
 const TOPIC: &str = "killed";
@@ -107,4 +110,102 @@ fn killed_at_random_between_equals_each_record_arrives_once() {
     if full() {
         killed_at_random(V39, V39, &[]);
     }
+}
+
+/// A week: far behind the day for which a broker remembers a producer by its records' time.
+const WEEK_MS: i64 = 7 * 24 * 3600 * 1000;
+/// How late the last requests of a dead process or connection come.
+const LATE: Duration = Duration::from_millis(2500);
+
+/// Waits until something more is copied: after a kill old records wait for what may come late.
+fn wait_progress(there: &Admin) {
+    let sum = || there.ends(TOPIC).iter().sum::<i64>();
+    let before = sum();
+    wait_pacing("progress", 120, Duration::from_millis(250), || sum() > before);
+}
+
+/// Records a week old, and requests that come after the death of who sent them. The broker forgets their numbers within
+/// milliseconds, so that it appends beside them what is sent again: of each partition one batch for a lost connection, and
+/// none for a kill.
+#[test]
+fn killed_and_cut_amid_old_records_it_tells_each_that_is_there_twice() {
+    let proxy = Proxy::listen();
+    let target = Cluster::builder(V43)
+        .advertise(1, Listener::ProxiedTls, &proxy.address())
+        .set("producer.id.expiration.check.interval.ms", "5");
+    let (source, target) = Cluster::builder(V43).start_both(target);
+    proxy.forward_to(&target.nodes[0].address(Listener::ProxiedTls));
+    let (here, there) = (source.admin(), target.admin());
+    // Else both sides delete them at once.
+    here.create_topic(TOPIC, PARTITIONS, json!({ "retention.ms": "-1" }));
+    let listeners = ((&source, Listener::Plain), (&target, Listener::ProxiedTls));
+    let config = Config::new("old", listeners.0, listeners.1, &[TOPIC]);
+    let mut strait = Strait::start(&config);
+    strait.expect_in_log("WARN");
+    let mut dice = Dice::default();
+    say(&format!("old: STRAIT_RUN_SEED={}", dice.seed));
+    let begin = Instant::now();
+    let least = Duration::from_secs(sized(12, 600));
+    let over = AtomicBool::new(false);
+    let mut load = Load::new(sized(1000, 8000), PARTITIONS);
+    load.timestamp = Some(now_ms() - WEEK_MS);
+    let (mut kills, mut cuts) = (0, 0);
+    let written = std::thread::scope(|scope| {
+        let load = scope.spawn(|| load.run(&here, TOPIC, |_| !over.load(Relaxed)));
+        wait_until("the first copies", 60, || there.exists(TOPIC));
+        while begin.elapsed() < least || kills == 0 {
+            let pause = dice.between(Duration::from_millis(300), Duration::from_secs(4));
+            holds_for("it runs by itself", pause, || strait.exit_code().is_none());
+            wait_progress(&there);
+            // What is under way now comes when the next connection, or the next life, has asked where it stands.
+            proxy.to_server().delay(LATE);
+            let moment = Duration::from_millis(30);
+            holds_for("it runs by itself", moment, || strait.exit_code().is_none());
+            // One kill for a while of cuts: old records wait half a minute after it.
+            let kill = cuts > 0 && dice.below(6) == 0 || begin.elapsed() >= least;
+            if kill {
+                strait.kill();
+                kills += 1;
+            } else {
+                proxy.desert();
+                cuts += 1;
+            }
+            proxy.to_server().delay(Duration::ZERO);
+            if kill {
+                strait.restart();
+            }
+        }
+        over.store(true, Relaxed);
+        load.join().unwrap()
+    });
+    wait_committed(&here, &config.group(), TOPIC, sized(120, 1200));
+    wait_until("the last late requests", 60, || proxy.to_server().on_the_way() == 0);
+    // Behind them, so that the last are noticed, too.
+    let last = Load { first: written, turn: Duration::from_millis(500), ..load };
+    let written = written + last.run(&here, TOPIC, |written| written == 0);
+    wait_committed(&here, &config.group(), TOPIC, 120);
+    let target = there.held(TOPIC);
+    let tally = Tally::of(&here.held(TOPIC), &target);
+    let told = strait.told_doubles();
+    let sum = |doubles: &[Stretch]| {
+        let mut sum = BTreeMap::new();
+        for Stretch { partition, from, to } in doubles {
+            *sum.entry(*partition).or_insert(0) += to - from;
+        }
+        sum
+    };
+    let Tally { source, lost, duplicated, reordered, foreign, changed, .. } = tally;
+    let (batches, most) = (told.len(), cuts * PARTITIONS);
+    say(&format!(
+        "amid records a week old: {source} records in {} s, {kills} kills, {cuts} cuts, {lost} lost, {duplicated} doubled \
+         in {batches} batches ({most} at most), {} of them told, {reordered} reordered, {foreign} foreign, {changed} changed",
+        begin.elapsed().as_secs(),
+        sum(&told).values().sum::<i64>(),
+    ));
+    assert!(tally.is_exact_but_for_doubles(), "{tally:?}");
+    assert_eq!(source, written);
+    assert_eq!(sum(&told), sum(&target.doubles), "told, and there");
+    assert!(batches <= usize::try_from(most).unwrap());
+    assert!(duplicated > 0, "no request came late");
+    strait.assert_clean_log();
 }

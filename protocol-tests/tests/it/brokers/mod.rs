@@ -1,9 +1,12 @@
 //! Suites on real Kafka.
 
+mod both_ways;
 mod control_plane;
 mod copy;
+mod damage;
 mod directed;
 mod failures;
+mod fleets;
 mod kills;
 mod kit;
 mod leaders;
