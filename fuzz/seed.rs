@@ -72,6 +72,7 @@ fn group(write: Write<'_>) {
         ("first", format!("strait1;{target};77;4000000000000001;5;900;{source}")),
         ("second", format!("strait2;{second}")),
         ("third", format!("strait3;{second};c.r.l.1f.2e;closed")),
+        ("fourth", format!("strait4;{second};c.r.l.1f.2e;open;fedcba9876543210.1")),
         ("named", "strait-reset1;7".to_owned()),
     ] {
         write("position", name, &[&55i64.to_be_bytes(), metadata.as_bytes()]);

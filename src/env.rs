@@ -79,11 +79,19 @@ pub enum Moment {
     ReadBack,
     /// Fetching has stopped for good; the last acks and the last commit are to come.
     Draining,
+    /// A mirror's older lives are fenced on the target, its position there is not read.
+    Fenced,
+    /// A transaction is open, nothing sent in it.
+    TransactionOpened,
+    /// The position is in the transaction, which is not ended.
+    PositionAdded,
+    /// A transaction was committed; nothing else knows.
+    TransactionEnded,
 }
 
 impl Moment {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::TopicCreated,
         Self::PositionRead,
         Self::AnchorCommitted,
@@ -97,6 +105,10 @@ impl Moment {
         Self::LogEndKnown,
         Self::ReadBack,
         Self::Draining,
+        Self::Fenced,
+        Self::TransactionOpened,
+        Self::PositionAdded,
+        Self::TransactionEnded,
     ];
 }
 

@@ -503,6 +503,13 @@ pub const EXPLANATIONS: &[Explanation] = &[
                link's settings changed. The partition waits 30 s, after which none of those requests can come.\n\
                Fix: none, it passes; a process that is stopped by SIGTERM leaves nothing to wait for.",
     },
+    Explanation {
+        code: 81,
+        title: "the target does not take this link's transactions as they are",
+        text: "With `delivery: transactional` each partition's records and position are written in transactions of the target. The \
+               message names the setting of the target's brokers that stands in the way.\n\
+               Fix: change that setting, or the link's `transaction`.",
+    },
 ];
 
 #[cfg(test)]

@@ -154,3 +154,8 @@ pub const ORIGINS_MAX: usize = 60;
 pub const ANCHOR_RUNS_CHARS_MAX: usize = 1200;
 /// Bytes of metadata in one OffsetCommit, which becomes one batch of at most `message.max.bytes` (1 MiB).
 pub const COMMIT_METADATA_BYTES_MAX: usize = 512 << 10;
+/// How long a transaction may stay open beyond its interval before its coordinator aborts it, at least: the last batch may
+/// wait half a minute for its replicas. A mirror that dies holds up readers of committed records as long, if nobody takes over.
+pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// Connections to one coordinator, mirrors pinned to them: a broker answers one request of each at a time.
+pub const COORDINATIONS_PER_BROKER: usize = 4;

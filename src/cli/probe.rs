@@ -219,7 +219,45 @@ async fn probe_link(
     read_source(env, link, source, &plan, &seen, &mut findings).await;
     read_target(env, link, target, &plan, &there, &mut findings).await;
     change_target(env, link, target, &plan, &mut findings).await;
+    if link.delivery.transactions().is_some() {
+        transactions(env, link, target, &mut findings).await;
+    }
     findings
+}
+
+/// Whether the link may use transactions. That it may also write under its ids shows only by writing, so the right is named.
+async fn transactions(env: &Env, link: &Link, target: &ClusterHandle, findings: &mut Findings) {
+    let group = format!("strait.{}", link.name);
+    match target.transaction_coordinator(env, &format!("{group}.")).await {
+        Ok(coordinator) => findings.good(format!(
+            "transactions V{} (needs Write on transactional ids {group}.*)",
+            if coordinator.has_transactions_v2() { 2 } else { 1 }
+        )),
+        Err(error) if error.code == codes::NOT_ALLOWED => {
+            findings.bad(&error.fix(Need::WriteTransactions.grant(link, "")));
+        }
+        Err(error) => findings.bad(&error),
+    }
+    let asked = async {
+        let coordinator = target.coordinator(env, &group).await?;
+        let answer = admin::offset_fetch(&coordinator, &group, None).await?;
+        match answer.error {
+            ErrorCode::NONE => Ok(()),
+            ErrorCode::GROUP_AUTHORIZATION_FAILED => {
+                let what = format!("target group {group}: {}", answer.error.name());
+                let error = coordinator.error(codes::NOT_ALLOWED, what);
+                Err(error.fix(Need::CommitTargetPosition.grant(link, "")))
+            }
+            error => {
+                let what = format!("target group {group}: {}", error.name());
+                Err(coordinator.error(codes::POSITION_UNREADABLE, what))
+            }
+        }
+    };
+    match asked.await {
+        Ok(()) => findings.good(format!("position kept in target group {group}")),
+        Err(error) => findings.bad(&error),
+    }
 }
 
 /// The topics for which the link's group holds a position; whether it may be read is found out on the way.

@@ -106,23 +106,41 @@ impl ClusterHandle {
     /// A connection to the coordinator of a group. While there is none (the offsets topic is being made, a broker is
     /// being replaced) the error is ST-015, to be tried again.
     pub async fn coordinator(&self, env: &Env, group: &str) -> Result<Connection, Error> {
+        self.coordinator_of(env, CoordinatorKind::Group, group).await
+    }
+
+    /// The same of a transactional id.
+    pub async fn transaction_coordinator(&self, env: &Env, id: &str) -> Result<Connection, Error> {
+        self.coordinator_of(env, CoordinatorKind::Transaction, id).await
+    }
+
+    async fn coordinator_of(
+        &self,
+        env: &Env,
+        kind: CoordinatorKind,
+        key: &str,
+    ) -> Result<Connection, Error> {
         let any = self.connect_any(env).await?;
-        let keys = vec![group.to_owned()];
-        let request = FindCoordinatorRequest { kind: CoordinatorKind::Group, keys };
+        let request = FindCoordinatorRequest { kind, keys: vec![key.to_owned()] };
         let answer = any.ask(&request).await?;
-        let found = answer.coordinators.into_iter().find(|found| found.key == group);
+        let found = answer.coordinators.into_iter().find(|found| found.key == key);
         let found = found.ok_or_else(|| {
-            any.error(Code(26), "named no coordinator for the group that was asked about")
+            any.error(Code(26), "named no coordinator for the key that was asked about")
         })?;
         match found.error {
             ErrorCode::NONE => {}
-            ErrorCode::GROUP_AUTHORIZATION_FAILED => {
-                let text = format!("GROUP_AUTHORIZATION_FAILED for group {group}");
-                let command = rights::command(self.config(), "Read", rights::On::Group(group));
+            error @ (ErrorCode::GROUP_AUTHORIZATION_FAILED
+            | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED) => {
+                let (operation, on) = match kind {
+                    CoordinatorKind::Group => ("Read", rights::On::Group(key)),
+                    CoordinatorKind::Transaction => ("Write", rights::On::TransactionalIds(key)),
+                };
+                let text = format!("{} for {on}", error.name());
+                let command = rights::command(self.config(), operation, on);
                 return Err(any.error(NOT_ALLOWED, text).fix(command));
             }
             error => {
-                let text = format!("no coordinator for group {group}: {error}");
+                let text = format!("no coordinator for {key}: {error}");
                 return Err(any.error(Code(15), text));
             }
         }

@@ -13,6 +13,8 @@ pub enum On<'a> {
     Topic(&'a str),
     /// A consumer group by name.
     Group(&'a str),
+    /// All transactional ids that begin so.
+    TransactionalIds(&'a str),
     /// The cluster itself.
     Cluster,
 }
@@ -38,11 +40,15 @@ pub enum Need {
     DescribeTargetSettings,
     /// Learn how long the target's brokers keep producer state.
     DescribeTargetBrokers,
+    /// Bring records in transactions (`delivery: transactional`).
+    WriteTransactions,
+    /// Keep the position beside the records (`delivery: transactional`).
+    CommitTargetPosition,
 }
 
 impl Need {
     /// All, in the order in which a link comes upon them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::ReadSource,
         Self::DescribeSourceSettings,
         Self::CommitPosition,
@@ -52,6 +58,8 @@ impl Need {
         Self::WriteTarget,
         Self::ReadTarget,
         Self::GrowTarget,
+        Self::WriteTransactions,
+        Self::CommitTargetPosition,
     ];
 
     /// Which cluster must grant it.
@@ -63,7 +71,9 @@ impl Need {
             | Self::CreateTarget
             | Self::GrowTarget
             | Self::DescribeTargetSettings
-            | Self::DescribeTargetBrokers => Side::Target,
+            | Self::DescribeTargetBrokers
+            | Self::WriteTransactions
+            | Self::CommitTargetPosition => Side::Target,
         }
     }
 
@@ -75,8 +85,11 @@ impl Need {
     fn operation(self) -> &'static str {
         match self {
             // Read includes Describe (`AclOperation`), for groups too.
-            Self::ReadSource | Self::CommitPosition | Self::ReadTarget => "Read",
-            Self::WriteTarget => "Write",
+            Self::ReadSource
+            | Self::CommitPosition
+            | Self::ReadTarget
+            | Self::CommitTargetPosition => "Read",
+            Self::WriteTarget | Self::WriteTransactions => "Write",
             Self::CreateTarget => "Create",
             Self::GrowTarget => "Alter",
             Self::DescribeSourceSettings
@@ -89,8 +102,10 @@ impl Need {
     /// target's for one on the target.
     pub fn grant(self, link: &Link, topic: &str) -> String {
         let group = format!("strait.{}", link.name);
+        let transactions = format!("{group}.");
         let on = match self {
-            Self::CommitPosition => On::Group(&group),
+            Self::CommitPosition | Self::CommitTargetPosition => On::Group(&group),
+            Self::WriteTransactions => On::TransactionalIds(&transactions),
             Self::DescribeTargetBrokers => On::Cluster,
             _ => On::Topic(topic),
         };
@@ -118,6 +133,9 @@ impl fmt::Display for On<'_> {
         match self {
             On::Topic(name) => write!(f, "--topic {name}"),
             On::Group(name) => write!(f, "--group {name}"),
+            On::TransactionalIds(prefix) => {
+                write!(f, "--transactional-id {prefix} --resource-pattern-type prefixed")
+            }
             On::Cluster => f.write_str("--cluster"),
         }
     }
@@ -171,6 +189,12 @@ mod tests {
              --operation Read --group strait.east-to-west"
         );
         assert!(Need::DescribeTargetBrokers.grant(&secured(), "orders").ends_with(" --cluster"));
+        let transactions = Need::WriteTransactions.grant(&secured(), "orders");
+        let prefix =
+            "Write --transactional-id strait.east-to-west. --resource-pattern-type prefixed";
+        assert!(transactions.ends_with(prefix), "{transactions}");
+        let group = Need::CommitTargetPosition.grant(&secured(), "orders");
+        assert!(group.contains("kafka.west:9093") && group.contains("--group strait.east-to-west"));
     }
 
     #[test]

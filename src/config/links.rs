@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use super::forward;
 use super::resolved::{
     Cluster, Isolation, Link, Membership, MembershipProtocol, Naming, OnFailure, OnGap, OnPoison,
     OnRecreate, Policies, Start, Timestamps, TopicSelection,
@@ -13,6 +12,7 @@ use super::resolved::{
 use super::values::parse_time;
 use super::written::{Fields, Reading, Text, nearest};
 use super::yaml::{At, Entry, Node, Value};
+use super::{delivery, forward};
 use crate::limits;
 
 /// By name; none is one that is wrong.
@@ -82,12 +82,6 @@ fn link(
     let naming = fields.text(reading, "naming");
     let naming = naming.and_then(|text| naming_of(reading, &text)).unwrap_or(Naming::Identity);
     let start = start_of(reading, &mut fields);
-    fields.choice(
-        reading,
-        "delivery",
-        &[("exactly-once", ())],
-        &["transactional", "at-least-once"],
-    );
     let isolation = [
         ("read_committed", Isolation::ReadCommitted),
         ("read_uncommitted", Isolation::ReadUncommitted),
@@ -102,6 +96,7 @@ fn link(
     let membership = membership(reading, &mut fields);
     let ends = (from.as_ref().map(|(_, from)| from), to.as_ref().map(|(_, to)| to));
     let forward = forward::read(reading, &mut fields, ends.0, ends.1, clusters, used);
+    let delivery = delivery::read(reading, &mut fields, &forward);
     let policies = policies(reading, &mut fields);
     fields
         .not_yet(reading, &["groups", "sync", "limits", "slo", "producer_id", "priority", "merge"]);
@@ -115,6 +110,7 @@ fn link(
         start: start.unwrap_or(Start::Earliest),
         isolation: isolation.unwrap_or(Isolation::ReadCommitted),
         timestamps: timestamps.unwrap_or(Timestamps::AsRead),
+        delivery,
         forward,
         replication_factor: replication_factor.and_then(|n| i16::try_from(n).ok()),
         connections_per_broker: usize::try_from(connections).unwrap_or(1),

@@ -5,6 +5,7 @@
 //! and never repeats a value that may be a secret.
 
 mod clusters;
+mod delivery;
 mod forward;
 mod links;
 mod problem;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use regex::Regex;
 
@@ -162,6 +163,8 @@ pub struct Link {
     pub isolation: Isolation,
     /// Which time a record of a LogAppendTime topic keeps.
     pub timestamps: Timestamps,
+    /// How readers of the target get to see what is copied.
+    pub delivery: Delivery,
     /// Whose records are copied.
     pub forward: Forward,
     /// For topics that Strait creates; none is the target broker's default.
@@ -174,6 +177,42 @@ pub struct Link {
     pub policies: Policies,
     /// How it belongs to its group.
     pub membership: Membership,
+}
+
+/// How readers of the target get to see what is copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// Each batch counts at once: an idempotent producer whose numbering is continued by every start.
+    #[default]
+    ExactlyOnce,
+    /// Batches and position together, in transactions: for readers with `isolation.level=read_committed`.
+    Transactional(Transactions),
+}
+
+impl Delivery {
+    /// The bounds of transactions, if there are any.
+    pub fn transactions(self) -> Option<Transactions> {
+        match self {
+            Self::ExactlyOnce => None,
+            Self::Transactional(transactions) => Some(transactions),
+        }
+    }
+}
+
+/// When a transaction ends: whichever comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transactions {
+    /// So long after it began.
+    pub interval: Duration,
+    /// With so many bytes acknowledged in it.
+    pub bytes_max: usize,
+}
+
+impl Default for Transactions {
+    /// A second: what a reader waits at most. 64 MiB: less than a second of most partitions.
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(1), bytes_max: 64 << 20 }
+    }
 }
 
 /// How a link belongs to its source group, through which its instances share the mirrors.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::resolved::{
-    Cluster, Config, Isolation, Link, MembershipProtocol, Naming, OnFailure, OnGap, OnPoison,
-    OnRecreate, Policies, Sasl, ScramHash, Start, Timestamps, TokenSource,
+    Cluster, Config, Delivery, Isolation, Link, MembershipProtocol, Naming, OnFailure, OnGap,
+    OnPoison, OnRecreate, Policies, Sasl, ScramHash, Start, Timestamps, TokenSource,
 };
 use super::values::{show_size, show_time};
 use super::{Loaded, Origin};
@@ -202,7 +202,16 @@ impl Values<'_> {
             Start::Timestamp(ms) => format!("{{ timestamp: {} }}", show_time(ms)),
         };
         self.put(format!("{base}.start"), start);
-        self.put(format!("{base}.delivery"), "exactly-once");
+        match link.delivery {
+            Delivery::ExactlyOnce => self.put(format!("{base}.delivery"), "exactly-once"),
+            Delivery::Transactional(transactions) => {
+                self.put(format!("{base}.delivery"), "transactional");
+                let interval = format!("{}ms", transactions.interval.as_millis());
+                self.put(format!("{base}.transaction.interval"), interval);
+                let bytes = show_size(transactions.bytes_max as u64);
+                self.put(format!("{base}.transaction.bytes"), bytes);
+            }
+        }
         let isolation = match link.isolation {
             Isolation::ReadCommitted => "read_committed",
             Isolation::ReadUncommitted => "read_uncommitted",

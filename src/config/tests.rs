@@ -298,11 +298,19 @@ fn bad_links_are_refused_with_place_and_cure() {
             &[("13:12", "`start` has no `timestamp`"), ("13:14", "unknown key `time`")],
         ),
         (
-            "delivery: transactional",
+            "delivery: at-least-once",
             &[(
                 "13:15",
-                "`delivery: transactional` is not supported yet (this version has exactly-once)",
+                "`delivery: at-least-once` is not supported yet (this version has exactly-once, transactional)",
             )],
+        ),
+        (
+            "transaction: { interval: 1s }",
+            &[("13:18", "`transaction` has no meaning without `delivery: transactional`")],
+        ),
+        (
+            "delivery: transactional\n    transaction: { interval: 1h, bytes: 1 }",
+            &[("14:30", "write 10ms to 300s"), ("14:41", "`bytes` is `1`")],
         ),
         ("delivery: exactly_once", &[("13:15", "did you mean `exactly-once`?")]),
         ("isolation: committed", &[("13:16", "write read_committed or read_uncommitted")]),
@@ -479,7 +487,8 @@ fn what_is_shown_parses_again_to_the_same() {
     let text = minimal(
         "tls: { ca: ca.pem, min_version: 1.3 }",
         "naming: prefix\n    start: { timestamp: 2026-01-01T00:00:00Z }\n    window: 1MiB\n    \
-         on_poison: skip\n    on_gap: continue\n    on_failure: stop",
+         on_poison: skip\n    on_gap: continue\n    on_failure: stop\n    delivery: transactional\n    \
+         transaction: { interval: 250ms, bytes: 1MiB }",
     );
     let loaded = parsed(&text).unwrap();
     let shown = show::yaml(&loaded);
@@ -494,6 +503,7 @@ fn what_is_shown_parses_again_to_the_same() {
     );
     assert_eq!(again.config.links[0].start, loaded.config.links[0].start);
     assert_eq!(again.config.links[0].policies, loaded.config.links[0].policies);
+    assert_eq!(again.config.links[0].delivery, loaded.config.links[0].delivery);
     assert_eq!(again.config.engine, loaded.config.engine);
     assert!(shown.contains("naming: prefix"), "{shown}");
     assert!(

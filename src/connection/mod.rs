@@ -137,6 +137,12 @@ impl Connection {
         self.version::<R>().ok_or_else(lacking)
     }
 
+    /// Whether transactions V2 (KIP-890) are in force in the cluster.
+    pub fn has_transactions_v2(&self) -> bool {
+        let features = &self.0.offered.finalized_features;
+        features.iter().any(|(name, level)| name == "transaction.version" && *level >= 2)
+    }
+
     /// What the broker offers.
     pub fn offered(&self) -> &ApiVersionsResponse {
         &self.0.offered
@@ -161,6 +167,20 @@ impl Connection {
     ) -> Result<R::Response, CallError> {
         let unsupported = CallError::Unsupported { api: R::API };
         let version = self.version::<R>().ok_or(unsupported)?;
+        self.ready().await?;
+        call(&self.0.shared, request, version, deadline).await
+    }
+
+    /// The same in a version of at most `version_max`: where later ones mean something else.
+    pub async fn call_up_to<R: Request>(
+        &self,
+        version_max: i16,
+        request: &R,
+        deadline: Duration,
+    ) -> Result<R::Response, CallError> {
+        let unsupported = CallError::Unsupported { api: R::API };
+        let version = self.version::<R>().map(|version| version.min(version_max));
+        let version = version.filter(|v| R::VERSIONS.contains(v)).ok_or(unsupported)?;
         self.ready().await?;
         call(&self.0.shared, request, version, deadline).await
     }

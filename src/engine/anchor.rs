@@ -2,15 +2,17 @@
 //! start knows where on the target the copy of that offset ended and under which numbering it was written. PURE.
 //!
 //! ```text
-//! strait3;<target topic id>;<target offset>;<source topic id>;<source offset>;<numberings>;<map begins>;<runs>;<settings>;<end>
+//! strait4;<target topic id>;<target offset>;<source topic id>;<source offset>;<numberings>;<map begins>;<runs>;<settings>;<end>;<era>
 //! numberings  <producer id, hex>.<epoch>.<next sequence>,...
 //! runs        <source gap>.<target gap>.<length>,...           newest first; a gap is that to the run before it in the list,
 //!             <source gap>.<target gap>.<length>.<length>      of the first to the two offsets; two lengths: not exact
-//! settings    see `settings.rs`
+//! settings    see `settings.rs`; `-`: not told
 //! end         `closed`: nothing was on its way when the mirror was left; `open`: something may have been
+//! era         <id, hex>.<0 or 1>: the position is the target group's, and 1 that it holds one (`transaction.rs`)
 //! ```
 //!
-//! `strait1` had one numbering and no map, `strait2` no settings and no end; both are still read.
+//! `strait3` is without the era: each batch counts by itself. `strait1` had one numbering and no map, `strait2` no settings and
+//! no end; all three are still read.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,6 +22,7 @@ use uuid::Uuid;
 use super::mirror::Lineage;
 use super::offset_map::{OffsetMap, Run};
 use super::settings::Settings;
+use super::transaction::Era;
 use crate::limits;
 
 /// The state of a mirror at a committed source offset (rule R0 of the resume rules, see the README's design notes).
@@ -41,6 +44,8 @@ pub struct Anchor {
     pub settings: Option<Settings>,
     /// The mirror was left with nothing on its way: no late request of that life can come.
     pub closed: bool,
+    /// Set where transactions bring the records: the truth is in the target's group.
+    pub era: Option<Era>,
 }
 
 /// A numbering and how far it is.
@@ -62,11 +67,24 @@ impl Numbering {
 }
 
 /// Version of the format; an unknown one is no anchor.
-const FORMAT: &str = "strait3";
+const FORMAT: &str = "strait4";
+/// No era.
+const FORMAT_3: &str = "strait3";
 /// Neither settings nor end.
 const FORMAT_2: &str = "strait2";
 /// One numbering, no map.
 const FORMAT_1: &str = "strait1";
+
+impl Anchor {
+    /// The oldest format that holds all of it.
+    fn format(&self) -> &'static str {
+        match (self.era, self.settings) {
+            (Some(_), _) => FORMAT,
+            (None, Some(_)) => FORMAT_3,
+            (None, None) => FORMAT_2,
+        }
+    }
+}
 
 impl fmt::Display for Anchor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,7 +94,7 @@ impl fmt::Display for Anchor {
         write!(
             f,
             "{};{};{};{};{};{};{};{}",
-            if self.settings.is_some() { FORMAT } else { FORMAT_2 },
+            self.format(),
             self.target_topic_id.simple(),
             self.target_offset,
             self.source_topic_id.simple(),
@@ -85,8 +103,18 @@ impl fmt::Display for Anchor {
             self.map.begins(),
             self.runs(),
         )?;
-        let Some(settings) = self.settings else { return Ok(()) };
-        write!(f, ";{settings};{}", if self.closed { CLOSED } else { OPEN })
+        if self.format() == FORMAT_2 {
+            return Ok(());
+        }
+        match self.settings {
+            Some(settings) => write!(f, ";{settings}")?,
+            None => write!(f, ";{UNTOLD}")?,
+        }
+        write!(f, ";{}", if self.closed { CLOSED } else { OPEN })?;
+        match self.era {
+            Some(Era { id, began }) => write!(f, ";{id:x}.{}", u8::from(began)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -119,6 +147,8 @@ impl Anchor {
 
 const CLOSED: &str = "closed";
 const OPEN: &str = "open";
+/// In the place of settings.
+const UNTOLD: &str = "-";
 
 /// The metadata is not an anchor: a reset tool or another client committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +162,8 @@ impl Anchor {
         }
         let mut fields = text.split(';');
         let anchor = match fields.next() {
-            Some(FORMAT) => Self::third(&mut fields)?,
+            Some(FORMAT) => Self::fourth(&mut fields)?,
+            Some(FORMAT_3) => Self::third(&mut fields)?,
             Some(FORMAT_2) => Self::second(&mut fields)?,
             Some(FORMAT_1) => Self::first(&mut fields, offset)?,
             _ => return Err(NotAnAnchor),
@@ -164,18 +195,26 @@ impl Anchor {
             map: OffsetMap::new(offset),
             settings: None,
             closed: false,
+            era: None,
         })
+    }
+
+    fn fourth<'a>(fields: &mut impl Iterator<Item = &'a str>) -> Result<Self, NotAnAnchor> {
+        let anchor = Self::second(fields)?;
+        let settings = match fields.next().ok_or(NotAnAnchor)? {
+            UNTOLD => None,
+            told => Some(settings(told)?),
+        };
+        let closed = is_closed(fields.next().ok_or(NotAnAnchor)?)?;
+        let era = Some(era(fields.next().ok_or(NotAnAnchor)?)?);
+        Ok(Self { settings, closed, era, ..anchor })
     }
 
     fn third<'a>(fields: &mut impl Iterator<Item = &'a str>) -> Result<Self, NotAnAnchor> {
         let anchor = Self::second(fields)?;
-        let settings = fields.next().and_then(Settings::parse).ok_or(NotAnAnchor)?;
-        let closed = match fields.next() {
-            Some(CLOSED) => true,
-            Some(OPEN) => false,
-            _ => return Err(NotAnAnchor),
-        };
-        Ok(Self { settings: Some(settings), closed, ..anchor })
+        let settings = Some(settings(fields.next().ok_or(NotAnAnchor)?)?);
+        let closed = is_closed(fields.next().ok_or(NotAnAnchor)?)?;
+        Ok(Self { settings, closed, ..anchor })
     }
 
     fn second<'a>(fields: &mut impl Iterator<Item = &'a str>) -> Result<Self, NotAnAnchor> {
@@ -213,7 +252,30 @@ impl Anchor {
             map,
             settings: None,
             closed: false,
+            era: None,
         })
+    }
+}
+
+fn settings(text: &str) -> Result<Settings, NotAnAnchor> {
+    Settings::parse(text).ok_or(NotAnAnchor)
+}
+
+fn is_closed(text: &str) -> Result<bool, NotAnAnchor> {
+    match text {
+        CLOSED => Ok(true),
+        OPEN => Ok(false),
+        _ => Err(NotAnAnchor),
+    }
+}
+
+fn era(text: &str) -> Result<Era, NotAnAnchor> {
+    let (id, began) = text.split_once('.').ok_or(NotAnAnchor)?;
+    let id = u64::from_str_radix(id, 16).map_err(|_| NotAnAnchor)?;
+    match began {
+        "0" => Ok(Era { id, began: false }),
+        "1" => Ok(Era { id, began: true }),
+        _ => Err(NotAnAnchor),
     }
 }
 
@@ -273,6 +335,7 @@ mod tests {
             map: OffsetMap::with(3, runs),
             settings: Some(SETTINGS),
             closed: true,
+            era: Some(Era { id: u64::MAX, began: true }),
         }
     }
 
@@ -292,10 +355,24 @@ mod tests {
     fn survives_the_round_trip_and_fits() {
         let joined = Run { source: 30..50, target: 12..18, exact: false };
         let small = anchor([exact(3, 0, 10), exact(20, 10, 2), joined, exact(60, 20, 1 << 50)]);
-        assert_eq!(Anchor::parse(&small.to_string(), OFFSET).as_ref(), Ok(&small));
+        assert!(small.to_string().starts_with("strait4;"));
         let open = Anchor { closed: false, ..small.clone() };
-        assert_eq!(Anchor::parse(&open.to_string(), OFFSET), Ok(open));
-        let second = Anchor { settings: None, closed: false, ..small };
+        let begins = Anchor { era: Some(Era { id: 0, began: false }), ..small.clone() };
+        let untold = Anchor { settings: None, ..small.clone() };
+        for anchor in [small.clone(), open, begins, untold] {
+            let text = anchor.to_string();
+            assert_eq!(Anchor::parse(&text, OFFSET), Ok(anchor));
+            for wrong in ["", ".", ".2", "x.1", "1", "1.1.1"] {
+                let (head, _) = text.rsplit_once(';').unwrap();
+                assert!(Anchor::parse(&format!("{head};{wrong}"), OFFSET).is_err(), "{wrong}");
+            }
+        }
+        for closed in [true, false] {
+            let third = Anchor { era: None, closed, ..small.clone() };
+            assert!(third.to_string().starts_with("strait3;"), "as it was written before");
+            assert_eq!(Anchor::parse(&third.to_string(), OFFSET), Ok(third));
+        }
+        let second = Anchor { settings: None, closed: false, era: None, ..small };
         assert!(second.to_string().starts_with("strait2;"), "as it was written before");
         assert_eq!(Anchor::parse(&second.to_string(), OFFSET), Ok(second));
         // The largest numbers, and as many runs as there may be.
@@ -332,7 +409,8 @@ mod tests {
         let cut = good.rsplit_once(';').unwrap().0;
         let half = good.replace(";closed", ";half");
         let good2 =
-            Anchor { settings: None, closed: false, ..anchor([exact(3, 0, 10)]) }.to_string();
+            Anchor { settings: None, closed: false, era: None, ..anchor([exact(3, 0, 10)]) }
+                .to_string();
         let long = format!("{good};1");
         let negative = good.replace(".32767.", ".-1.");
         let far = format!("{good2},0.0.{}", i64::MAX);

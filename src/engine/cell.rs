@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::coordination;
 use super::doubles::Told;
 use super::mirror::Mirror;
 use super::session::SourcePartition;
@@ -15,6 +17,7 @@ use super::settings::Settings;
 use super::spec::MirrorSpec;
 use super::stats::{MirrorState, MirrorStats};
 use super::step_over::{Anew, StepOver};
+use super::transaction::{self, Producer};
 use crate::config::resolved::Link;
 use crate::env::Env;
 use crate::error::Error;
@@ -138,6 +141,22 @@ pub struct MirrorCell {
     /// The source broker in whose fetcher's list it stands; -1 for none.
     pub(super) dirty_at: Cell<i32>,
     pub(super) removed: Cell<bool>,
+    /// Rises whenever the mirror is given up: what an older life is about is not this one's.
+    pub(super) life: Cell<u64>,
+    /// What its fence gave it, for the next beginning.
+    pub(super) producer: Cell<Option<Producer>>,
+    /// The broker that coordinates its transactions; -1 if it is not known.
+    pub(super) transaction_coordinator: Cell<i32>,
+    /// The task of the open transaction is to look again.
+    pub(super) transaction_wake: Notify,
+    /// Why a transaction cannot be committed.
+    pub(super) transaction_trouble: RefCell<Option<coordination::Refused>>,
+    /// A batch that the target refuses for good, in front of which the next life stops; whether the policy may step over it.
+    pub(super) poison: RefCell<Option<(StepOver, bool)>>,
+    /// Batches above this were too large for the target.
+    pub(super) batch_bytes_max: Cell<usize>,
+    /// When the target's group last got its position.
+    pub(super) target_committed_at: Cell<Option<Instant>>,
     /// Its last commit was refused.
     pub(super) commit_troubled: Cell<bool>,
     troubled: Cell<bool>,
@@ -190,6 +209,14 @@ impl MirrorCell {
             ready_at: Cell::new(-1),
             dirty_at: Cell::new(-1),
             removed: Cell::new(false),
+            life: Cell::new(0),
+            producer: Cell::new(None),
+            transaction_coordinator: Cell::new(-1),
+            transaction_wake: Notify::new(),
+            transaction_trouble: RefCell::new(None),
+            poison: RefCell::new(None),
+            batch_bytes_max: Cell::new(usize::MAX),
+            target_committed_at: Cell::new(None),
             commit_troubled: Cell::new(false),
             troubled: Cell::new(false),
             replay_waits_since: Cell::new(None),
@@ -201,6 +228,24 @@ impl MirrorCell {
     pub fn source_partition(&self) -> SourcePartition {
         let partition = self.spec.id.partition;
         SourcePartition { topic_id: self.spec.source_topic_id, partition }
+    }
+
+    /// Under which its transactions are coordinated.
+    pub(super) fn transactional_id(&self) -> String {
+        let id = &self.spec.id;
+        transaction::transactional_id(&id.link, &id.topic, id.partition)
+    }
+
+    /// Whether transactions bring its records now.
+    pub(super) fn has_transactions(&self) -> bool {
+        self.mirror.borrow().as_ref().is_some_and(|mirror| mirror.transaction().is_some())
+    }
+
+    /// The mirror is given up: tasks of its life end.
+    pub(super) fn end_life(&self) {
+        self.life.set(self.life.get() + 1);
+        self.transaction_wake.notify_one();
+        drop(self.transaction_trouble.take());
     }
 
     /// Whether it was taken off this lane.
@@ -225,7 +270,10 @@ impl MirrorCell {
         let step = self.step_over.borrow();
         let Some(step) = &*step else { return false };
         let mirror = self.mirror.borrow();
-        mirror.as_ref().is_some_and(|m| m.is_idle() && m.acked() == step.from && !m.needs_resync())
+        mirror.as_ref().is_some_and(|m| {
+            let settled = m.is_drained() && m.counts_below() == step.from;
+            settled && m.is_idle() && m.acked() == step.from && !m.needs_resync()
+        })
     }
 
     /// Whether what was written under other settings is counted off and on record.
@@ -242,10 +290,11 @@ impl MirrorCell {
         mirror.as_ref().is_some_and(|m| m.is_drained() && m.waits_for_quiet(now_ms))
     }
 
-    /// Whether nothing of it can be on its way, a late request of a lost connection included.
+    /// Whether nothing of it can be on its way, a late request of a lost connection included. Where transactions bring the
+    /// records nobody asks: a fence ends what is on its way.
     pub(super) fn leaves_nothing(&self, mirror: &Mirror, now: Instant) -> bool {
         let lost = self.lost_at.get().is_some_and(|at| now < at + limits::LATE_REQUEST);
-        mirror.is_settled() && !lost && self.is_quiet(now)
+        mirror.transaction().is_none() && mirror.is_settled() && !lost && self.is_quiet(now)
     }
 
     /// Whether no request of a former life can come any more.
@@ -285,6 +334,8 @@ impl MirrorCell {
         drop(self.refused.take());
         drop(self.step_over.take());
         drop(self.anew.take());
+        drop(self.poison.take());
+        self.end_life();
         self.stats.set_state(MirrorState::Retrying);
     }
 
@@ -349,7 +400,7 @@ impl MirrorCell {
     pub fn note_progress(&self, now: Instant) {
         let mirror = self.mirror.borrow();
         let Some(mirror) = &*mirror else { return };
-        let acked = mirror.acked();
+        let acked = mirror.counts_below();
         self.stats.acked.store(acked, Relaxed);
         self.stats.buffered_bytes.store(mirror.buffered_bytes() as u64, Relaxed);
         let mut ends = self.ends.borrow_mut();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::anchor::Numbering;
+use super::anchor::{Anchor, Numbering};
 use super::cell::MirrorCell;
 use super::doubles;
 use super::group::{self, Commit};
@@ -101,10 +101,10 @@ fn due(share: &Rc<Share>) -> Vec<(Rc<MirrorCell>, Commit)> {
         let mirror = cell.mirror.borrow();
         let mirror = mirror.as_ref()?;
         let stale = |at: Instant| now - at >= IDLE_RECOMMIT;
-        if !mirror.has_place() || cell.looking.get() {
+        if cell.looking.get() {
             return None;
         }
-        let moved = mirror.acked() > cell.committed.get();
+        let moved = mirror.committable()? > cell.committed.get();
         let closes = share.is_draining() && cell.leaves_nothing(mirror, now);
         let settled_at = cell.begun_at.get().map(|begun| begun + LATE_COMMITS);
         let set_back =
@@ -145,18 +145,29 @@ pub(super) fn commit_of(
     opened: Option<Numbering>,
     closed: bool,
 ) -> Commit {
-    let spec = &cell.spec;
-    let mut anchor = mirror.anchor(spec.source_topic_id, spec.target_topic_id);
+    let (spec, settings) = (&cell.spec, cell.settings_then.get().unwrap_or(cell.settings));
+    let (offset, leader_epoch, anchor) =
+        mirror.to_commit(spec.source_topic_id, spec.target_topic_id);
+    let mut anchor = Anchor { settings: Some(settings), closed, ..anchor };
     anchor.numberings.extend(opened);
-    anchor.settings = Some(cell.settings_then.get().unwrap_or(cell.settings));
-    anchor.closed = closed;
+    commit_as(cell, offset, leader_epoch, &anchor)
+}
+
+/// The commit of an anchor.
+pub(super) fn commit_as(
+    cell: &MirrorCell,
+    offset: i64,
+    leader_epoch: i32,
+    anchor: &Anchor,
+) -> Commit {
+    let id = &cell.spec.id;
     Commit {
-        topic: spec.id.topic.clone(),
-        partition: spec.id.partition,
-        offset: mirror.place(),
-        leader_epoch: mirror.acked_epoch(),
+        topic: id.topic.clone(),
+        partition: id.partition,
+        offset,
+        leader_epoch,
         metadata: anchor.to_string(),
-        closed,
+        closed: anchor.closed,
     }
 }
 
@@ -219,7 +230,7 @@ async fn commit_what_is_acked(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
     drop(share.commit_turn.lock().await);
     let commit = {
         let mirror = cell.mirror.borrow();
-        let may = |m: &&Mirror| seen && m.has_place() && !is_replaced(share, cell);
+        let may = |m: &&Mirror| seen && m.committable().is_some() && !is_replaced(share, cell);
         let mirror = mirror.as_ref().filter(may);
         let now = share.env.now();
         mirror.map(|mirror| commit_of(cell, mirror, None, cell.leaves_nothing(mirror, now)))

@@ -11,6 +11,7 @@ use super::replay::BehindTheCommit;
 use super::share::Share;
 use super::step_over::Anew;
 use super::target_log::{Remains, TargetFound};
+use super::transaction::{Era, Place, Switch, Transaction};
 use super::trouble;
 use super::walk::Seen;
 use crate::error::{Code, Error, Side};
@@ -19,6 +20,8 @@ use crate::error::{Code, Error, Side};
 pub(super) struct Decided {
     pub(super) beginning: Beginning,
     pub(super) is_new: bool,
+    /// What the source group holds once that is on record.
+    pub(super) committed: i64,
     /// Whether it makes the step that was ordered.
     pub(super) steps_over: bool,
     /// It goes on where a life ended that left nothing on its way. So it is on record, before anything is sent, that this one
@@ -27,14 +30,57 @@ pub(super) struct Decided {
 }
 
 impl Decided {
+    /// Under a new numbering.
+    fn new(beginning: Beginning, committed: i64) -> Self {
+        Self { beginning, is_new: true, committed, steps_over: false, reopens: None }
+    }
+
     /// Whether it is put on record before anything is sent.
     pub(super) fn is_committed(&self) -> bool {
         self.is_new || self.reopens.is_some()
     }
 }
 
-/// Puts commit, source and target together.
+/// Puts commit, source and target together, for either kind of delivery.
 pub(super) fn decide(
+    share: &Share,
+    cell: &MirrorCell,
+    committed: Option<&Committed>,
+    start: Option<Result<offsets::Found, Error>>,
+    target: TargetFound,
+) -> Result<Decided, Error> {
+    let mut decided = place(share, cell, committed, start, target)?;
+    if !share.is_transactional() || decided.beginning.transaction.is_some() {
+        return Ok(decided);
+    }
+    // Another era begins: it is on record before its first transaction.
+    let producer = cell.producer.get().ok_or_else(trouble::stopped)?;
+    let era = Era { id: share.env.random_u64(), began: false };
+    let anchor = committed.and_then(|committed| committed.anchor.as_ref());
+    let beginning = &mut decided.beginning;
+    if anchor.is_some_and(|anchor| anchor.era.is_none()) {
+        // The other kind of delivery may have something on its way yet. Under other settings it is counted off, and a new
+        // numbering begins behind it, before the mirror goes over.
+        let counts_off = cell.settings_then.get().is_some();
+        beginning.switch = (!counts_off).then_some(Switch { producer, era });
+    } else {
+        let stable = place_of(beginning);
+        beginning.transaction = Some(Transaction::new(producer, era, stable));
+        decided.is_new = true;
+    }
+    Ok(decided)
+}
+
+fn place_of(beginning: &Beginning) -> Place {
+    Place {
+        offset: beginning.source_offset,
+        leader_epoch: beginning.leader_epoch,
+        target_offset: beginning.target_offset,
+        map: beginning.map.clone(),
+    }
+}
+
+fn place(
     share: &Share,
     cell: &MirrorCell,
     committed: Option<&Committed>,
@@ -44,7 +90,16 @@ pub(super) fn decide(
     let anchor = committed.and_then(|committed| committed.anchor.as_ref());
     // Without an anchor somebody else named the position meanwhile: that is where it begins.
     if let (Some(anew), Some(anchor)) = (&*cell.anew.borrow(), anchor) {
+        let offset = committed.map_or(-1, |committed| committed.offset);
+        if anchor.era.is_some() && offset != anew.over.from {
+            return Err(passed_by(cell, offset, anew.over.from));
+        }
         return step_over(cell, anew, anchor, &target);
+    }
+    if let (Some(committed), Some(anchor)) = (committed, anchor)
+        && let Some(era) = anchor.era
+    {
+        return in_an_era(share, cell, committed, anchor, era, &target);
     }
     if let (Some(committed), Some(anchor), Some(seen)) = (committed, anchor, target.seen.take()) {
         return resume(share, cell, committed, anchor, seen, &target.states);
@@ -77,8 +132,63 @@ pub(super) fn decide(
         replay: None,
         map: OffsetMap::new(source_offset),
         late: false,
+        transaction: None,
+        switch: None,
     };
-    Ok(Decided { beginning, is_new: true, steps_over: false, reopens: None })
+    Ok(Decided::new(beginning, source_offset))
+}
+
+/// Where transactions brought the mirror: nothing of it lies beyond. Without transactions from now on, new numberings begin
+/// there.
+fn in_an_era(
+    share: &Share,
+    cell: &MirrorCell,
+    committed: &Committed,
+    anchor: &Anchor,
+    era: Era,
+    target: &TargetFound,
+) -> Result<Decided, Error> {
+    fits(cell, anchor, target.end)?;
+    if target.remains == Remains::Ours {
+        return Err(no_position(share, cell, target));
+    }
+    // Nothing is counted off here: settings that are others by now hold from here on.
+    share.set_settings_then(cell, None);
+    let producer = cell.producer.get().ok_or_else(trouble::stopped)?;
+    let mut beginning = Beginning {
+        source_offset: committed.offset,
+        leader_epoch: committed.leader_epoch,
+        target_offset: target.end,
+        numberings: anchor.numberings.clone(),
+        replay: None,
+        map: anchor.map.clone(),
+        late: false,
+        transaction: None,
+        switch: None,
+    };
+    if share.is_transactional() {
+        let is_new = committed.at_source.is_none();
+        let stable = place_of(&beginning);
+        beginning.transaction = Some(Transaction::new(producer, era, stable));
+        let committed = committed.at_source.unwrap_or(committed.offset);
+        return Ok(Decided { is_new, ..Decided::new(beginning, committed) });
+    }
+    for of in &mut beginning.numberings {
+        let newest = newest_epoch(&target.states, of.producer_id).max(Some(of.producer_epoch));
+        of.producer_epoch = epoch_after(cell, newest, target.end)?;
+        of.next_sequence = 0;
+    }
+    // From before the era a request may come late yet, should the leader forget the new numbers.
+    beginning.late = !cell.is_quiet(share.env.now());
+    Ok(Decided::new(beginning, committed.offset))
+}
+
+/// All that lies before a step was committed, and nothing behind it is this instance's.
+fn passed_by(cell: &MirrorCell, offset: i64, from: i64) -> Error {
+    let message = format!(
+        "the target's position is {offset}, this instance left it at {from}: another one took over"
+    );
+    trouble::park(Code(65), Side::Target, cell, offset, message)
 }
 
 /// The epoch of a new numbering: the one after the newest that is known.
@@ -129,8 +239,10 @@ fn step_over(
         replay: None,
         map: anew.map.clone(),
         late: false,
+        transaction: None,
+        switch: None,
     };
-    Ok(Decided { beginning, is_new: true, steps_over: true, reopens: None })
+    Ok(Decided { steps_over: true, ..Decided::new(beginning, anew.over.to) })
 }
 
 fn newer_numbering(cell: &MirrorCell, epoch: i16, target_end: i64) -> Error {
@@ -213,7 +325,7 @@ fn resume(
     share.set_settings_then(cell, then.filter(|_| beginning.replay.is_some()));
     beginning.late = !quiet;
     let reopens = anchor.closed.then(|| Anchor { closed: false, ..anchor.clone() });
-    Ok(Decided { beginning, is_new, steps_over: false, reopens })
+    Ok(Decided { is_new, reopens, ..Decided::new(beginning, committed.offset) })
 }
 
 /// Whether an anchor speaks of the topics and the log that are there now.

@@ -20,7 +20,7 @@ use super::share::{FetchQueue, Share};
 use super::source_log;
 use super::stats::MirrorStats;
 use super::step_over::{self, StepOver};
-use super::trouble;
+use super::{transactions, trouble};
 use crate::canary::{Canary, planted};
 use crate::cluster::rights::Need;
 use crate::config::resolved::{self, OnPoison};
@@ -286,7 +286,7 @@ fn take(
         let rules = Rules {
             isolation: settings.isolation,
             timestamps: settings.timestamps,
-            batch_bytes_max: cell.spec.target.max_message_bytes(),
+            batch_bytes_max: transactions::batch_bytes_max(cell),
         };
         let route = &cell.spec.route;
         let route_then = then.map(|then| then.route_then(route, mirror.numberings()));
@@ -295,16 +295,20 @@ fn take(
         let records = partition.records;
         let aborted = &partition.aborted;
         let mut taken = Ok(true);
+        let poison = cell.poison.borrow().as_ref().map(|(step, _)| step.from);
+        let mut at_poison = false;
         let outcome = share.add_buffered(cell, mirror, |mirror| {
             admit(records, aborted, wanted, &rules, route, fetched_at, |step| {
                 let is_over = then.is_some() && !mirror.is_replaying();
-                if matches!(taken, Ok(true)) && !is_over {
+                at_poison |= poison.is_some_and(|from| mirror.fetch_offset() >= from);
+                if matches!(taken, Ok(true)) && !is_over && !at_poison {
                     taken = apply(&share.env, cell, mirror, step);
                 }
             })
         });
         drop(guard);
         match (taken, outcome) {
+            (Ok(true), _) if at_poison => transactions::at_poison(share, cell),
             (Ok(true), Ok(())) => cell.corrupt_fetches.set(0),
             (Ok(true), Err(refusal)) => refuse(share, cell, refusal, end),
             (Ok(false), _) => disagree(share, cell),

@@ -46,6 +46,8 @@ pub struct Committed {
     pub anchor: Option<Anchor>,
     /// Set if the operator named the position with `strait reset`.
     pub named: Option<Named>,
+    /// What the source group holds; another offset, or none, where the target's own position overrules it.
+    pub at_source: Option<i64>,
 }
 
 /// Commits, one outcome for each. The outer error is one of a whole request: [`trouble::NOT_A_MEMBER`] where the group
@@ -149,7 +151,7 @@ pub async fn committed(
 }
 
 /// UNSTABLE_OFFSET_COMMIT and the like are one partition's trouble: they hold up no other (I7).
-fn sort(answer: &OffsetFetchResponse, refused: impl Fn(ErrorCode) -> Error) -> Commits {
+pub(super) fn sort(answer: &OffsetFetchResponse, refused: impl Fn(ErrorCode) -> Error) -> Commits {
     let mut found = BTreeMap::new();
     for (topic, partition) in TopicPartitions::flat(&answer.topics) {
         let key = (Arc::from(topic), partition.index);
@@ -162,6 +164,7 @@ fn sort(answer: &OffsetFetchResponse, refused: impl Fn(ErrorCode) -> Error) -> C
                 leader_epoch: partition.leader_epoch,
                 anchor,
                 named: Named::parse(&partition.metadata),
+                at_source: Some(partition.offset),
             };
             found.insert(key, Ok(committed));
         }

@@ -146,6 +146,8 @@ pub fn resume(
         replay,
         map: anchor.map.clone(),
         late: false,
+        transaction: None,
+        switch: None,
     };
     Ok((beginning, is_new))
 }
@@ -183,6 +185,7 @@ mod tests {
             map: OffsetMap::new(20),
             settings: None,
             closed: true,
+            era: None,
         }
     }
 

@@ -7,7 +7,7 @@
 //!              └──── resynced ◀───────┘ failed
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,11 +15,11 @@ use tokio::time::Instant;
 
 use super::anchor::{Anchor, Numbering};
 use super::identity::advance;
-use super::landed::Landed;
 use super::numberings::Numberings;
 use super::offset_map::OffsetMap;
 use super::replay::{Replay, Replayed};
 use super::spec::TargetFacts;
+use super::transaction::{Switch, Transaction};
 use super::unseen::Unseen;
 use super::window::{self, Acked, Violation, Window};
 use crate::canary::{Canary, planted};
@@ -54,9 +54,9 @@ pub struct Outgoing {
 
 /// A batch that was sent, with the first sequence that it was given.
 #[derive(Clone, Debug, Hash)]
-struct Flight {
-    outgoing: Outgoing,
-    sequence: i32,
+pub(super) struct Flight {
+    pub(super) outgoing: Outgoing,
+    pub(super) sequence: i32,
 }
 
 /// What goes on the wire: 61 bytes of head, and the payload as it came.
@@ -81,7 +81,7 @@ impl Stamped {
 }
 
 /// What an ack settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub struct Settled {
     /// Size of the batch.
     pub bytes: usize,
@@ -118,29 +118,37 @@ pub struct Beginning {
     /// A request of a former life may still come: records so old that the target may have forgotten their producer are not
     /// sent, for nothing would tell such a request's from ours.
     pub late: bool,
+    /// Set where transactions bring the records.
+    pub transaction: Option<Transaction>,
+    /// Set where they will, once the other delivery is done with.
+    pub switch: Option<Switch>,
 }
 
 /// The copying half of a mirror's state; it exists once a position was found.
 #[derive(Clone, Debug, Hash)]
 pub struct Mirror {
-    numberings: Numberings,
-    replay: Option<Replay>,
+    pub(super) numberings: Numberings,
+    pub(super) replay: Option<Replay>,
     /// The acked prefix ends inside a source batch.
     mid_batch: bool,
-    queue: VecDeque<Outgoing>,
-    flight: VecDeque<Flight>,
-    window: Window,
+    pub(super) queue: VecDeque<Outgoing>,
+    pub(super) flight: VecDeque<Flight>,
+    pub(super) window: Window,
     target: Arc<TargetFacts>,
     buffered_bytes: usize,
-    given_up: bool,
+    pub(super) given_up: bool,
     /// Late requests may still come: old batches wait.
     late: bool,
-    unseen: Option<Unseen>,
+    pub(super) unseen: Option<Unseen>,
     fetch_offset: i64,
     fetch_epoch: i32,
-    acked: i64,
-    acked_epoch: i32,
-    map: OffsetMap,
+    pub(super) acked: i64,
+    pub(super) acked_epoch: i32,
+    pub(super) map: OffsetMap,
+    pub(super) transaction: Option<Transaction>,
+    pub(super) switch: Option<Switch>,
+    /// A batch was settled in this life.
+    pub(super) proved: bool,
 }
 
 impl Mirror {
@@ -163,6 +171,9 @@ impl Mirror {
             acked: beginning.source_offset,
             acked_epoch: beginning.leader_epoch,
             map: beginning.map,
+            transaction: beginning.transaction,
+            switch: beginning.switch,
+            proved: false,
         }
     }
 
@@ -183,7 +194,7 @@ impl Mirror {
         let producer_id = outgoing.producer_id;
         let sequence = self.numberings.acked(producer_id).unwrap_or(0);
         let places = replay.landed().pieces(producer_id, sequence, counted);
-        note_places(&mut self.map, &outgoing.spans, counted, places, self.window.target_next());
+        self.map.note_found(&outgoing.spans, counted, places, self.window.target_next());
         self.numberings.set_acked(producer_id, advance(sequence, counted));
         self.numberings.rewind();
         let Some(rest) = rest else {
@@ -236,6 +247,9 @@ impl Mirror {
             None => {
                 self.acked = next_offset;
                 self.acked_epoch = leader_epoch;
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.set_stable(next_offset, leader_epoch);
+                }
             }
         }
     }
@@ -243,6 +257,13 @@ impl Mirror {
     /// Whether [`Mirror::send`] would give a batch.
     pub fn can_send(&self, wall_clock_ms: i64) -> bool {
         self.queue.front().is_some_and(|next| {
+            if let Some(transaction) = &self.transaction {
+                // State that is lost cannot harm: what is appended out of order is aborted.
+                return transaction.is_open() && self.window.is_open(next.batch.len(), 0, i64::MIN);
+            }
+            if self.is_switching() {
+                return false;
+            }
             let numbering_ready = self.numberings.is_current(next.producer_id)
                 || (self.flight.is_empty() && self.numberings.has(next.producer_id));
             let state_time = window::state_time(&self.target, next.max_timestamp, wall_clock_ms);
@@ -260,7 +281,10 @@ impl Mirror {
         let is_old = |next: &Outgoing| {
             window::state_time(&self.target, next.max_timestamp, wall_clock_ms) < oldest_trusted
         };
-        self.late && !planted(Canary::OldAtOnce) && self.queue.front().is_some_and(is_old)
+        // With transactions a fence has ended what might come late, and the last batch before them has shown it.
+        let by_number = self.transaction.is_none() && !self.is_switching();
+        let late = self.late && by_number && !planted(Canary::OldAtOnce);
+        late && self.queue.front().is_some_and(is_old)
     }
 
     /// The next batch, stamped, if the window is open for it. It counts as in flight from here on.
@@ -268,31 +292,52 @@ impl Mirror {
         if !self.can_send(wall_clock_ms) {
             return None;
         }
+        let (Lineage { producer_id, producer_epoch }, sequence) = match &self.transaction {
+            Some(transaction) => {
+                let producer = transaction.producer();
+                let (producer_id, producer_epoch) = (producer.id, producer.epoch);
+                (Lineage { producer_id, producer_epoch }, transaction.next_sequence())
+            }
+            None => self.next_number()?,
+        };
+        let transactional = self.transaction.is_some();
+        let stamp = Stamp { producer_id, producer_epoch, base_sequence: sequence, transactional };
+        // What was admitted is a whole batch: the stamp cannot fail, and if it did the batch would stay where it is.
+        let head = stamp::stamp(&self.queue.front()?.batch, stamp).ok()?;
+        let outgoing = self.queue.pop_front()?;
+        let payload = outgoing.batch.slice(HEADER_BYTES..);
+        let state_time = window::state_time(&self.target, outgoing.max_timestamp, wall_clock_ms);
+        let oldest_trusted = match self.transaction {
+            Some(_) => i64::MIN,
+            None => window::oldest_trusted(&self.target, wall_clock_ms),
+        };
+        self.window.on_sent(outgoing.batch.len(), state_time, oldest_trusted);
+        match &mut self.transaction {
+            Some(transaction) => {
+                transaction.set_next_sequence(advance(sequence, outgoing.records));
+            }
+            None => self.numberings.sent(outgoing.records),
+        }
+        self.flight.push_back(Flight { outgoing, sequence });
+        Some(Stamped { head, payload })
+    }
+
+    /// What the next batch is sent under.
+    fn next_number(&mut self) -> Option<(Lineage, i32)> {
         let producer_id = self.queue.front()?.producer_id;
         if !self.numberings.is_current(producer_id) {
             // Nothing is in flight; the state of another id proves nothing about this one's.
             self.numberings.change_to(producer_id);
             self.window.on_moved();
         }
-        let (Lineage { producer_id, producer_epoch }, sequence) = self.numberings.next()?;
-        let stamp =
-            Stamp { producer_id, producer_epoch, base_sequence: sequence, transactional: false };
-        // What was admitted is a whole batch: the stamp cannot fail, and if it did the batch would stay where it is.
-        let head = stamp::stamp(&self.queue.front()?.batch, stamp).ok()?;
-        let outgoing = self.queue.pop_front()?;
-        let payload = outgoing.batch.slice(HEADER_BYTES..);
-        let state_time = window::state_time(&self.target, outgoing.max_timestamp, wall_clock_ms);
-        let oldest_trusted = window::oldest_trusted(&self.target, wall_clock_ms);
-        self.window.on_sent(outgoing.batch.len(), state_time, oldest_trusted);
-        self.numberings.sent(outgoing.records);
-        self.flight.push_back(Flight { outgoing, sequence });
-        Some(Stamped { head, payload })
+        self.numberings.next()
     }
 
     /// The oldest unanswered batch was appended at `base_offset` of the target. It is settled, unless one before it is in
     /// doubt.
     pub fn on_success(&mut self, base_offset: i64) -> Result<Option<Settled>, Violation> {
-        if self.given_up {
+        // What comes behind a refusal in a transaction is aborted with it.
+        if self.given_up || (self.transaction.is_some() && self.window.has_failed()) {
             return self.window.on_doubt().map(|()| None);
         }
         let records = self.flight.front().ok_or(Violation::Unasked)?.outgoing.records;
@@ -315,23 +360,11 @@ impl Mirror {
             let spans = &flight.outgoing.spans;
             self.map.note(spans, records, [(base_offset, records)]);
         }
-        Ok(self.settle_front())
-    }
-
-    /// The part of the target that must be looked at before a position behind it is committed.
-    pub fn unseen(&self) -> Option<&Unseen> {
-        self.unseen.as_ref()
-    }
-
-    /// Where a look that begins now has to end: at the acked prefix.
-    pub fn seen_to(&self) -> Unseen {
-        let to = self.window.target_next();
-        Unseen { from: to, numberings: self.numberings.all().to_vec(), to }
-    }
-
-    /// The target was looked at up to there.
-    pub fn on_seen(&mut self, end: Unseen) {
-        Unseen::shrink(&mut self.unseen, end);
+        let settled = self.settle_front();
+        if let (Some(transaction), Some(settled)) = (&mut self.transaction, settled) {
+            transaction.note(settled);
+        }
+        Ok(settled)
     }
 
     /// The oldest unanswered batch was refused. It stays in flight until the resync.
@@ -350,6 +383,11 @@ impl Mirror {
         self.window.on_moved();
     }
 
+    /// Whether a refusal or a doubt closed its window.
+    pub fn has_failed(&self) -> bool {
+        self.window.has_failed() || self.given_up
+    }
+
     /// Whether the target must be read back before anything else is sent, and can be: a failure, and no answer missing.
     pub fn needs_resync(&self) -> bool {
         self.window.has_failed() && self.window.outstanding() == 0
@@ -357,57 +395,18 @@ impl Mirror {
 
     /// Whether somebody must see to it before it sends: the target is to be read back, or a numbering put on record.
     pub fn needs_recovery(&self) -> bool {
-        self.needs_resync() || self.wanted_numbering().is_some()
+        self.needs_resync() || self.wanted_numbering().is_some() || self.wants_switch().is_some()
     }
 
-    /// The target was read back (R2, R3): `last_sequences` are those of the last records it holds of our numberings, by
-    /// producer id, above the acked prefix; `target_end` is its log end, all of it replicated. What is there is settled,
-    /// the rest goes back to the head of the queue under the same numbers. `landed` says where it is there.
-    ///
-    /// A last sequence that is not the end of a batch in flight means that somebody else writes under our numbers.
-    pub fn on_resynced(
-        &mut self,
-        last_sequences: &BTreeMap<i64, i32>,
-        landed: &Landed,
-        target_end: i64,
-    ) -> Result<Vec<Settled>, NotOurs> {
-        let mut settled = Vec::new();
-        for (producer_id, last) in last_sequences {
-            let (end, last) = (advance(*last, 1), *last);
-            if self.numberings.acked(*producer_id) != Some(end) {
-                // All that is in flight is of one numbering: a batch of another is not ours.
-                let ends_at = |f: &Flight| {
-                    f.outgoing.producer_id == *producer_id
-                        && advance(f.sequence, f.outgoing.records) == end
-                };
-                let position = self.flight.iter().position(ends_at).ok_or(NotOurs { last })?;
-                for Flight { outgoing, sequence } in self.flight.iter().take(position + 1) {
-                    let places = landed.pieces(*producer_id, *sequence, outgoing.records);
-                    let spans = &outgoing.spans;
-                    note_places(&mut self.map, spans, outgoing.records, places, target_end);
-                }
-                settled.extend((0..=position).filter_map(|_| self.settle_front()));
-            }
-        }
-        if !planted(Canary::NumbersGoOn) {
-            self.numberings.rewind();
-        }
-        if planted(Canary::FlightForgotten) {
-            self.flight.clear();
-        }
-        while let Some(flight) = self.flight.pop_back() {
-            self.queue.push_front(flight.outgoing);
-        }
-        self.window.on_resynced(target_end);
-        Ok(settled)
-    }
-
-    fn settle_front(&mut self) -> Option<Settled> {
+    pub(super) fn settle_front(&mut self) -> Option<Settled> {
         let flight = self.flight.pop_front()?;
         self.acked = flight.outgoing.next_offset;
         self.acked_epoch = flight.outgoing.leader_epoch;
-        let next_sequence = advance(flight.sequence, flight.outgoing.records);
-        self.numberings.set_acked(flight.outgoing.producer_id, next_sequence);
+        self.proved = true;
+        if self.transaction.is_none() {
+            let next_sequence = advance(flight.sequence, flight.outgoing.records);
+            self.numberings.set_acked(flight.outgoing.producer_id, next_sequence);
+        }
         self.mid_batch = !flight.outgoing.ends_place;
         let bytes = flight.outgoing.batch.len();
         self.buffered_bytes -= bytes;
@@ -448,7 +447,7 @@ impl Mirror {
     /// The id of the oldest queued batch, if its numbering must be put on record before anything else is sent.
     pub fn wanted_numbering(&self) -> Option<i64> {
         let settled = self.flight.is_empty() && !self.window.has_failed() && self.has_place();
-        let waits = settled && self.unseen.is_none();
+        let waits = settled && self.unseen.is_none() && self.transaction.is_none();
         let producer_id = self.queue.front().filter(|_| waits)?.producer_id;
         (!self.numberings.has(producer_id)).then_some(producer_id)
     }
@@ -541,16 +540,6 @@ impl Mirror {
         self.queue.is_empty() && self.flight.is_empty()
     }
 
-    /// Nothing queued or on its way, and no doubt.
-    pub fn is_settled(&self) -> bool {
-        self.is_idle() && self.is_answered() && !self.window.has_failed() && !self.given_up
-    }
-
-    /// Nothing in flight.
-    pub fn is_drained(&self) -> bool {
-        self.flight.is_empty()
-    }
-
     /// What to commit with [`Mirror::acked`].
     pub fn anchor(&self, source_topic_id: uuid::Uuid, target_topic_id: uuid::Uuid) -> Anchor {
         Anchor {
@@ -562,28 +551,9 @@ impl Mirror {
             map: self.map.clone(),
             settings: None,
             closed: false,
+            era: None,
         }
     }
-}
-
-fn note_places(
-    map: &mut OffsetMap,
-    spans: &Spans,
-    records: i32,
-    places: Option<Vec<(i64, i32)>>,
-    target_end: i64,
-) {
-    match places {
-        Some(places) => map.note(spans, records, places),
-        None => map.note_somewhere(spans, records, target_end),
-    }
-}
-
-/// The target's last sequence under our id ends no batch that we sent: another instance writes, or settings differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotOurs {
-    /// The sequence that was found.
-    pub last: i32,
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! The mirror against a target that obeys the broker's rules, driven through every interleaving that a seed picks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::landed::Landed;
+use crate::engine::mirror_readback::NotOurs;
 use crate::engine::offset_map::Place;
 
 /// A v2 batch head with a payload; nothing but the header is looked at here.
@@ -55,6 +57,8 @@ fn mirror() -> Mirror {
         replay: None,
         map: OffsetMap::new(0),
         late: false,
+        transaction: None,
+        switch: None,
     };
     Mirror::new(beginning, 1 << 20, Arc::default())
 }

@@ -8,10 +8,12 @@
 //! ```
 //!
 //! The deciding half is pure, and is where the invariants live: [`admit`] (fate of a batch), [`mirror`] (one partition's
-//! state), [`window`] (when the next batch may leave), [`session`], [`identity`], [`route`],
+//! state; with [`mirror_readback`]), [`window`] (when the next batch may leave), [`session`], [`identity`], [`route`],
 //! [`numberings`], [`anchor`], [`offset_map`], [`walk`], [`lineage`]. The other half moves bytes
 //! between it and the network: [`fetcher`], [`sender`], [`recovery`] with [`position`] ([`decide`],
 //! [`source_log`], [`target_log`]) and [`readback`], [`committer`].
+//! With `delivery: transactional` the position goes into the target's own group, in the transaction that brings the
+//! records: [`transaction`] and [`mirror_transaction`] decide, `transactions`, `fence` and `coordination` carry out.
 //! A [`share`] ties them together for one link on one lane.
 
 pub mod admit;
@@ -19,8 +21,10 @@ pub mod anchor;
 pub mod budget;
 pub mod cell;
 pub mod committer;
+mod coordination;
 pub mod decide;
 pub mod doubles;
+mod fence;
 pub mod fetcher;
 pub mod group;
 pub mod identity;
@@ -29,6 +33,8 @@ pub mod lineage;
 pub mod losses;
 pub mod member;
 pub mod mirror;
+pub mod mirror_readback;
+pub mod mirror_transaction;
 pub mod named;
 pub mod numberings;
 pub mod offset_map;
@@ -49,6 +55,8 @@ pub mod spec;
 pub mod stats;
 pub mod step_over;
 pub mod target_log;
+pub mod transaction;
+mod transactions;
 pub mod trouble;
 pub mod unseen;
 pub mod walk;

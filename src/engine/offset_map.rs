@@ -130,6 +130,20 @@ impl OffsetMap {
         }
     }
 
+    /// The same for records that were found on the target, at these places where the read-back told them.
+    pub fn note_found(
+        &mut self,
+        spans: &Spans,
+        records: i32,
+        places: Option<Vec<(i64, i32)>>,
+        target_end: i64,
+    ) {
+        match places {
+            Some(places) => self.note(spans, records, places),
+            None => self.note_somewhere(spans, records, target_end),
+        }
+    }
+
     fn push(&mut self, run: Run) {
         if let Some(last) = self.runs.back_mut() {
             let follows =

@@ -4,9 +4,9 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::anchor::Numbering;
+use super::anchor::{Anchor, Numbering};
 use super::cell::MirrorCell;
-use super::committer::commit_of;
+use super::committer::{commit_as, commit_of};
 use super::decide::epoch_after;
 use super::group;
 use super::lineage::newest_epoch;
@@ -15,6 +15,7 @@ use super::readback;
 use super::recovery::all_failed;
 use super::share::Share;
 use super::target_log::producer_states;
+use super::transaction::Switch;
 use super::trouble;
 use crate::connection::Connection;
 use crate::error::{Action, Code, Error, Side};
@@ -50,6 +51,9 @@ async fn open_one(
     connection: &Connection,
     cell: &Rc<MirrorCell>,
 ) -> Result<Opened, Error> {
+    if cell.mirror.borrow().as_ref().is_some_and(|m| m.wants_switch().is_some()) {
+        return mark(share, cell).await;
+    }
     let wanted = |mirror: &Mirror| Some((mirror.wanted_numbering()?, mirror.target_next()));
     let Some((producer_id, target_next)) = cell.mirror.borrow().as_ref().and_then(wanted) else {
         return Ok(Opened::Yes);
@@ -98,6 +102,31 @@ async fn open_one(
     group::commit(share, &[commit]).await?.pop().unwrap_or(Ok(()))?;
     if let Some(mirror) = &mut *cell.mirror.borrow_mut() {
         mirror.open_numbering(numbering);
+    }
+    cell.committed.set(offset);
+    cell.stats.committed.store(offset, Relaxed);
+    Ok(Opened::Yes)
+}
+
+/// Puts the era of a mirror's transactions on record, at the place that the other kind of delivery has reached.
+async fn mark(share: &Rc<Share>, cell: &Rc<MirrorCell>) -> Result<Opened, Error> {
+    let _turn = share.commit_turn.lock().await;
+    let commit = {
+        let mirror = cell.mirror.borrow();
+        let Some(mirror) = mirror.as_ref().filter(|_| !cell.is_removed()) else {
+            return Ok(Opened::Yes);
+        };
+        let Some(Switch { era, .. }) = mirror.wants_switch() else { return Ok(Opened::Yes) };
+        let spec = &cell.spec;
+        let (offset, leader_epoch, anchor) =
+            mirror.to_commit(spec.source_topic_id, spec.target_topic_id);
+        let anchor = Anchor { settings: Some(cell.settings), era: Some(era), ..anchor };
+        commit_as(cell, offset, leader_epoch, &anchor)
+    };
+    let offset = commit.offset;
+    group::commit(share, &[commit]).await?.pop().unwrap_or(Ok(()))?;
+    if let Some(mirror) = &mut *cell.mirror.borrow_mut() {
+        mirror.switch_over();
     }
     cell.committed.set(offset);
     cell.stats.committed.store(offset, Relaxed);

@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::anchor::Anchor;
 use super::cell::MirrorCell;
 use super::decide::{Decided, decide};
-use super::group::{self, Commit, Commits};
+use super::fence;
+use super::group::{self, Commit, Commits, Committed};
 use super::losses::{Loss, LossKind};
 use super::mirror::Beginning;
 use super::recovery::all_failed;
@@ -17,6 +18,7 @@ use super::share::Share;
 use super::source_log::start_offsets;
 use super::step_over;
 use super::target_log::target_facts;
+use super::transaction::Transaction;
 use super::trouble;
 use crate::env::Moment;
 use crate::error::{Action, Error};
@@ -43,6 +45,7 @@ pub async fn begin(
     for cell in cells {
         forget_the_replaced(cell, &mut committed);
     }
+    fence::settle(share, cells, &mut committed).await;
     let mut outcomes = Vec::with_capacity(cells.len());
     let mut readable = Vec::with_capacity(cells.len());
     for cell in cells {
@@ -74,17 +77,29 @@ async fn doubt_what_moved(
     let Ok(mut now) = group::committed(share, &parked).await else { return };
     for (cell, outcome) in outcomes.iter_mut() {
         forget_the_replaced(cell, &mut now);
-        let place = |commits: &Commits| match commits.get(&key(cell)) {
-            Some(Ok(found)) => Some(found.clone()),
-            Some(Err(_)) | None => None,
-        };
         if let Err(error) = outcome
             && error.action == Action::Park
-            && now.contains_key(&key(cell))
-            && place(committed) != place(&now)
+            && has_moved(committed.get(&key(cell)), now.get(&key(cell)))
         {
             error.action = Action::Retry;
         }
+    }
+}
+
+/// Whether the source group holds another position than it did. One that the target's own overrules is known by its offset
+/// alone.
+fn has_moved(
+    before: Option<&Result<Committed, Error>>,
+    now: Option<&Result<Committed, Error>>,
+) -> bool {
+    match (before, now) {
+        (Some(Ok(before)), Some(Ok(now))) => match &before.anchor {
+            Some(anchor) if anchor.era.is_some() => before.at_source != Some(now.offset),
+            Some(_) | None => before != now,
+        },
+        (None, Some(Ok(_))) | (Some(Ok(_)), Some(Err(_))) => true,
+        // What parks is that there is none to go by.
+        (Some(Err(_)), _) | (None, Some(Err(_))) | (_, None) => false,
     }
 }
 
@@ -162,7 +177,7 @@ async fn begin_behind(
             if decided.is_committed() {
                 recorded.next().unwrap_or(Ok(()))?;
             }
-            note_committed(share, &cell, decided.beginning.source_offset);
+            note_committed(share, &cell, decided.committed);
             note_replaced(share, &cell, &decided);
             if decided.steps_over {
                 step_over::made(share, &cell);
@@ -190,6 +205,7 @@ fn anchor_commit(cell: &MirrorCell, decided: &Decided) -> Commit {
         map: beginning.map.clone(),
         settings: Some(cell.settings),
         closed: false,
+        era: beginning.transaction.as_ref().map(Transaction::era),
     };
     let reopened = decided.reopens.clone().filter(|_| !decided.is_new);
     let anchor = reopened.unwrap_or_else(new);
@@ -208,5 +224,47 @@ fn note_committed(share: &Share, cell: &MirrorCell, offset: i64) {
     cell.closed.set(false);
     cell.committed_at.set(Some(share.env.now()));
     cell.begun_at.set(Some(share.env.now()));
+    cell.target_committed_at.set(Some(share.env.now()));
     cell.stats.committed.store(offset, Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::offset_map::OffsetMap;
+    use crate::engine::transaction::Era;
+    use uuid::Uuid;
+
+    fn committed(offset: i64, era: Option<Era>) -> Committed {
+        let anchor = Anchor {
+            target_topic_id: Uuid::from_u128(1),
+            target_offset: offset,
+            source_topic_id: Uuid::from_u128(2),
+            source_offset: offset,
+            numberings: Vec::new(),
+            map: OffsetMap::new(0),
+            settings: None,
+            closed: false,
+            era,
+        };
+        let at_source = Some(offset);
+        Committed { offset, leader_epoch: 1, anchor: Some(anchor), named: None, at_source }
+    }
+
+    #[test]
+    fn a_target_s_position_that_is_ahead_of_the_source_group_s_has_not_moved() {
+        let era = Some(Era { id: 1, began: true });
+        let (at_source, of_target) = (committed(10, era), committed(30, era));
+        let overruled = Ok(Committed { at_source: Some(10), ..of_target });
+        assert!(!has_moved(Some(&overruled), Some(&Ok(at_source))));
+        assert!(has_moved(Some(&overruled), Some(&Ok(committed(11, era)))));
+        let plain = Ok(committed(10, None));
+        assert!(!has_moved(Some(&plain), Some(&plain)));
+        assert!(has_moved(Some(&plain), Some(&Ok(committed(11, None)))));
+        assert!(has_moved(None, Some(&plain)), "somebody made one");
+        let lost = Err(trouble::stopped());
+        assert!(!has_moved(Some(&lost), Some(&plain)), "the target's is gone, and stays so");
+        assert!(has_moved(Some(&plain), Some(&lost)));
+        assert!(!has_moved(Some(&plain), None));
+    }
 }

@@ -20,7 +20,7 @@ use super::stats::MirrorStats;
 use super::step_over::StepOver;
 use super::trouble::{self, Remedy};
 use super::walk::Seen;
-use super::{position, readback, retry, source_log, step_over};
+use super::{position, readback, retry, source_log, step_over, transactions};
 use crate::cluster::rights::Need;
 use crate::config::resolved::OnPoison;
 use crate::error::{Action, Code, Error, Side};
@@ -34,7 +34,7 @@ const AUTHORIZE_WAIT: Duration = Duration::from_secs(10);
 /// Positions found anew without an ack in between before the target's refusal of our numbers is taken as final.
 const RESTARTS_MAX: u32 = 8;
 /// So often a batch that arrived damaged is sent again before it is taken as unacceptable.
-const DAMAGED_SENDS_MAX: u32 = 3;
+pub(super) const DAMAGED_SENDS_MAX: u32 = 3;
 
 /// Runs until the share stops.
 pub async fn run(share: Rc<Share>) {
@@ -94,6 +94,9 @@ async fn recover(share: &Rc<Share>, broker: i32, cells: &[Rc<MirrorCell>]) {
     let in_doubt =
         |cell: &Rc<MirrorCell>| cell.mirror.borrow().as_ref().is_some_and(Mirror::needs_resync);
     let (doubtful, opening): (Vec<_>, Vec<_>) = known.into_iter().partition(in_doubt);
+    let (abandoned, doubtful): (Vec<_>, Vec<_>) =
+        doubtful.into_iter().partition(|cell| cell.has_transactions());
+    abandoned.iter().for_each(|cell| transactions::abandoned(share, cell));
     source_log::resolve_out_of_range(share, &lost).await;
     let leaderless = broker < 0;
     if leaderless {
@@ -117,6 +120,8 @@ async fn recover(share: &Rc<Share>, broker: i32, cells: &[Rc<MirrorCell>]) {
                     let mirror = Mirror::new(beginning, window, cell.spec.target.clone());
                     *cell.mirror.borrow_mut() = Some(mirror);
                     resume(share, &cell);
+                    // The target's position may be ahead of what the source group holds.
+                    share.commit_wake.notify_one();
                 }
                 Err(error) => stumble(share, &cell, error),
             }
@@ -263,12 +268,27 @@ fn park_refused(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: ErrorCode, mu
 }
 
 /// Forgets the numbering: the position is found anew, as after a start.
-fn restart(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
+pub(super) fn restart(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
+    give_up(share, cell);
+    again(share, cell, trouble::at(cell, error));
+}
+
+/// The same after a pause.
+pub(super) fn restart_after(
+    share: &Rc<Share>,
+    cell: &Rc<MirrorCell>,
+    wait: Duration,
+    error: Error,
+) {
+    give_up(share, cell);
+    again_after(share, cell, wait, trouble::at(cell, error));
+}
+
+fn give_up(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
     // The refusal belongs to batches that are given up with it, and a step waits for their acks.
     drop(cell.refused.take());
     drop(cell.step_over.take());
     share.forget(cell);
-    again(share, cell, trouble::at(cell, error));
 }
 
 /// Its next batch waits until no request of a former life can come; then the target is looked at again.
@@ -301,7 +321,7 @@ fn stumble(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
 }
 
 /// Looks again after a back-off that grows while nothing is acknowledged.
-fn again(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
+pub(super) fn again(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: Error) {
     let attempt = cell.attempts.get();
     cell.attempts.set(attempt.saturating_add(1));
     again_after(share, cell, share.env.backoff(BACKOFF.0, BACKOFF.1, attempt), error);

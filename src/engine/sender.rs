@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::cell::{MirrorCell, Refused};
 use super::mirror::Stamped;
 use super::share::{SendQueue, Share};
-use super::trouble;
 use super::window::Violation;
+use super::{transactions, trouble};
 use crate::canary::{Canary, planted};
 use crate::connection::{CallError, Connection, Pending};
 use crate::env::Moment;
@@ -21,7 +21,7 @@ use crate::limits;
 use crate::wire::common::{TopicKey, TopicRef};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::produce::{
-    ProducePartition, ProduceRequest, ProduceResponse, ProduceTopic, ProducedPartition,
+    self, ProducePartition, ProduceRequest, ProduceResponse, ProduceTopic, ProducedPartition,
 };
 use crate::wire::{ApiKey, Request};
 
@@ -155,8 +155,18 @@ fn send_one(
     let mut gathered: Vec<(Rc<MirrorCell>, Stamped)> = Vec::new();
     let mut again = Vec::new();
     let mut bytes = 0;
-    while bytes < limits::PRODUCE_BYTES {
+    // A request has one transactional id, and so one mirror.
+    let mut transaction = None;
+    while bytes < limits::PRODUCE_BYTES && transaction.is_none() {
         let Some(cell) = share.next_ready(broker, queue) else { break };
+        if share.is_transactional() && cell.has_transactions() {
+            if !gathered.is_empty() {
+                cell.ready_at.set(broker);
+                queue.ready.borrow_mut().push_front(cell);
+                break;
+            }
+            transaction = Some(cell.clone());
+        }
         let (stamped, more) = {
             let mut mirror = cell.mirror.borrow_mut();
             let Some(mirror) = &mut *mirror else { continue };
@@ -177,6 +187,11 @@ fn send_one(
     if gathered.is_empty() {
         return Ok(None);
     }
+    let transactional_id = transaction.as_ref().map(|cell| cell.transactional_id());
+    let version = match transaction.is_some_and(|cell| !transactions::is_v2(&cell)) {
+        true => version.min(produce::TRANSACTIONS_V2_SINCE - 1),
+        false => version,
+    };
     let mut topics: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let mut mirrors = Vec::with_capacity(gathered.len());
     for (cell, stamped) in gathered {
@@ -195,8 +210,12 @@ fn send_one(
         .map(|((id, name), partitions)| ProduceTopic { topic: TopicRef::new(name, id), partitions })
         .collect();
     let timeout_ms = ACK_TIMEOUT.as_millis() as i32;
-    let transactional_id = None;
-    let request = ProduceRequest { transactional_id, acks: ACKS_ALL, timeout_ms, topics: &topics };
+    let request = ProduceRequest {
+        transactional_id: transactional_id.as_deref(),
+        acks: ACKS_ALL,
+        timeout_ms,
+        topics: &topics,
+    };
     let body = request.pieces(version).map_err(CallError::Wire);
     let deadline = ACK_TIMEOUT + limits::REQUEST_TIMEOUT;
     let sent = body.and_then(|body| connection.send(ApiKey::Produce, version, body, deadline));
@@ -271,7 +290,11 @@ fn appended(share: &Rc<Share>, cell: &Rc<MirrorCell>, answer: &ProducedPartition
     };
     match outcome {
         Ok(Some(settled)) => {
-            share.on_settled(cell, &[settled]);
+            if cell.has_transactions() {
+                transactions::appended(share, cell);
+            } else {
+                share.on_settled(cell, &[settled]);
+            }
             share.env.reached(Moment::Settled);
         }
         // Behind a doubt: it may have been the last answer that the recovery waits for.
@@ -282,6 +305,9 @@ fn appended(share: &Rc<Share>, cell: &Rc<MirrorCell>, answer: &ProducedPartition
 
 /// A refusal, or an answer that will never come. The window closes; the recovery decides once nothing is outstanding.
 fn failed(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: ErrorCode, message: &str) {
+    if share.is_transactional() && transactions::sends_again(share, cell, error, message) {
+        return;
+    }
     if error == ErrorCode::NETWORK_EXCEPTION {
         cell.lost_at.set(Some(share.env.now()));
     }

@@ -17,7 +17,7 @@ use super::session::SourcePartition;
 use super::settings::Settings;
 use super::spec::{Leave, MirrorId, MirrorSpec};
 use super::stats::{Board, LaneStats, MirrorStats};
-use super::{committer, fetcher, recovery, retry, sender};
+use super::{committer, fetcher, recovery, retry, sender, transactions};
 use crate::cluster::ClusterHandle;
 use crate::config::resolved::Link;
 use crate::connection::Connection;
@@ -87,6 +87,10 @@ pub struct Share {
     pub(super) commit_wake: Notify,
     /// Held from the making of a commit to its answer: an older anchor never follows a newer one.
     pub(super) commit_turn: Mutex<()>,
+    /// The broker that coordinates the group on the target; -1 if it is not known.
+    pub(super) target_coordinator: Cell<i32>,
+    /// Connections to the target's coordinators, while they last.
+    pub(super) coordinations: RefCell<BTreeMap<(i32, usize), Connection>>,
     /// Connection to the group's coordinator, while it lasts.
     pub(super) coordinator: RefCell<Option<Connection>>,
     /// Connections for the recovery's questions, apart from the data's, while they last.
@@ -125,6 +129,8 @@ impl Share {
             recovery_wake: Notify::new(),
             commit_wake: Notify::new(),
             commit_turn: Mutex::new(()),
+            target_coordinator: Cell::new(-1),
+            coordinations: RefCell::default(),
             coordinator: RefCell::default(),
             questions: RefCell::default(),
             held: Cell::new(0),
@@ -136,6 +142,9 @@ impl Share {
         share.spawn(route(share.clone()));
         share.spawn(recovery::run(share.clone()));
         share.spawn(committer::run(share.clone()));
+        if share.is_transactional() {
+            share.spawn(transactions::keep_alive(share.clone()));
+        }
         share
     }
 
@@ -176,6 +185,7 @@ impl Share {
         self.set_held(&cell, false);
         self.set_settings_then(&cell, None);
         self.touch_fetch(&cell);
+        cell.transaction_wake.notify_one();
         match leave {
             Leave::Settled => self.spawn(committer::last_commit(self.clone(), cell, left)),
             Leave::AtOnce => {
@@ -194,6 +204,7 @@ impl Share {
             self.add_buffered(cell, mirror, Mirror::drop_all);
         }
         *mirror = None;
+        cell.end_life();
     }
 
     /// Whether a mirror of this name is on the lane.
@@ -224,6 +235,7 @@ impl Share {
                 self.add_buffered(&cell, mirror, Mirror::drop_queue);
             }
             self.touch_fetch(&cell);
+            cell.transaction_wake.notify_one();
         }
         self.commit_wake.notify_one();
         self.env.reached(Moment::Draining);
@@ -244,8 +256,8 @@ impl Share {
             // That nothing is left is worth a commit, and no waiting for a group that takes none.
             let may_close = self.group_takes_commits() && cell.leaves_nothing(mirror, now);
             let is_closed = cell.closed.get() || !may_close;
-            let on_record = cell.committed.get() >= mirror.acked() && is_closed;
-            settled && (!mirror.has_place() || on_record)
+            let on_record = |offset| cell.committed.get() >= offset && is_closed;
+            settled && mirror.committable().is_none_or(on_record)
         })
     }
 
@@ -317,6 +329,9 @@ impl Share {
         }
         if !can_send && cell.needs_recovery() {
             self.recovery_wake.notify_one();
+        }
+        if !can_send && self.is_transactional() {
+            transactions::open(self, cell);
         }
         let broker = cell.target_leader.get().broker;
         let queued = cell.ready_at.get() == broker;
@@ -399,6 +414,7 @@ impl Share {
     /// Stops a mirror until the operator acts, and gives back what it holds. Answers that are still to come find nothing.
     pub(super) fn park(self: &Rc<Self>, cell: &Rc<MirrorCell>, error: Error) {
         cell.park(error);
+        transactions::on_parked(self, cell);
         if let Some(mirror) = &mut *cell.mirror.borrow_mut() {
             self.add_buffered(cell, mirror, Mirror::drop_all);
         }

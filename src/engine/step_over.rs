@@ -58,6 +58,7 @@ pub(super) fn make(share: &Rc<Share>, cell: &Rc<MirrorCell>, over: StepOver) {
     share.add_buffered(cell, &mut old, Mirror::drop_all);
     let (numberings, map) = (old.numberings().to_vec(), old.map().clone());
     cell.step_over.take();
+    cell.end_life();
     *cell.anew.borrow_mut() = Some(Anew { over, numberings, map });
     share.recovery_wake.notify_one();
 }
@@ -79,6 +80,7 @@ pub(super) fn made(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
         MirrorStats::add(&cell.stats.batches[Fate::SkippedPoison as usize], 1);
     }
     cell.corrupt_fetches.set(0);
+    drop(cell.poison.take());
     tracing::warn!(link = %cell.stats.link, error = %over.error, "stepped over, by policy");
     note(share, cell, &over, true);
 }

@@ -87,6 +87,17 @@ async fn target_found(
     match committed {
         // Everything before a step was acknowledged: there is nothing to read back.
         Some(Committed { anchor: Some(_), .. }) if cell.anew.borrow().is_some() => {}
+        // Transactions leave nothing behind their position; alone it may be older than what the other delivery wrote.
+        Some(Committed { anchor: Some(anchor), at_source, .. }) if anchor.era.is_some() => {
+            fits(cell, anchor, end)?;
+            let wrote = |id| cell.spec.route.writer().wrote(id);
+            let from = anchor.target_offset;
+            if at_source.is_none()
+                && readback::holds(share, connection, cell, from..end, wrote).await?
+            {
+                found.remains = Remains::Ours;
+            }
+        }
         Some(Committed { anchor: Some(anchor), .. }) => {
             let seen = seen_since(share, connection, cell, anchor, &found.states, end).await?;
             found.seen = Some(seen);
@@ -156,7 +167,8 @@ async fn remains(
     let mut elder = false;
     let is_ours = |id| {
         elder |= identity::is_elder(id, ours);
-        cell.spec.route.writer().wrote(id)
+        let by_transactions = cell.producer.get().is_some_and(|producer| producer.id == id);
+        by_transactions || cell.spec.route.writer().wrote(id)
     };
     let holds_ours = readback::tail_holds(share, connection, cell, start, end, is_ours).await?;
     Ok(match (holds_ours, elder) {

@@ -174,6 +174,23 @@ impl Window {
         self.moved = true;
     }
 
+    /// A transaction begins: its first batch goes alone.
+    pub fn on_unproven(&mut self) {
+        self.proven = false;
+    }
+
+    /// The only batch without an answer was refused, and is sent again as if it had not been sent.
+    pub fn on_taken_back(&mut self) {
+        if let Some(sent) = self.sent.pop_back() {
+            self.bytes -= sent.bytes;
+        }
+    }
+
+    /// Nothing is sent any more.
+    pub fn close(&mut self) {
+        self.failed = true;
+    }
+
     /// All answers are in and the target was read back up to `target_next`: one batch, then by proof.
     pub fn on_resynced(&mut self, target_next: i64) {
         debug_assert!(self.sent.is_empty(), "resynced with answers outstanding (R1)");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::resolved::{
-    Cluster, Forward, Isolation, Link, Membership, Naming, Policies, Start, Timestamps,
+    Cluster, Delivery, Forward, Isolation, Link, Membership, Naming, Policies, Start, Timestamps,
 };
 
 /// A cluster that nobody dials.
@@ -22,6 +22,7 @@ pub(crate) fn link(include: &[&str], exclude: &[&str]) -> Link {
         start: Start::Earliest,
         isolation: Isolation::ReadCommitted,
         timestamps: Timestamps::AsRead,
+        delivery: Delivery::default(),
         forward: Forward::default(),
         replication_factor: None,
         connections_per_broker: 1,

@@ -4,6 +4,9 @@
 //! A record is followed from the cluster where it was first written: over the links that pass on what is local there, then
 //! over those that name its origin in `forward`. It must reach each topic of each cluster at most once: per origin, the links
 //! form a tree. So two clusters, a ring or a mesh may write topics of one name both ways.
+//!
+//! What comes by a transactional link cannot tell its origin: a coordinator gives the producer id. It counts as first written
+//! where that link brought it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -63,12 +66,17 @@ struct Reached<'a> {
     cluster: &'a Cluster,
     topic: String,
     over: Option<&'a Link>,
+    /// What the records there say.
+    origin: &'a Cluster,
+    /// Nothing there says that a Strait wrote them.
+    local: bool,
     hops: usize,
 }
 
 /// Follows the records that are first written to a topic of `origin`.
 fn follow(links: &[Arc<Link>], origin: &Cluster, topic: &str) -> Option<Conflict> {
-    let start = Reached { cluster: origin, topic: topic.to_owned(), over: None, hops: 0 };
+    let topic = topic.to_owned();
+    let start = Reached { cluster: origin, topic, over: None, origin, local: true, hops: 0 };
     let mut reached = vec![start];
     let mut at = 0;
     while at < reached.len() {
@@ -77,13 +85,15 @@ fn follow(links: &[Arc<Link>], origin: &Cluster, topic: &str) -> Option<Conflict
         for link in links {
             let from = &reached[here];
             if !same_cluster(&link.from, from.cluster)
-                || !passes(link, origin, from.over.is_none())
+                || !passes(link, from.origin, from.local)
                 || !takes(link, &from.topic)
             {
                 continue;
             }
             let Ok(name) = naming::target_name(link, &from.topic) else { continue };
             let hops = from.hops + 1;
+            let local = link.delivery.transactions().is_some();
+            let told = if local { &*link.to } else { from.origin };
             let there = |r: &&Reached<'_>| same_cluster(r.cluster, &link.to) && r.topic == name;
             match reached.iter().find(there) {
                 None if hops < HOPS_MAX => {
@@ -91,12 +101,19 @@ fn follow(links: &[Arc<Link>], origin: &Cluster, topic: &str) -> Option<Conflict
                         cluster: &link.to,
                         topic: name,
                         over: Some(link),
+                        origin: told,
+                        local,
                         hops,
                     });
                 }
                 before => {
                     let (before, origin) = (before.and_then(|r| r.over), &origin.name);
-                    return Some(twice(link, before, origin, &name));
+                    let mut conflict = twice(link, before, origin, &name);
+                    if reached.iter().any(|r| r.over.is_some() && r.local) || local {
+                        conflict.fix = "what comes by `delivery: transactional` does not tell where it was first written: \
+                                        use `delivery: exactly-once`, or `naming: prefix`";
+                    }
+                    return Some(conflict);
                 }
             }
         }
@@ -235,8 +252,21 @@ mod tests {
             "west east topics: { include: [\".*\", \"east\\\\.orders\"] }, naming: prefix",
         ];
         let two = [&*two[0], &*two[1]];
-        for links in [&good[..], &both, &["east west", "west east"], &mesh, &two, &chain, &prefixes]
-        {
+        let by_transactions = [
+            "east west, delivery: transactional, naming: prefix",
+            "west east, delivery: transactional, naming: prefix",
+            "west north",
+        ];
+        for links in [
+            &good[..],
+            &both,
+            &["east west", "west east"],
+            &mesh,
+            &two,
+            &chain,
+            &prefixes,
+            &by_transactions,
+        ] {
             assert_eq!(of(links), [""; 0], "{links:?}");
         }
     }
@@ -267,6 +297,14 @@ mod tests {
                 "first written in `south` would reach topic `orders` of cluster `east`",
             ),
             (&growing, "records would circle"),
+            (
+                &["east west, delivery: transactional", "west east"],
+                "link `l1` brings topic `orders` of cluster `east` what was first written in `east`",
+            ),
+            (
+                &["east west, delivery: transactional", "west north", "east north"],
+                "first written in `east` would reach topic `orders` of cluster `north` twice",
+            ),
         ] {
             let found = of(links);
             assert!(found.iter().any(|what| what.contains(words)), "{links:?}: {found:?}");

@@ -29,7 +29,8 @@ pub(super) fn position(data: &Bytes) {
         // Old runs may be joined; all else stays.
         let again = Anchor::parse(&anchor.to_string(), offset).expect("our own is read");
         let rest = |anchor: &Anchor| {
-            (anchor.numberings.clone(), anchor.settings, anchor.closed, anchor.map.begins())
+            let numberings = anchor.numberings.clone();
+            (numberings, anchor.settings, anchor.closed, anchor.era, anchor.map.begins())
         };
         assert_eq!(rest(&again), rest(&anchor));
     }

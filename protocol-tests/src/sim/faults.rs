@@ -40,11 +40,12 @@ pub enum Kind {
     Leave,
     MembersLost,
     MemberTrouble,
+    TransactionTrouble,
 }
 
 impl Kind {
     /// Those of one instance and its clusters.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Crash,
         Self::Cut,
         Self::Stall,
@@ -63,6 +64,7 @@ impl Kind {
         Self::ClockJumps,
         Self::CoordinatorMoves,
         Self::SourceRetention,
+        Self::TransactionTrouble,
     ];
 
     /// What befalls instances beside each other.
@@ -72,7 +74,9 @@ impl Kind {
     /// What a run with this seed suffers from.
     pub fn draw(rng: &mut Rng) -> Vec<Self> {
         let share = *rng.pick(&[10, 25, 50]);
-        let mut kinds: Vec<_> = Self::ALL.into_iter().filter(|_| rng.chance(share)).collect();
+        // What is only of transactions is drawn by itself: a seed means what it always meant.
+        let common = Self::ALL.into_iter().filter(|kind| *kind != Self::TransactionTrouble);
+        let mut kinds: Vec<_> = common.filter(|_| rng.chance(share)).collect();
         // Crashes are what exactness is about.
         if !kinds.contains(&Self::Crash) && rng.chance(60) {
             kinds.push(Self::Crash);
@@ -276,6 +280,37 @@ async fn strike(world: &World, kind: Kind, rng: &mut Rng) {
                 _ => Fault::Silence,
             };
             order(&world.source, *rng.pick(&apis), fault, rng);
+        }
+        Kind::TransactionTrouble => {
+            let apis = [
+                ApiKey::InitProducerId,
+                ApiKey::AddPartitionsToTxn,
+                ApiKey::AddOffsetsToTxn,
+                ApiKey::TxnOffsetCommit,
+                ApiKey::EndTxn,
+                ApiKey::EndTxn,
+                ApiKey::Produce,
+            ];
+            let fault = match rng.below(8) {
+                0 => Fault::Refuse(ErrorCode::CONCURRENT_TRANSACTIONS),
+                1 => Fault::Refuse(ErrorCode::NOT_COORDINATOR),
+                2 => Fault::Refuse(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
+                3 => Fault::Refuse(ErrorCode::INVALID_TXN_STATE),
+                4 => Fault::CloseBefore,
+                5 => Fault::CloseAfter,
+                6 => Fault::DelayAnswer(rng.wait_ms(10, 90_000)),
+                _ => Fault::Silence,
+            };
+            order(&world.target, *rng.pick(&apis), fault, rng);
+            let brokers = world.brokers(TARGET);
+            if rng.chance(30) {
+                world.target.move_coordinator(&world.group(), *rng.pick(&brokers));
+            }
+            if rng.chance(30) {
+                let (topic, partition) = world.partition(rng);
+                let id = format!("{}.{topic}.{partition}", world.group());
+                world.target.move_coordinator(&id, *rng.pick(&brokers));
+            }
         }
         Kind::SourceRetention => {
             let key = world.partition(rng);

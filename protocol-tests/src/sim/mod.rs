@@ -50,6 +50,8 @@ pub struct Plan {
     pub fleet: Fleet,
     /// How many of them start at once; the others come later, if at all.
     pub first: usize,
+    /// How readers of the target get to see what is copied.
+    pub delivery: Delivery,
     /// What is copied.
     pub topics: Vec<Topic>,
     /// Somebody else writes to the target's topics too.
@@ -112,6 +114,7 @@ impl Plan {
             first: more.below(fleet.instances) + 1,
             fleet,
             brokers: [*rng.pick(&[1, 1, 2, 3]), *rng.pick(&[1, 2, 3, 3])],
+            delivery: Delivery::ExactlyOnce,
             topics: (0..topics).map(|i| Topic::draw(&mut rng, i as usize, 3)).collect(),
             foreign: rng.chance(20),
             kinds: if rng.chance(5) { Vec::new() } else { Kind::draw(&mut rng) },
@@ -142,6 +145,17 @@ impl Plan {
         }
         usize::try_from(lives).unwrap_or(usize::MAX) + 20
     }
+}
+
+/// The link's `delivery`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Each batch counts at once.
+    ExactlyOnce,
+    /// Batches and position in transactions.
+    Transactional,
+    /// Every life as it likes.
+    Either,
 }
 
 /// How a run went.
@@ -222,6 +236,7 @@ async fn simulate(plan: Plan) -> Outcome {
         plan.brokers,
         plan.topics.clone(),
         plan.fleet.clone(),
+        plan.delivery,
     )
     .await;
     let mut writer = Writer::new(

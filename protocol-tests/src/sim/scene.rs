@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
+use super::Delivery;
 use super::fleet::Fleet;
 use super::host::EPOCH_MS;
 use super::network::Network;
@@ -31,11 +32,19 @@ pub struct Props {
     pub partitions: i32,
     /// Hours by which its records are older than now.
     pub hours: i64,
+    /// How they are delivered.
+    pub delivery: Delivery,
 }
 
 impl Default for Props {
     fn default() -> Self {
-        Self { fleet: Fleet::alone(), brokers: [1, 1], partitions: 1, hours: 0 }
+        Self {
+            fleet: Fleet::alone(),
+            brokers: [1, 1],
+            partitions: 1,
+            hours: 0,
+            delivery: Delivery::ExactlyOnce,
+        }
     }
 }
 
@@ -61,8 +70,9 @@ pub fn play(props: Props, scene: impl AsyncFnOnce(&Scene)) {
         let rng = Rng::new(1);
         let network = Network::new(rng.fork("network"), (1_000, 3_000));
         let topic = Topic::plain(TOPIC, props.partitions, Age::Young);
-        let Props { fleet, brokers, hours, .. } = props;
-        let world = World::new(rng.fork("world"), network, brokers, vec![topic], fleet).await;
+        let Props { fleet, brokers, hours, delivery, .. } = props;
+        let world =
+            World::new(rng.fork("world"), network, brokers, vec![topic], fleet, delivery).await;
         world.start_some(0);
         let stage = Scene { world: world.clone(), hours, written: Default::default() };
         scene(&stage).await;

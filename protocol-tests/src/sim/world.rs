@@ -12,6 +12,7 @@ use strait::engine::stats::Board;
 use strait::fleet::Identity;
 use tokio::task::spawn_local;
 
+use super::Delivery;
 use super::fleet::{Fleet, Membership};
 use super::instance::{Life, Thaw};
 use super::network::Network;
@@ -41,6 +42,7 @@ pub struct World {
     oracle: Arc<Mutex<Oracle>>,
     rng: Rng,
     window_bytes: usize,
+    delivery: Delivery,
     lives: RefCell<Vec<Option<Life>>>,
     begun: RefCell<u64>,
 }
@@ -56,9 +58,11 @@ async fn cluster(
     let ip = machine(1 + u8::try_from(side).expect("two sides"), 1);
     let name = ["source", "target"][side];
     let generation = *rng.fork(name).pick(&[Generation::Kafka39, Generation::Kafka43]);
+    let transactions_v2 = rng.fork(name).fork("v2").chance(70);
     let options = Options {
         brokers,
         generation,
+        transactions_v2,
         host: ip.to_string(),
         auto_create_topics: false,
         replication_factor: i16::try_from(brokers).expect("few"),
@@ -82,6 +86,7 @@ impl World {
         brokers: [usize; 2],
         topics: Vec<Topic>,
         fleet: Fleet,
+        delivery: Delivery,
     ) -> Rc<Self> {
         let source = cluster(&network, &rng, SOURCE, brokers[SOURCE], &fleet).await;
         let target = cluster(&network, &rng, TARGET, brokers[TARGET], &fleet).await;
@@ -114,6 +119,7 @@ impl World {
             oracle,
             rng,
             window_bytes,
+            delivery,
             lives: RefCell::default(),
             begun: RefCell::new(0),
         })
@@ -214,6 +220,18 @@ impl World {
         let ip = self.ip_of(index);
         let rng = self.rng.fork(&format!("instance {index} life {}", self.begun.borrow()));
         let env = self.network.host(ip, rng);
+        let begun = *self.begun.borrow();
+        let transactional = match self.delivery {
+            Delivery::ExactlyOnce => false,
+            Delivery::Transactional => true,
+            Delivery::Either => self.rng.fork(&format!("delivery {begun}")).chance(50),
+        };
+        let delivery = if transactional {
+            let interval = self.rng.fork(&format!("interval {begun}")).between(20, 1500);
+            format!(", delivery: transactional, transaction: {{ interval: {interval}ms }}")
+        } else {
+            String::new()
+        };
         let bootstrap = |cluster: &Cluster| {
             let quoted: Vec<_> =
                 cluster.bootstrap().split(',').map(|at| format!("\"{at}\"")).collect();
@@ -223,12 +241,13 @@ impl World {
             "version: 1\n\
              clusters:\n  source: {{ bootstrap: [{}] }}\n  target: {{ bootstrap: [{}] }}\n\
              links:\n  sim: {{ from: source, to: target, topics: {{ include: [\"sim-.*\"] }}, \
-             start: earliest, window: {}, membership: {{ protocol: \"{}\" }} }}\n\
+             start: earliest, window: {}, membership: {{ protocol: \"{}\" }}{} }}\n\
              engine: {{ lanes: 1, memory: 64MiB }}\n",
             bootstrap(&self.source),
             bootstrap(&self.target),
             self.window_bytes,
             self.fleet.membership.word(),
+            delivery,
         );
         let around = config::Surroundings { directory: Path::new("."), variable: &|_| None };
         let mut config =

@@ -56,10 +56,22 @@ impl Lives {
 
 /// Lives that each find some work and die at `moment`; then one that lives. Every record must be there once, in order.
 fn dies_at(moment: Moment) {
+    dies_with(moment, &[]);
+}
+
+/// The same with transactions on the target, seen by a reader of committed records.
+fn dies_in_transactions_at(moment: Moment) {
+    dies_with(moment, &["delivery: transactional", "transaction: { interval: 20ms }"]);
+}
+
+fn dies_with(moment: Moment, link: &[&str]) {
     let kills = sized(3, 25) as u32;
     let mut stage = Stage::new("mortal");
     // Lives follow each other faster than the sessions of the dead end; taking over is `fleet`'s.
     stage.config = stage.config.clone().link("membership: { protocol: \"off\" }");
+    for line in link {
+        stage.config = stage.config.clone().link(line);
+    }
     let folder = tempfile::Builder::new().prefix("strait-mortal-").tempdir().unwrap();
     fs::write(folder.path().join("strait.yaml"), stage.config.yaml(ports::free())).unwrap();
     let mut lives = Lives { stage, folder, deaths: 0 };
@@ -95,6 +107,10 @@ fn dies_at(moment: Moment) {
                 lives.end(life, moment);
             }
             Moment::PositionRead | Moment::Committing | Moment::Committed => lives.live(moment, 1),
+            Moment::Fenced
+            | Moment::TransactionOpened
+            | Moment::PositionAdded
+            | Moment::TransactionEnded => lives.live(moment, 1),
             Moment::Admitted | Moment::Sent | Moment::Answered | Moment::Settled => {
                 lives.live(moment, 1 + kill * 7 % WORK);
             }
@@ -177,9 +193,39 @@ fn death_while_draining() {
 }
 
 #[test]
+fn death_when_older_lives_are_fenced() {
+    dies_in_transactions_at(Moment::Fenced);
+}
+
+#[test]
+fn death_when_a_transaction_was_opened() {
+    dies_in_transactions_at(Moment::TransactionOpened);
+}
+
+#[test]
+fn death_when_the_position_was_added_to_a_transaction() {
+    dies_in_transactions_at(Moment::PositionAdded);
+}
+
+#[test]
+fn death_when_a_transaction_was_ended() {
+    dies_in_transactions_at(Moment::TransactionEnded);
+}
+
+#[test]
+fn death_in_a_transaction_at_what_both_deliveries_do() {
+    for moment in [Moment::Sent, Moment::Settled, Moment::Committing, Moment::AnchorCommitted] {
+        dies_in_transactions_at(moment);
+    }
+}
+
+#[test]
 fn every_moment_has_its_death() {
     let source = include_str!("crashes.rs");
     for moment in Moment::ALL {
-        assert!(source.contains(&format!("    dies_at(Moment::{moment:?});")), "{moment:?}");
+        let named = ["dies_at", "dies_in_transactions_at"]
+            .iter()
+            .any(|how| source.contains(&format!("    {how}(Moment::{moment:?});")));
+        assert!(named, "{moment:?}");
     }
 }

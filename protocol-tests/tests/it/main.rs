@@ -20,3 +20,4 @@ mod stage;
 mod starts;
 mod takeovers;
 mod tidy;
+mod transactional;

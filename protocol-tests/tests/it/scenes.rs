@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use protocol_tests::checker::Wanted;
 use protocol_tests::raw::{Batch, Parsed, parse};
+use protocol_tests::sim::Delivery;
 use protocol_tests::sim::fleet::{Fleet, Membership};
 use protocol_tests::sim::oracle::FOREIGN;
 use protocol_tests::sim::scene::{Props, Scene, TOPIC, play};
@@ -232,5 +233,25 @@ fn a_refused_number_after_a_long_outage_is_no_reason_to_park() {
         let number = scene.world.target.fault(Order::next(ApiKey::Produce, number));
         scene.until_done(60).await;
         assert_eq!(scene.world.target.fault_struck(number), 1);
+    });
+}
+
+/// Brokers forget an offset that nobody commits for a week.
+#[test]
+fn the_position_of_an_idle_mirror_is_committed_by_transactions_each_day() {
+    let props = Props { delivery: Delivery::Transactional, ..Props::default() };
+    play(props, async |scene| {
+        scene.world.start(0);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        // It counts them.
+        let counted = Order::next(ApiKey::TxnOffsetCommit, Fault::DelayAnswer(Duration::ZERO));
+        let counted = scene.world.target.fault(counted.times(u32::MAX));
+        seconds(60).await;
+        assert_eq!(scene.world.target.fault_struck(counted), 0, "it is idle");
+        seconds(25 * 3600).await;
+        assert_eq!(scene.world.target.fault_struck(counted), 1);
+        scene.write(0, 5);
+        scene.until_done(20).await;
     });
 }

@@ -7,7 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use protocol_tests::copying::sized;
-use protocol_tests::sim::{self, Outcome, Plan};
+use protocol_tests::sim::faults::Kind;
+use protocol_tests::sim::{self, Delivery, Outcome, Plan};
 use strait::canary::{self, Canary};
 
 fn number(variable: &str) -> Option<u64> {
@@ -88,6 +89,52 @@ fn run_profile(plan: fn(u64) -> Plan, seeds: u64) {
         virtual_ms.into_inner() / 3_600_000,
     );
     let reports: String = bad.iter().take(20).map(|(_, outcome)| report(outcome)).collect();
+    assert!(bad.is_empty(), "{} of {seeds} seeds:\n{reports}", bad.len());
+}
+
+/// The seed's plan with transactions on the target, or with either delivery in each life.
+fn with_transactions(seed: u64) -> Plan {
+    let mut plan = Plan::of(seed);
+    plan.delivery = if seed.is_multiple_of(3) { Delivery::Either } else { Delivery::Transactional };
+    if seed.is_multiple_of(2) {
+        plan.kinds.push(Kind::TransactionTrouble);
+    }
+    plan
+}
+
+#[test]
+fn sim_transactions_lose_and_repeat_nothing_for_a_reader_of_committed_records() {
+    if let Some(seed) = number("STRAIT_SIM_TXN_SEED") {
+        sim::tell_log();
+        let outcome = sim::run_plan(with_transactions(seed));
+        let Outcome { plan, tail, logs, .. } = &outcome;
+        println!("{plan:#?}\n{logs}{tail}\n{}", report(&outcome));
+        assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
+        return;
+    }
+    let seeds = number("STRAIT_SIM_SEEDS").unwrap_or_else(|| sized(250, 5_000));
+    let (records, lives, repeated) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let bad = run_seeds(seeds, with_transactions, |mut outcome| {
+        records.fetch_add(outcome.records, Relaxed);
+        lives.fetch_add(outcome.lives, Relaxed);
+        repeated.fetch_add(outcome.repeated as u64, Relaxed);
+        // Also of records so old that brokers have forgotten who wrote them: transactions need no memory.
+        if outcome.plan.delivery == Delivery::Transactional && outcome.repeated > 0 {
+            outcome.violations.push(format!("C4: {} batches repeated", outcome.repeated));
+        }
+        (!outcome.violations.is_empty()).then_some(outcome)
+    });
+    println!(
+        "{seeds} seeds, {} records, {} lives of the engine, {} batches repeated (old records, between deliveries)",
+        records.into_inner(),
+        lives.into_inner(),
+        repeated.into_inner(),
+    );
+    let reports = bad.iter().take(20).map(|(seed, outcome)| {
+        let report = report(outcome);
+        format!("{report}  STRAIT_SIM_TXN_SEED={seed}\n")
+    });
+    let reports: String = reports.collect();
     assert!(bad.is_empty(), "{} of {seeds} seeds:\n{reports}", bad.len());
 }
 

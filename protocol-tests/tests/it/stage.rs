@@ -113,13 +113,16 @@ impl Stage {
     }
 }
 
-/// Records of a partition, transactions ignored.
+/// Records of a partition, as a reader of committed records sees them.
 pub fn seen(cluster: &EmbeddedCluster, topic: &str, partition: i32) -> Vec<Seen> {
-    let Ok(dump) = cluster.dump(topic, partition) else { return Vec::new() };
+    let Ok((_, batches)) = cluster.committed_from(topic, partition, 0) else { return Vec::new() };
     let mut all = Vec::new();
-    for bytes in &dump.batches {
+    for bytes in &batches {
         for batch in parse(bytes).0 {
             assert!(batch.crc_valid);
+            if batch.attributes & 32 != 0 {
+                continue;
+            }
             let append_time = batch.attributes & 8 != 0;
             for record in batch.records() {
                 let time = batch.base_timestamp + record.timestamp_delta;

@@ -49,7 +49,7 @@ fn kill_at_random(strait: &mut Strait, there: &Admin, over: impl Fn() -> bool) -
 }
 
 /// The whole script between two releases, with further lines of the link; each record must arrive once and in order.
-fn killed_at_random(from: Version, to: Version, link: &[&str]) {
+pub(super) fn killed_at_random(from: Version, to: Version, link: &[&str]) {
     let (source, target) = Cluster::builder(from).start_both(Cluster::builder(to));
     let (here, there) = (source.admin(), target.admin());
     here.create_topic(TOPIC, PARTITIONS, json!({}));
@@ -87,6 +87,7 @@ fn killed_at_random(from: Version, to: Version, link: &[&str]) {
     ));
     assert!(tally.is_exact(), "{tally:?}");
     assert_eq!(source, written);
+    assert!(strait.told_doubles().is_empty(), "of records so young there is none");
     assert!(
         kills.midway >= sized(2, 60) && kills.midway * 2 > kills.all,
         "too few found it at work"
@@ -124,13 +125,23 @@ fn wait_progress(there: &Admin) {
     wait_pacing("progress", 120, Duration::from_millis(250), || sum() > before);
 }
 
+/// What became of records a week old.
+pub(super) struct Old {
+    pub(super) tally: Tally,
+    /// The stretches that Strait told of, by partition.
+    told: BTreeMap<i32, i64>,
+    /// The same as they are on the target.
+    doubles: BTreeMap<i32, i64>,
+    pub(super) batches_told: usize,
+    /// A batch of each partition for each lost connection.
+    most: usize,
+}
+
 /// Records a week old, and requests that come after the death of who sent them. The broker forgets their numbers within
-/// milliseconds, so that it appends beside them what is sent again: of each partition one batch for a lost connection, and
-/// none for a kill.
-#[test]
-fn killed_and_cut_amid_old_records_it_tells_each_that_is_there_twice() {
+/// milliseconds.
+pub(super) fn killed_and_cut_amid_old_records(to: Version, link: &[&str]) -> Old {
     let proxy = Proxy::listen();
-    let target = Cluster::builder(V43)
+    let target = Cluster::builder(to)
         .advertise(1, Listener::ProxiedTls, &proxy.address())
         .set("producer.id.expiration.check.interval.ms", "5");
     let (source, target) = Cluster::builder(V43).start_both(target);
@@ -139,7 +150,8 @@ fn killed_and_cut_amid_old_records_it_tells_each_that_is_there_twice() {
     // Else both sides delete them at once.
     here.create_topic(TOPIC, PARTITIONS, json!({ "retention.ms": "-1" }));
     let listeners = ((&source, Listener::Plain), (&target, Listener::ProxiedTls));
-    let config = Config::new("old", listeners.0, listeners.1, &[TOPIC]);
+    let mut config = Config::new("old", listeners.0, listeners.1, &[TOPIC]);
+    config.link.extend(link.iter().map(ToString::to_string));
     let mut strait = Strait::start(&config);
     strait.expect_in_log("WARN");
     let mut dice = Dice::default();
@@ -197,15 +209,24 @@ fn killed_and_cut_amid_old_records_it_tells_each_that_is_there_twice() {
     let Tally { source, lost, duplicated, reordered, foreign, changed, .. } = tally;
     let (batches, most) = (told.len(), cuts * PARTITIONS);
     say(&format!(
-        "amid records a week old: {source} records in {} s, {kills} kills, {cuts} cuts, {lost} lost, {duplicated} doubled \
+        "amid records a week old {link:?}: {source} records in {} s, {kills} kills, {cuts} cuts, {lost} lost, {duplicated} doubled \
          in {batches} batches ({most} at most), {} of them told, {reordered} reordered, {foreign} foreign, {changed} changed",
         begin.elapsed().as_secs(),
         sum(&told).values().sum::<i64>(),
     ));
-    assert!(tally.is_exact_but_for_doubles(), "{tally:?}");
     assert_eq!(source, written);
-    assert_eq!(sum(&told), sum(&target.doubles), "told, and there");
-    assert!(batches <= usize::try_from(most).unwrap());
-    assert!(duplicated > 0, "no request came late");
     strait.assert_clean_log();
+    let doubles = sum(&target.doubles);
+    let most = usize::try_from(most).unwrap();
+    Old { tally, told: sum(&told), doubles, batches_told: batches, most }
+}
+
+/// The target appends beside them what is sent again: of each partition one batch for a lost connection, and none for a kill.
+#[test]
+fn killed_and_cut_amid_old_records_it_tells_each_that_is_there_twice() {
+    let old = killed_and_cut_amid_old_records(V43, &[]);
+    assert!(old.tally.is_exact_but_for_doubles(), "{:?}", old.tally);
+    assert_eq!(old.told, old.doubles, "told, and there");
+    assert!(old.batches_told <= old.most);
+    assert!(old.tally.duplicated > 0, "no request came late");
 }

@@ -17,3 +17,4 @@ mod poison;
 mod resume;
 mod rival;
 mod topics;
+mod transactional;

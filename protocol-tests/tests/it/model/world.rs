@@ -303,6 +303,8 @@ impl World {
                 replay: None,
                 map: OffsetMap::new(0),
                 late: false,
+                transaction: None,
+                switch: None,
             };
             self.life = decided(beginning, None);
             return;
@@ -470,6 +472,7 @@ fn decided(beginning: Beginning, reopened: Option<Anchor>) -> Life {
         map: beginning.map.clone(),
         settings: Some(SETTINGS),
         closed: false,
+        era: None,
     });
     Life::Decided(Box::new((beginning, anchor)))
 }
