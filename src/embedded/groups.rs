@@ -157,9 +157,7 @@ impl Group {
             }
             if member_id.is_empty() {
                 member_id = fresh_id;
-                if self.replace_static(&known, &member_id, &join, now) {
-                    return Ok(Joined::Unchanged(member_id));
-                }
+                return Ok(self.replace_static(&known, member_id, join, now));
             }
         } else if member_id.is_empty() {
             if join.id_required && join.instance.is_none() {
@@ -246,21 +244,31 @@ impl Group {
         protocols.iter().any(|(name, _)| all(name))
     }
 
-    /// A static member comes back under a new id. True: the group goes on as it is.
-    fn replace_static(&mut self, old: &str, new: &str, join: &Join, now: Instant) -> bool {
-        let Some(mut member) = self.members.remove(old) else { return false };
-        let same = member.protocols == join.protocols;
-        member.protocols.clone_from(&join.protocols);
-        member.expires = now + join.session_timeout;
-        member.joining = false;
-        self.members.insert(new.to_owned(), member);
-        if let Some(instance) = &join.instance {
-            self.instances.insert(instance.clone(), new.to_owned());
+    /// A static member comes back under a new id (`updateStaticMemberThenRebalanceOrCompleteJoin`).
+    fn replace_static(&mut self, old: &str, new: String, join: Join, now: Instant) -> Joined {
+        if let Some(mut member) = self.members.remove(old) {
+            member.protocols = join.protocols;
+            member.session_timeout = join.session_timeout;
+            member.rebalance_timeout = join.rebalance_timeout;
+            member.expires = now + join.session_timeout;
+            member.joining = true;
+            self.members.insert(new.clone(), member);
+        }
+        if let Some(instance) = join.instance {
+            self.instances.insert(instance, new.clone());
         }
         if self.leader.as_deref() == Some(old) {
-            self.leader = Some(new.to_owned());
+            self.leader = Some(new.clone());
         }
-        same && self.phase == Phase::Stable
+        // What it subscribes to, and what it says that it holds, changes nothing: only another choice of protocol would.
+        if self.phase == Phase::Stable && self.protocol == self.elect_protocol() {
+            self.finish_join_of(&new);
+            return Joined::Unchanged(new);
+        }
+        // The leader may have been told of the old id already, and would give the new one nothing.
+        self.prepare(now, None);
+        self.tick(now);
+        Joined::Wait(new)
     }
 
     fn prepare(&mut self, now: Instant, initial_delay: Option<Duration>) {
@@ -309,6 +317,17 @@ impl Group {
         for id in lagging {
             self.members.remove(&id);
         }
+        // A leader that is silent, and stays for being static, would never assign (`maybeElectNewJoinedLeader`).
+        let joined = |id: &String| self.members.get(id).is_some_and(|member| member.joining);
+        if !self.leader.as_ref().is_some_and(joined) {
+            let first = self.members.iter().find(|(_, member)| member.joining);
+            self.leader = first.map(|(id, _)| id.clone());
+        }
+        if self.leader.is_none() && !self.members.is_empty() {
+            let longest = self.members.values().map(|m| m.rebalance_timeout).max();
+            self.join_until = Some(now + longest.unwrap_or_default());
+            return false;
+        }
         self.generation += 1;
         self.join_until = None;
         self.join_from = None;
@@ -320,9 +339,6 @@ impl Group {
         }
         self.phase = Phase::Completing;
         self.protocol = self.elect_protocol();
-        if self.leader.as_ref().is_none_or(|leader| !self.members.contains_key(leader)) {
-            self.leader = self.members.keys().next().cloned();
-        }
         for member in self.members.values_mut() {
             member.joining = false;
             member.expires = now + member.session_timeout;
@@ -344,6 +360,14 @@ impl Group {
         votes.into_iter().max_by_key(|(_, count)| *count).map(|(name, _)| name.to_owned())
     }
 
+    /// Why whoever waits under this id waits in vain: somebody else has its instance, or it was removed.
+    pub(super) fn without(&self, member_id: &str, instance: Option<&str>) -> ErrorCode {
+        match instance.and_then(|instance| self.instances.get(instance)) {
+            Some(known) if known != member_id => ErrorCode::FENCED_INSTANCE_ID,
+            _ => ErrorCode::UNKNOWN_MEMBER_ID,
+        }
+    }
+
     /// A member that may speak for itself in this generation.
     pub(super) fn check_member(
         &self,
@@ -351,13 +375,8 @@ impl Group {
         instance: Option<&str>,
         generation: i32,
     ) -> Result<(), ErrorCode> {
-        if let Some(known) = instance.and_then(|i| self.instances.get(i))
-            && known != member_id
-        {
-            return Err(ErrorCode::FENCED_INSTANCE_ID);
-        }
         if !self.members.contains_key(member_id) {
-            return Err(ErrorCode::UNKNOWN_MEMBER_ID);
+            return Err(self.without(member_id, instance));
         }
         match generation == self.generation {
             true => Ok(()),
@@ -554,8 +573,41 @@ mod tests {
         let back = group.join(join("", Some("i")), "two".into(), Duration::ZERO, now);
         assert_eq!(back, Ok(Joined::Unchanged("two".into())));
         assert_eq!(group.members["two"].assignment, "mine");
+        let range = vec![("range".into(), Bytes::from_static(b"other topics"))];
+        let other = Join { protocols: range, ..join("", Some("i")) };
+        let back = group.join(other, "two".into(), Duration::ZERO, now);
+        assert_eq!(back, Ok(Joined::Unchanged("two".into())), "only the protocol's name counts");
         let old = group.check_member("one", Some("i"), group.generation);
         assert_eq!(old, Err(ErrorCode::FENCED_INSTANCE_ID));
+    }
+
+    #[tokio::test]
+    async fn a_static_member_that_returns_while_the_leader_assigns_has_everybody_join_again() {
+        let now = Instant::now();
+        let mut group = settled(&["a"], now);
+        group.join(join("", Some("i")), "one".into(), Duration::ZERO, now).unwrap();
+        group.join(join("a", None), "unused".into(), Duration::ZERO, now).unwrap();
+        assert_eq!((group.phase, group.leader.as_deref()), (Phase::Completing, Some("a")));
+        let back = group.join(join("", Some("i")), "two".into(), Duration::ZERO, now);
+        assert_eq!(back, Ok(Joined::Wait("two".into())));
+        assert_eq!(group.phase, Phase::Preparing, "what the leader brings names the old id");
+        assert_eq!(group.without("one", Some("i")), ErrorCode::FENCED_INSTANCE_ID);
+        group.join(join("a", None), "unused".into(), Duration::ZERO, now).unwrap();
+        assert_eq!(group.phase, Phase::Completing);
+        assert_eq!(group.members.keys().collect::<Vec<_>>(), ["a", "two"]);
+    }
+
+    #[tokio::test]
+    async fn a_silent_static_leader_leads_no_new_generation() {
+        let now = Instant::now();
+        let mut group = Group::default();
+        group.join(join("", Some("i")), "one".into(), Duration::ZERO, now).unwrap();
+        group.assign(vec![]);
+        group.join(join("", None), "a".into(), Duration::ZERO, now).unwrap();
+        group.heard_from("one", now + SESSION * 6);
+        assert!(group.tick(now + SESSION * 6));
+        assert_eq!((group.phase, group.leader.as_deref()), (Phase::Completing, Some("a")));
+        assert_eq!(group.members.len(), 2, "it stays until its session ends");
     }
 
     #[tokio::test]

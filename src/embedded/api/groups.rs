@@ -64,6 +64,7 @@ pub(super) async fn join(call: &Call<'_>, request: JoinGroupRequest) -> JoinGrou
     };
     let group_id = request.group_id.to_string();
     let asked = request.member_id.to_string();
+    let instance = request.group_instance_id.as_ref().map(ToString::to_string);
     let outcome = enter(&mut shared.lock(), call, request);
     shared.changed();
     let (member_id, unchanged) = match outcome {
@@ -79,7 +80,7 @@ pub(super) async fn join(call: &Call<'_>, request: JoinGroupRequest) -> JoinGrou
             return Some(Err(ErrorCode::UNKNOWN_MEMBER_ID));
         };
         let Some(member) = group.members.get(&member_id) else {
-            return Some(Err(ErrorCode::UNKNOWN_MEMBER_ID));
+            return Some(Err(group.without(&member_id, instance.as_deref())));
         };
         (!member.joining).then(|| Ok(generation(call, group, &member_id, unchanged)))
     });
@@ -170,6 +171,7 @@ pub(super) async fn sync(call: &Call<'_>, request: SyncGroupRequest) -> SyncGrou
     let generation = request.generation_id;
     let member_id = request.member_id.to_string();
     let group_id = request.group_id.to_string();
+    let instance = request.group_instance_id.as_ref().map(ToString::to_string);
     let begun = begin_sync(&mut shared.lock(), call, request);
     shared.changed();
     if let Err(code) = begun {
@@ -179,7 +181,7 @@ pub(super) async fn sync(call: &Call<'_>, request: SyncGroupRequest) -> SyncGrou
     let synced = shared.wait_for(forever, |state| {
         let group = state.groups.get(&group_id)?;
         let Some(member) = group.members.get(&member_id) else {
-            return Some(refused(ErrorCode::UNKNOWN_MEMBER_ID));
+            return Some(refused(group.without(&member_id, instance.as_deref())));
         };
         if group.generation != generation || group.phase == Phase::Preparing {
             return Some(refused(ErrorCode::REBALANCE_IN_PROGRESS));
