@@ -209,7 +209,7 @@ impl Cluster {
             }
             partition.elect(to);
             if replica == Replica::WithoutProducerState {
-                partition.log.producers.forget();
+                partition.log.producers.lead_without(to);
             }
         })
     }
@@ -296,7 +296,7 @@ impl Cluster {
         self.shared.lock().broker(id).is_some_and(|broker| broker.up)
     }
 
-    /// The leader forgets every producer of the partition.
+    /// The leader forgets every producer of the partition, and so does every replica.
     pub fn drop_producer_state(&self, topic: &str, partition: i32) -> Result<(), ErrorCode> {
         self.with_partition(topic, partition, |partition| partition.log.producers.forget())
     }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 
 use super::batch::{CONTROL, DELETE_HORIZON, Head, LOG_APPEND_TIME, Stored, TRANSACTIONAL};
-use super::producer_state::Producers;
+use super::memories::Memories;
 use super::records;
 
 /// An aborted transaction, as the transaction index keeps it.
@@ -42,7 +42,7 @@ pub(super) struct Log {
     /// (epoch, first offset of it), both rising.
     epochs: Vec<(i32, i64)>,
     aborted: Vec<Aborted>,
-    pub(super) producers: Producers,
+    pub(super) producers: Memories,
     /// First offset and marker of ended transactions whose marker was not replicated at the last look.
     ended: Vec<(i64, i64)>,
 }

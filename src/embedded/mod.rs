@@ -22,6 +22,7 @@ mod control;
 mod faults;
 mod groups;
 mod log;
+mod memories;
 mod options;
 mod producer_state;
 mod records;

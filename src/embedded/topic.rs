@@ -161,6 +161,7 @@ impl Partition {
         self.leader_epoch += 1;
         if leader >= 0 {
             self.log.begin_epoch(self.leader_epoch);
+            self.log.producers.lead(leader);
         }
     }
 

@@ -46,6 +46,11 @@ async fn a_replica_knows_the_producers_unless_it_has_lost_them() {
     assert_eq!(leader_says(&cluster, 2, of(5)).await, 45);
     cluster.move_leader("t", 0, 3, Replica::WithoutProducerState).unwrap();
     assert_eq!(leader_says(&cluster, 3, of(5)).await, 0, "a hole, as the real one leaves it");
+    cluster.move_leader("t", 0, 1, Replica::InSync).unwrap();
+    assert_eq!(leader_says(&cluster, 1, of(7)).await, 45, "what is lost is one replica's alone");
+    assert_eq!(leader_says(&cluster, 1, of(6)).await, 0, "who followed knows what came since");
+    cluster.move_leader("t", 0, 3, Replica::InSync).unwrap();
+    assert_eq!(leader_says(&cluster, 3, of(8)).await, 45, "and so does the other");
 }
 
 #[tokio::test]
