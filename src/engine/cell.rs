@@ -72,7 +72,8 @@ pub struct MirrorCell {
     pub spec: MirrorSpec,
     /// What decides the fate of its batches.
     pub(super) settings: Settings,
-    /// The settings of a former life whose last batches are counted off, where they were others.
+    /// The settings of a former life whose last batches are counted off, where a new numbering follows them: for other
+    /// settings, or because the leader counts on from a batch that came late. Nothing is sent behind them before it is there.
     pub(super) settings_then: Cell<Option<Settings>>,
     /// No former life left anything on its way.
     pub(super) came_clean: Cell<bool>,
@@ -276,7 +277,7 @@ impl MirrorCell {
         })
     }
 
-    /// Whether what was written under other settings is counted off and on record.
+    /// Whether what was written under other settings, or under numbers of no more use, is counted off and on record.
     pub(super) fn may_take_new_settings(&self) -> bool {
         let mirror = self.mirror.borrow();
         let ready =

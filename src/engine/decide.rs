@@ -295,6 +295,7 @@ fn resume(
 ) -> Result<Decided, Error> {
     let times_differ = cell.spec.target.log_append_time();
     let target_end = seen.target_end;
+    let came_late = !seen.ends_behind.is_empty();
     let resumed = lineage::resume(anchor, committed.leader_epoch, seen, states, times_differ);
     let (mut beginning, mut is_new) = resumed.map_err(|overtaken| match overtaken {
         Overtaken::Newer(epoch) => newer_numbering(cell, epoch, target_end),
@@ -322,6 +323,8 @@ fn resume(
     if is_new && !quiet {
         return Err(trouble::late_requests());
     }
+    // The leader refuses what follows by the old numbers: first what is counted off goes on record, then come new ones.
+    let then = then.or(came_late.then_some(cell.settings));
     share.set_settings_then(cell, then.filter(|_| beginning.replay.is_some()));
     beginning.late = !quiet;
     let reopens = anchor.closed.then(|| Anchor { closed: false, ..anchor.clone() });

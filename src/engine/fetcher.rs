@@ -171,7 +171,7 @@ fn wish(share: &Rc<Share>, broker: i32, cell: &Rc<MirrorCell>, now: Instant) -> 
         share.set_held(cell, false);
         return None;
     };
-    // What comes behind the records of a former life's settings is of the new ones.
+    // What comes behind the records of a former life's numbering is of a new one.
     let waits = cell.settings_then.get().is_some() && !mirror.is_replaying();
     if waits || !share.has_room(cell, mirror) {
         return None;
@@ -363,8 +363,11 @@ fn apply(
 fn disagree(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
     let offset = cell.committed.get();
     let then = cell.settings_then.get();
-    let keys = then.map(|then| cell.settings.changed_since(&then).join("`, `"));
-    let changed = keys.map_or(String::new(), |keys| format!("the link's `{keys}` changed, "));
+    let keys = then.map(|then| cell.settings.changed_since(&then)).unwrap_or_default();
+    let changed = match keys.join("`, `") {
+        keys if keys.is_empty() => String::new(),
+        keys => format!("the link's `{keys}` changed, "),
+    };
     let message = format!(
         "the target holds other records behind the committed position than the source: \
          {changed}the source changed, or somebody else wrote"

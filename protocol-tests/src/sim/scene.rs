@@ -52,7 +52,7 @@ impl Default for Props {
 pub struct Scene {
     /// All of it.
     pub world: Rc<World>,
-    hours: i64,
+    hours: std::cell::Cell<i64>,
     written: std::cell::Cell<i64>,
 }
 
@@ -74,6 +74,7 @@ pub fn play(props: Props, scene: impl AsyncFnOnce(&Scene)) {
         let world =
             World::new(rng.fork("world"), network, brokers, vec![topic], fleet, delivery).await;
         world.start_some(0);
+        let hours = hours.into();
         let stage = Scene { world: world.clone(), hours, written: Default::default() };
         scene(&stage).await;
         let mut oracle = world.oracle();
@@ -103,10 +104,15 @@ impl Scene {
             self.written.set(self.written.get() + 1);
             record.value = Some(format!("{:<bytes$}", self.written.get()).into_bytes());
         }
-        batch.base_timestamp = EPOCH_MS - self.hours * 3_600_000;
+        batch.base_timestamp = EPOCH_MS - self.hours.get() * 3_600_000;
         let bytes = Bytes::from(batch.bytes());
         let offset = self.world.source.append(TOPIC, partition, &bytes).expect("it takes it");
-        self.world.oracle().wrote(&key, &bytes, offset, Wanted::Yes, self.hours > 12);
+        self.world.oracle().wrote(&key, &bytes, offset, Wanted::Yes, self.hours.get() > 12);
+    }
+
+    /// What is written from here on is of now.
+    pub fn write_young(&self) {
+        self.hours.set(0);
     }
 
     /// The position of a partition.

@@ -197,6 +197,33 @@ fn an_old_request_of_a_former_life_that_comes_late_parks_nothing() {
 }
 
 #[test]
+fn an_old_request_that_comes_late_while_the_former_life_is_counted_off_parks_nothing() {
+    play(Props { hours: 13, ..Props::default() }, async |scene| {
+        scene.world.start(0);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        let refused = Order::next(ApiKey::OffsetCommit, Fault::CloseBefore).times(u32::MAX);
+        let refused = scene.world.source.fault(refused);
+        (0..2).for_each(|_| scene.write(0, 5));
+        scene.until("copies", 20, || batches(scene, false).len() == 3).await;
+        scene.until("refused", 20, || scene.world.source.fault_struck(refused) > 0).await;
+        scene.world.kill(0).await;
+        assert_eq!(scene.committed(0), Some(5));
+        scene.world.source.clear_faults();
+        // It is remembered for hours, and every number behind the log's end refused.
+        scene.world.target.expire_producers();
+        arrives_late(scene, -10);
+        // Old ones would wait until everything before them is on record.
+        scene.write_young();
+        scene.write(0, 5);
+        scene.world.start(0);
+        scene.until_done(120).await;
+        scene.write(0, 5);
+        scene.until_done(20).await;
+    });
+}
+
+#[test]
 fn a_hole_of_which_nobody_was_told_is_found_and_not_committed_past() {
     play(Props::default(), async |scene| {
         scene.world.start(0);
