@@ -172,13 +172,15 @@ fn send_one(
             let Some(mirror) = &mut *mirror else { continue };
             (mirror.send(now_ms), mirror.can_send(now_ms))
         };
+        // What could be sent when it was queued, and cannot now, waits for something else: somebody must see for what.
+        let stays = more || stamped.is_none();
         if let Some(stamped) = stamped {
             bytes += stamped.len();
             gathered.push((cell.clone(), stamped));
         }
         if more && planted(Canary::PartitionTwice) {
             share.touch_send(&cell);
-        } else if more {
+        } else if stays {
             again.push(cell);
         }
     }

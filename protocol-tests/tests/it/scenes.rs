@@ -224,6 +224,27 @@ fn an_old_request_that_comes_late_while_the_former_life_is_counted_off_parks_not
 }
 
 #[test]
+fn a_batch_that_turns_old_before_its_connection_is_there_is_not_forgotten() {
+    for dial in 0..5 {
+        play(Props { hours: 13, ..Props::default() }, async |scene| {
+            scene.world.start(0);
+            scene.write(0, 5);
+            scene.until_done(20).await;
+            scene.world.kill(0).await;
+            scene.write(0, 5);
+            let ip = scene.world.ip_of(0);
+            scene.world.network.set_skew_ms(ip, -30 * 3_600_000);
+            let slow = Order::next(ApiKey::ApiVersions, Fault::Delay(Duration::from_secs(8)));
+            scene.world.target.fault(slow.after(dial));
+            scene.world.start(0);
+            seconds(6).await;
+            scene.world.network.set_skew_ms(ip, 0);
+            scene.until_done(120).await;
+        });
+    }
+}
+
+#[test]
 fn a_hole_of_which_nobody_was_told_is_found_and_not_committed_past() {
     play(Props::default(), async |scene| {
         scene.world.start(0);
