@@ -127,9 +127,17 @@ pub const UNREACHABLE_TOLD: Duration = Duration::from_secs(5);
 pub const MAILBOX_COMMANDS_MAX: usize = 4096;
 /// What a thread waits for its last tasks.
 pub const LANE_SHUTDOWN: Duration = Duration::from_millis(500);
-/// A mirror's window unless the link says otherwise: 80 MB/s over a round trip of 100 ms, and small enough that the frames
-/// of a few mirrors stay in the CPU's cache (64 MiB cost a fifth more CPU and 200 MB of memory on loopback).
-pub const WINDOW_BYTES_DEFAULT: usize = 8 << 20;
+/// A mirror's window unless the link says otherwise. What is on its way stays far below it where the link is short.
+pub const WINDOW_BYTES_DEFAULT: usize = 64 << 20;
+/// Bytes on their way over one target connection, however short its round trip: the broker has the next requests at hand
+/// while the lane does other work.
+pub const FLOW_BYTES_MIN: usize = 2 << 20;
+/// Bytes that wait for one target connection: what it takes while the source answers a Fetch.
+pub const AHEAD_BYTES_MAX: usize = 2 << 20;
+/// The same for each mirror of a lane, if that is more: a mirror costs about 100 bytes to leave a fetch session and join it.
+pub const AHEAD_BYTES_PER_MIRROR: usize = 4 << 10;
+/// How often mirrors that wait for room are looked at without a sign of room.
+pub const HELD_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How far before a log's end it is looked at for batches of our own, one Fetch each.
 pub const TAIL_LOOKS: [i64; 4] = [1, 100, 10_000, 1_000_000];
 

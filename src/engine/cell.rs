@@ -137,6 +137,8 @@ pub struct MirrorCell {
     pub(super) begun_at: Cell<Option<Instant>>,
     /// Fetching waits for room.
     pub(super) held: Cell<bool>,
+    /// It stands in the list of those that wait for their connection's room.
+    pub(super) is_listed: Cell<bool>,
     /// The target broker in whose sender's queue it stands; -1 for none. An entry in another queue is void.
     pub(super) ready_at: Cell<i32>,
     /// The source broker in whose fetcher's list it stands; -1 for none.
@@ -207,6 +209,7 @@ impl MirrorCell {
             committed_at: Cell::new(None),
             begun_at: Cell::new(None),
             held: Cell::new(false),
+            is_listed: Cell::new(false),
             ready_at: Cell::new(-1),
             dirty_at: Cell::new(-1),
             removed: Cell::new(false),

@@ -39,7 +39,7 @@ use crate::wire::records::RecordsError;
 /// How long the broker may hold an answer when nothing new is there.
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// The same while mirrors wait to come back into the session: they must not wait behind an idle broker.
-const MAX_WAIT_HELD: Duration = Duration::from_millis(20);
+const MAX_WAIT_HELD: Duration = limits::HELD_LOOK_INTERVAL;
 /// How long a replay may stand at the source's end before the two logs count as different; a new leader may lag for a moment.
 const REPLAY_WAIT: Duration = Duration::from_secs(10);
 /// Pause of a partition after an error of its own.
@@ -97,7 +97,8 @@ async fn fetch(
         }
         if session.is_empty() {
             if held {
-                tokio::time::sleep(MAX_WAIT_HELD).await;
+                // Whoever has room again says so; what the lane's other connections gave back, nobody does.
+                let _ = tokio::time::timeout(MAX_WAIT_HELD, queue.wake.notified()).await;
             } else {
                 queue.wake.notified().await;
             }

@@ -521,6 +521,11 @@ impl Mirror {
         self.buffered_bytes
     }
 
+    /// Bytes of it that no answer is awaited for.
+    pub fn queued_bytes(&self) -> usize {
+        self.buffered_bytes.saturating_sub(self.window.outstanding_bytes())
+    }
+
     /// What ends the source batch that the oldest queued one is, or is a part of: the offset after it, its leader epoch,
     /// and the records of it that are queued. None if nothing is queued.
     pub fn rest_of_front(&self) -> Option<(i64, i32, u64)> {

@@ -8,10 +8,10 @@
 //! ```
 //!
 //! The deciding half is pure, and is where the invariants live: [`admit`] (fate of a batch), [`mirror`] (one partition's
-//! state; with [`mirror_readback`]), [`window`] (when the next batch may leave), [`session`], [`identity`], [`route`],
-//! [`numberings`], [`anchor`], [`offset_map`], [`walk`], [`lineage`]. The other half moves bytes
-//! between it and the network: [`fetcher`], [`sender`], [`recovery`] with [`position`] ([`decide`],
-//! [`source_log`], [`target_log`]) and [`readback`], [`committer`].
+//! state; with [`mirror_readback`]), [`window`] (when the next batch may leave), [`flow`] (what a connection carries),
+//! [`session`], [`identity`], [`route`], [`numberings`], [`anchor`], [`offset_map`], [`walk`], [`lineage`].
+//! The other half moves bytes between it and the network: [`fetcher`], [`sender`], [`recovery`] with [`position`]
+//! ([`decide`], [`source_log`], [`target_log`]) and [`readback`], [`committer`]; [`room`] says how far ahead.
 //! With `delivery: transactional` the position goes into the target's own group, in the transaction that brings the
 //! records: [`transaction`] and [`mirror_transaction`] decide, `transactions`, `fence` and `coordination` carry out.
 //! A [`share`] ties them together for one link on one lane.
@@ -26,6 +26,7 @@ pub mod decide;
 pub mod doubles;
 mod fence;
 pub mod fetcher;
+pub mod flow;
 pub mod group;
 pub mod identity;
 pub mod landed;
@@ -45,6 +46,7 @@ pub mod readback;
 pub mod recovery;
 pub mod replay;
 pub mod retry;
+pub mod room;
 pub mod route;
 pub mod sender;
 pub mod session;

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::cell::{MirrorCell, Refused};
+use super::flow::Departure;
 use super::mirror::Stamped;
 use super::share::{SendQueue, Share};
 use super::window::Violation;
@@ -33,6 +34,7 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request that was sent, with the mirrors that wait for its answer.
 struct InFlight {
     answer: Pending,
+    sent: Departure,
     mirrors: Vec<Rc<MirrorCell>>,
     version: i16,
 }
@@ -48,6 +50,7 @@ pub async fn run(share: Rc<Share>, broker: i32, queue: Rc<SendQueue>) {
         let began = share.env.now();
         let error = match share.link.target.connect(&share.env, broker).await {
             Ok(connection) => {
+                queue.room.restart();
                 share.restart_windows(broker, &queue);
                 let mut in_flight = VecDeque::new();
                 let error = send(&share, broker, &queue, &connection, &mut in_flight).await;
@@ -99,6 +102,7 @@ async fn send(
         while !is_ending
             && in_flight.len() < limits::REQUESTS_IN_FLIGHT_MAX
             && connection.bytes_queued() < limits::CONNECTION_QUEUE_BYTES_MAX / 2
+            && queue.room.may_send(share)
         {
             match send_one(share, broker, queue, connection, version) {
                 Ok(Some(request)) => in_flight.push_back(request),
@@ -113,6 +117,7 @@ async fn send(
             biased;
             answer = next_answer(in_flight) => {
                 let Some((request, answer)) = answer else { continue };
+                queue.room.on_answered(share, request.sent);
                 let throttle = match answer {
                     Ok(answer) => deliver(share, request, answer),
                     Err(error) => {
@@ -178,6 +183,9 @@ fn send_one(
             bytes += stamped.len();
             gathered.push((cell.clone(), stamped));
         }
+        if cell.held.get() {
+            share.touch_fetch(&cell);
+        }
         if more && planted(Canary::PartitionTwice) {
             share.touch_send(&cell);
         } else if stays {
@@ -223,8 +231,9 @@ fn send_one(
     let sent = body.and_then(|body| connection.send(ApiKey::Produce, version, body, deadline));
     match sent {
         Ok(answer) => {
+            let sent = share.on_sent(queue, bytes);
             share.env.reached(Moment::Sent);
-            Ok(Some(InFlight { answer, mirrors, version }))
+            Ok(Some(InFlight { answer, sent, mirrors, version }))
         }
         Err(error) => {
             for cell in mirrors {

@@ -13,6 +13,7 @@ use super::budget::Budget;
 use super::cell::{Halt, Leader, MirrorCell};
 use super::member::MemberCell;
 use super::mirror::{Mirror, Settled};
+use super::room::Room;
 use super::session::SourcePartition;
 use super::settings::Settings;
 use super::spec::{Leave, MirrorId, MirrorSpec};
@@ -26,6 +27,7 @@ use crate::error::{Action, Code, Error, Side};
 use crate::limits;
 use futures_util::FutureExt;
 use tokio::sync::{Mutex, Notify, oneshot};
+use tokio::time::Instant;
 
 /// What a link is to every lane.
 #[derive(Clone)]
@@ -45,10 +47,8 @@ pub struct LinkContext {
 pub struct SendQueue {
     pub(super) ready: RefCell<VecDeque<Rc<MirrorCell>>>,
     pub(super) wake: Notify,
-    /// Bytes queued and in flight of all its mirrors: its part of the lane's budget.
-    pub(super) buffered_bytes: Cell<usize>,
-    /// Mirrors whose fetching waits until it holds less.
-    pub(super) held: RefCell<Vec<Rc<MirrorCell>>>,
+    /// What they hold of the lane's memory.
+    pub(super) room: Room,
 }
 
 /// What a fetcher must look at before its next request.
@@ -96,9 +96,11 @@ pub struct Share {
     /// Connections for the recovery's questions, apart from the data's, while they last.
     questions: RefCell<BTreeMap<(bool, i32), Connection>>,
     /// Mirrors whose fetching waits for room.
-    held: Cell<usize>,
+    pub(super) held: Cell<usize>,
+    /// When they were looked at last.
+    pub(super) held_looked_at: Cell<Option<Instant>>,
     /// Bytes queued and in flight of all mirrors.
-    buffered_bytes: Cell<usize>,
+    pub(super) buffered_bytes: Cell<usize>,
     /// Mirrors that count off under settings of a former life.
     settings_then: Cell<usize>,
     draining: Cell<bool>,
@@ -134,6 +136,7 @@ impl Share {
             coordinator: RefCell::default(),
             questions: RefCell::default(),
             held: Cell::new(0),
+            held_looked_at: Cell::new(None),
             buffered_bytes: Cell::new(0),
             settings_then: Cell::new(0),
             draining: Cell::new(false),
@@ -220,6 +223,16 @@ impl Share {
     /// Every mirror of this lane.
     pub fn mirrors(&self) -> Vec<Rc<MirrorCell>> {
         self.mirrors.borrow().values().cloned().collect()
+    }
+
+    /// How many those are.
+    pub(super) fn mirrors_count(&self) -> usize {
+        self.mirrors.borrow().len()
+    }
+
+    /// The queues of all target connections.
+    pub(super) fn send_queues(&self) -> Vec<Rc<SendQueue>> {
+        self.senders.borrow().values().cloned().collect()
     }
 
     /// The mirror that a Fetch answer speaks of.
@@ -380,37 +393,6 @@ impl Share {
         queue.wake.notify_one();
     }
 
-    /// Changes a mirror's buffer and keeps its sender's share of the budget in step.
-    pub(super) fn add_buffered<T>(
-        self: &Rc<Self>,
-        cell: &MirrorCell,
-        mirror: &mut Mirror,
-        change: impl FnOnce(&mut Mirror) -> T,
-    ) -> T {
-        let before = mirror.buffered_bytes();
-        let result = change(mirror);
-        self.shift_buffered(cell.target_leader.get().broker, cell, before, mirror.buffered_bytes());
-        result
-    }
-
-    fn shift_buffered(
-        self: &Rc<Self>,
-        broker: i32,
-        cell: &MirrorCell,
-        before: usize,
-        after: usize,
-    ) {
-        self.budget.shift_buffered(before, after);
-        let Some(queue) = self.send_queue(broker, cell) else { return };
-        queue.buffered_bytes.set((queue.buffered_bytes.get() + after).saturating_sub(before));
-        let all = (self.buffered_bytes.get() + after).saturating_sub(before);
-        self.buffered_bytes.set(all);
-        self.stats.buffered_bytes.store(all as u64, Relaxed);
-        if after < before && queue.buffered_bytes.get() <= self.budget.free_bytes() {
-            queue.held.take().iter().for_each(|held| self.touch_fetch(held));
-        }
-    }
-
     /// Stops a mirror until the operator acts, and gives back what it holds. Answers that are still to come find nothing.
     pub(super) fn park(self: &Rc<Self>, cell: &Rc<MirrorCell>, error: Error) {
         cell.park(error);
@@ -461,44 +443,6 @@ impl Share {
         }
     }
 
-    /// Whether more may be fetched for a mirror: its own window has room, and its target connection does not hold more of
-    /// the lane's memory than is free. So each of n stalled connections ends at a share of 1/(n+1), and the others
-    /// go on (I7; Choudhury and Hahne, dynamic queue thresholds, 1998).
-    pub(super) fn has_room(self: &Rc<Self>, cell: &Rc<MirrorCell>, mirror: &Mirror) -> bool {
-        if mirror.buffered_bytes() >= self.link.config.window_bytes_max {
-            self.set_held(cell, true);
-            return false;
-        }
-        let queue = self.send_queue(cell.target_leader.get().broker, cell);
-        if let Some(queue) = queue
-            && queue.buffered_bytes.get() > self.budget.free_bytes()
-        {
-            let mut held = queue.held.borrow_mut();
-            if !held.iter().any(|other| Rc::ptr_eq(other, cell)) {
-                held.push(cell.clone());
-            }
-            self.set_held(cell, true);
-            return false;
-        }
-        self.set_held(cell, false);
-        true
-    }
-
-    /// Lets every mirror that waits for room be looked at again.
-    pub(super) fn touch_held(self: &Rc<Self>) {
-        let queues: Vec<_> = self.senders.borrow().values().cloned().collect();
-        for queue in queues {
-            queue.held.take().iter().for_each(|held| self.touch_fetch(held));
-        }
-    }
-
-    pub(super) fn set_held(&self, cell: &MirrorCell, held: bool) {
-        if cell.held.replace(held) != held {
-            let count = self.held.get();
-            self.held.set(if held { count + 1 } else { count - 1 });
-        }
-    }
-
     /// Notes under which settings a mirror counts off what a former life wrote, if under others than its own.
     pub(super) fn set_settings_then(&self, cell: &MirrorCell, then: Option<Settings>) {
         let count = self.settings_then.get() + usize::from(then.is_some());
@@ -509,11 +453,6 @@ impl Share {
     /// Whether any mirror does so.
     pub(super) fn any_settings_then(&self) -> bool {
         self.settings_then.get() > 0
-    }
-
-    /// Whether the fetching of some mirror waits for room.
-    pub(super) fn any_held(&self) -> bool {
-        self.held.get() > 0
     }
 
     /// A connection was opened anew: it has proved nothing to the mirrors that are pinned to it (W1).

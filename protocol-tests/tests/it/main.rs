@@ -12,6 +12,7 @@ mod fleet;
 mod loops;
 mod model;
 mod offsets;
+mod pace;
 mod parity;
 mod policies;
 mod scenes;

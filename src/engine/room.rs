@@ -1,0 +1,165 @@
+//! Whether more may be fetched for a mirror. What is fetched ahead of one target connection is bounded for all its mirrors
+//! together, what is on its way by its [`Flow`], and both by what the lane has free: a slow or stalled connection stops
+//! the fetching of its own mirrors and of no others (I5, I7).
+//!
+//! A mirror's part is what the others leave: each of n stalled connections ends at 1/(n+1) of the lane's memory, each of n
+//! slow mirrors at 1/(n+1) of its connection's room, and the others go on (Choudhury and Hahne, dynamic queue thresholds,
+//! 1998).
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::cell::MirrorCell;
+use super::flow::{Departure, Flow};
+use super::mirror::Mirror;
+use super::share::{SendQueue, Share};
+use crate::limits;
+
+/// The part of the lane's memory that the mirrors of one target connection hold.
+#[derive(Debug, Default)]
+pub struct Room {
+    /// Queued and in flight.
+    buffered_bytes: Cell<usize>,
+    flow: RefCell<Flow>,
+    /// It was filled, and is not half empty since: mirrors leave and join the fetch sessions in few steps.
+    is_full: Cell<bool>,
+    /// Mirrors whose fetching waits until it holds less.
+    held: RefCell<Vec<Rc<MirrorCell>>>,
+}
+
+impl Room {
+    /// Whether the connection takes one request more.
+    pub(super) fn may_send(&self, share: &Share) -> bool {
+        self.flow.borrow_mut().has_room(share.env.now())
+    }
+
+    /// A request's answer is here.
+    pub(super) fn on_answered(&self, share: &Share, sent: Departure) {
+        self.flow.borrow_mut().on_answered(sent, share.env.now());
+    }
+
+    /// The connection is another one.
+    pub(super) fn restart(&self) {
+        self.flow.replace(Flow::default());
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.buffered_bytes.get().saturating_sub(self.flow.borrow().in_flight_bytes())
+    }
+}
+
+impl Share {
+    /// A request goes out over a queue's connection: it is ahead no more.
+    pub(super) fn on_sent(self: &Rc<Self>, queue: &SendQueue, bytes: usize) -> Departure {
+        let sent = queue.room.flow.borrow_mut().on_sent(bytes, self.env.now());
+        self.look_at_room(&queue.room);
+        sent
+    }
+
+    /// Changes a mirror's buffer and keeps its sender's share of the budget in step.
+    pub(super) fn add_buffered<T>(
+        self: &Rc<Self>,
+        cell: &MirrorCell,
+        mirror: &mut Mirror,
+        change: impl FnOnce(&mut Mirror) -> T,
+    ) -> T {
+        let before = mirror.buffered_bytes();
+        let result = change(mirror);
+        self.shift_buffered(cell.target_leader.get().broker, cell, before, mirror.buffered_bytes());
+        result
+    }
+
+    /// Bytes came to the room of a mirror's connection, or left it.
+    pub(super) fn shift_buffered(
+        self: &Rc<Self>,
+        broker: i32,
+        cell: &MirrorCell,
+        before: usize,
+        after: usize,
+    ) {
+        self.budget.shift_buffered(before, after);
+        let Some(queue) = self.send_queue(broker, cell) else { return };
+        let shifted = |bytes: usize| (bytes + after).saturating_sub(before);
+        queue.room.buffered_bytes.set(shifted(queue.room.buffered_bytes.get()));
+        let all = shifted(self.buffered_bytes.get());
+        self.buffered_bytes.set(all);
+        self.stats.buffered_bytes.store(all as u64, Relaxed);
+        self.look_at_room(&queue.room);
+    }
+
+    /// Whether more may be fetched for a mirror.
+    pub(super) fn has_room(self: &Rc<Self>, cell: &Rc<MirrorCell>, mirror: &Mirror) -> bool {
+        let queue = self.send_queue(cell.target_leader.get().broker, cell);
+        let has_room = mirror.buffered_bytes() < self.link.config.window_bytes_max
+            && queue.as_ref().is_none_or(|queue| {
+                let ahead = self.ahead_bytes_max().saturating_sub(queue.room.queued_bytes());
+                !queue.room.is_full.get() && mirror.queued_bytes() <= ahead
+            });
+        self.set_held(cell, !has_room);
+        if let Some(queue) = queue.filter(|_| !has_room && !cell.is_listed.replace(true)) {
+            queue.room.held.borrow_mut().push(cell.clone());
+        }
+        has_room
+    }
+
+    /// Bytes that may wait for one connection. With many mirrors more, so that these need not leave and join the fetch
+    /// sessions for little.
+    fn ahead_bytes_max(&self) -> usize {
+        limits::AHEAD_BYTES_MAX.max(limits::AHEAD_BYTES_PER_MIRROR * self.mirrors_count())
+    }
+
+    fn look_at_room(self: &Rc<Self>, room: &Room) {
+        let (queued, buffered) = (room.queued_bytes(), room.buffered_bytes.get());
+        let (most, free) = (self.ahead_bytes_max(), self.budget.free_bytes());
+        if room.is_full.get() {
+            if queued <= most / 2 && buffered <= free {
+                room.is_full.set(false);
+                self.release(room);
+            }
+        } else if queued > most || buffered > free {
+            room.is_full.set(true);
+            for cell in self.mirrors() {
+                let queue = self.send_queue(cell.target_leader.get().broker, &cell);
+                if queue.is_some_and(|queue| std::ptr::eq(&queue.room, room)) {
+                    self.touch_fetch(&cell);
+                }
+            }
+        }
+    }
+
+    fn release(self: &Rc<Self>, room: &Room) {
+        for cell in room.held.take() {
+            cell.is_listed.set(false);
+            self.touch_fetch(&cell);
+        }
+    }
+
+    /// Looks at every mirror that waits for room, now and then: room comes from other connections of the lane too.
+    pub(super) fn touch_held(self: &Rc<Self>) {
+        let now = self.env.now();
+        let is_due = |at| now.saturating_duration_since(at) >= limits::HELD_LOOK_INTERVAL;
+        if !self.held_looked_at.get().is_none_or(is_due) {
+            return;
+        }
+        self.held_looked_at.set(Some(now));
+        let queues = self.send_queues();
+        for queue in queues {
+            self.look_at_room(&queue.room);
+            self.release(&queue.room);
+        }
+    }
+
+    /// Notes whether a mirror's fetching waits.
+    pub(super) fn set_held(&self, cell: &MirrorCell, held: bool) {
+        if cell.held.replace(held) != held {
+            let count = self.held.get();
+            self.held.set(if held { count + 1 } else { count - 1 });
+        }
+    }
+
+    /// Whether the fetching of some mirror waits for room.
+    pub(super) fn any_held(&self) -> bool {
+        self.held.get() > 0
+    }
+}
