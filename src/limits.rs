@@ -136,6 +136,8 @@ pub const FLOW_BYTES_MIN: usize = 2 << 20;
 pub const AHEAD_BYTES_MAX: usize = 2 << 20;
 /// The same for each mirror of a lane, if that is more: a mirror costs about 100 bytes to leave a fetch session and join it.
 pub const AHEAD_BYTES_PER_MIRROR: usize = 4 << 10;
+/// The lowest rate that a link may be held to: a batch of a stock broker's largest size still takes less than its timeout.
+pub const RATE_LIMIT_MIN: u64 = 64 << 10;
 /// How often mirrors that wait for room are looked at without a sign of room.
 pub const HELD_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How far before a log's end it is looked at for batches of our own, one Fetch each.

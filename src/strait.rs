@@ -18,6 +18,7 @@ use crate::admin;
 use crate::cluster::{self, ClusterHandle};
 use crate::config::resolved::{self, Config, OnFailure};
 use crate::engine::member::{MemberCell, Standing};
+use crate::engine::rate_limit::RateLimit;
 use crate::engine::share::LinkContext;
 use crate::engine::stats::{Board, LinkEntry, MirrorState};
 use crate::env::Env;
@@ -321,6 +322,9 @@ impl Control {
                 source: source.clone(),
                 target: target.clone(),
                 member: member.clone(),
+                rate_limit: link
+                    .bytes_per_second_max
+                    .map(|bytes| Arc::new(RateLimit::new(bytes, self.env.now()))),
             };
             let task = link::Context {
                 env: self.env.clone(),

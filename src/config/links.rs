@@ -93,6 +93,7 @@ fn link(
     let connections = fields.number(reading, "connections_per_broker", 1..=64).unwrap_or(2);
     // A window of more than the memory could never fill.
     let window = fields.size(reading, "window", 1 << 16..=memory_bytes as u64);
+    let limit = fields.rate(reading, "limit", limits::RATE_LIMIT_MIN);
     let membership = membership(reading, &mut fields);
     let ends = (from.as_ref().map(|(_, from)| from), to.as_ref().map(|(_, to)| to));
     let forward = forward::read(reading, &mut fields, ends.0, ends.1, clusters, used);
@@ -115,6 +116,7 @@ fn link(
         replication_factor: replication_factor.and_then(|n| i16::try_from(n).ok()),
         connections_per_broker: usize::try_from(connections).unwrap_or(1),
         window_bytes_max: window.unwrap_or(limits::WINDOW_BYTES_DEFAULT.min(memory_bytes)),
+        bytes_per_second_max: limit,
         policies,
         membership,
     })

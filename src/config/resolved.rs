@@ -173,6 +173,8 @@ pub struct Link {
     pub connections_per_broker: usize,
     /// Bytes sent and not yet acknowledged, per mirror.
     pub window_bytes_max: usize,
+    /// Bytes of batches sent per second, all mirrors and lanes together; none is as fast as it goes.
+    pub bytes_per_second_max: Option<u64>,
     /// What is done about what cannot be copied.
     pub policies: Policies,
     /// How it belongs to its group.

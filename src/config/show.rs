@@ -235,6 +235,9 @@ impl Values<'_> {
         let connections = link.connections_per_broker.to_string();
         self.put(format!("{base}.connections_per_broker"), connections);
         self.put(format!("{base}.window"), show_size(link.window_bytes_max as u64));
+        if let Some(bytes) = link.bytes_per_second_max {
+            self.put(format!("{base}.limit"), format!("{}/s", show_size(bytes)));
+        }
         let protocol = match link.membership.protocol {
             MembershipProtocol::Auto => "auto",
             MembershipProtocol::Classic => "classic",

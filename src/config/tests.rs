@@ -325,6 +325,8 @@ fn bad_links_are_refused_with_place_and_cure() {
         ),
         ("forward: [west]", &[("13:15", "what was first written in west would come back to it")]),
         ("window: 64MB/s", &[("13:13", "a size is a whole number with KiB, MiB or GiB")]),
+        ("limit: 200MiB", &[("13:12", "a rate is a size with /s, for instance 200MiB/s")]),
+        ("limit: 1KiB/s", &[("13:12", "write 64KiB/s or more")]),
         ("window: 1GiB", &[("13:13", "write 64KiB to 256MiB")]),
         ("on_gap: skip", &[("13:13", "write stop or continue")]),
         ("on_failure: park", &[("13:17", "write pause or retry or stop")]),
@@ -486,7 +488,7 @@ fn no_secret_is_ever_shown() {
 fn what_is_shown_parses_again_to_the_same() {
     let text = minimal(
         "tls: { ca: ca.pem, min_version: 1.3 }",
-        "naming: prefix\n    start: { timestamp: 2026-01-01T00:00:00Z }\n    window: 1MiB\n    \
+        "naming: prefix\n    start: { timestamp: 2026-01-01T00:00:00Z }\n    window: 1MiB\n    limit: 200MiB/s\n    \
          on_poison: skip\n    on_gap: continue\n    on_failure: stop\n    delivery: transactional\n    \
          transaction: { interval: 250ms, bytes: 1MiB }",
     );
@@ -504,6 +506,8 @@ fn what_is_shown_parses_again_to_the_same() {
     assert_eq!(again.config.links[0].start, loaded.config.links[0].start);
     assert_eq!(again.config.links[0].policies, loaded.config.links[0].policies);
     assert_eq!(again.config.links[0].delivery, loaded.config.links[0].delivery);
+    let limit = again.config.links[0].bytes_per_second_max;
+    assert_eq!((limit, loaded.config.links[0].bytes_per_second_max), (Some(200 << 20), limit));
     assert_eq!(again.config.engine, loaded.config.engine);
     assert!(shown.contains("naming: prefix"), "{shown}");
     assert!(

@@ -40,6 +40,16 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(accepted)
 }
 
+/// Bytes per second: a size with `/s`.
+///
+/// # Errors
+/// What is accepted.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let size = text.strip_suffix("/s").and_then(|size| parse_size(size.trim_end()).ok());
+    let accepted = || "a rate is a size with /s, for instance 200MiB/s".to_owned();
+    size.ok_or_else(accepted)
+}
+
 /// A size in the largest binary unit that it is a multiple of.
 pub fn show_size(bytes: u64) -> String {
     for (unit, factor) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
@@ -193,6 +203,15 @@ mod tests {
         }
         assert_eq!(show_size(256 << 20), "256MiB");
         assert_eq!(show_size((1 << 20) + 1), "1048577");
+    }
+
+    #[test]
+    fn rates() {
+        assert_eq!(parse_rate("200MiB/s"), Ok(200 << 20));
+        assert_eq!(parse_rate("1GB /s"), Ok(1_000_000_000));
+        for text in ["200MiB", "/s", "200Mbit/s", "1MiB/m", "-1KiB/s"] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
     }
 
     #[test]

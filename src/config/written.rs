@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::problem::{Problem, Severity};
 use super::resolved::{Config, Engine};
-use super::values::{parse_size, show_size};
+use super::values::{parse_rate, parse_size, show_size};
 use super::yaml::{At, Entry, Node, Value};
 use super::{Loaded, Surroundings, links, secrets, yaml};
 
@@ -360,6 +360,23 @@ impl<'a> Fields<'a> {
                 None
             }
         }
+    }
+
+    /// Bytes per second, `least` or more.
+    pub(super) fn rate(
+        &mut self,
+        reading: &mut Reading<'_>,
+        key: &'static str,
+        least: u64,
+    ) -> Option<u64> {
+        let text = self.text(reading, key)?;
+        let fix = match parse_rate(&text.value) {
+            Ok(bytes) if bytes >= least => return Some(bytes),
+            Ok(_) => format!("write {}/s or more", show_size(least)),
+            Err(accepted) => accepted,
+        };
+        reading.error(text.at, format!("`{key}` is {}", text.quoted()), fix);
+        None
     }
 
     /// One of a few words; `later` are words that the design has and this version does not.

@@ -9,7 +9,7 @@
 //!
 //! The deciding half is pure, and is where the invariants live: [`admit`] (fate of a batch), [`mirror`] (one partition's
 //! state; with [`mirror_readback`]), [`window`] (when the next batch may leave), [`flow`] (what a connection carries),
-//! [`session`], [`identity`], [`route`], [`numberings`], [`anchor`], [`offset_map`], [`walk`], [`lineage`].
+//! [`rate_limit`], [`session`], [`identity`], [`route`], [`numberings`], [`anchor`], [`offset_map`], [`walk`], [`lineage`].
 //! The other half moves bytes between it and the network: [`fetcher`], [`sender`], [`recovery`] with [`position`]
 //! ([`decide`], [`source_log`], [`target_log`]) and [`readback`], [`committer`]; [`room`] says how far ahead.
 //! With `delivery: transactional` the position goes into the target's own group, in the transaction that brings the
@@ -42,6 +42,7 @@ pub mod offset_map;
 pub mod offsets;
 mod opening;
 pub mod position;
+pub mod rate_limit;
 pub mod readback;
 pub mod recovery;
 pub mod replay;

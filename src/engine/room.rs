@@ -9,6 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use super::cell::MirrorCell;
 use super::flow::{Departure, Flow};
@@ -52,9 +53,18 @@ impl Room {
 impl Share {
     /// A request goes out over a queue's connection: it is ahead no more.
     pub(super) fn on_sent(self: &Rc<Self>, queue: &SendQueue, bytes: usize) -> Departure {
-        let sent = queue.room.flow.borrow_mut().on_sent(bytes, self.env.now());
+        let now = self.env.now();
+        if let Some(limit) = &self.link.rate_limit {
+            limit.on_sent(bytes, now);
+        }
+        let sent = queue.room.flow.borrow_mut().on_sent(bytes, now);
         self.look_at_room(&queue.room);
         sent
+    }
+
+    /// How long the link's limit lets nothing go out.
+    pub(super) fn rate_pause(&self) -> Option<Duration> {
+        self.link.rate_limit.as_ref()?.wait(self.env.now())
     }
 
     /// Changes a mirror's buffer and keeps its sender's share of the budget in step.

@@ -99,11 +99,16 @@ async fn send(
         if is_ending && in_flight.is_empty() {
             return None;
         }
+        let mut pause = None;
         while !is_ending
             && in_flight.len() < limits::REQUESTS_IN_FLIGHT_MAX
             && connection.bytes_queued() < limits::CONNECTION_QUEUE_BYTES_MAX / 2
             && queue.room.may_send(share)
         {
+            pause = share.rate_pause();
+            if pause.is_some() {
+                break;
+            }
             match send_one(share, broker, queue, connection, version) {
                 Ok(Some(request)) => in_flight.push_back(request),
                 Ok(None) => break,
@@ -132,6 +137,7 @@ async fn send(
                 share.throttle(throttle).await;
             }
             () = queue.wake.notified() => {}
+            () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
         }
     }
 }

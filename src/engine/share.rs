@@ -13,6 +13,7 @@ use super::budget::Budget;
 use super::cell::{Halt, Leader, MirrorCell};
 use super::member::MemberCell;
 use super::mirror::{Mirror, Settled};
+use super::rate_limit::RateLimit;
 use super::room::Room;
 use super::session::SourcePartition;
 use super::settings::Settings;
@@ -40,6 +41,8 @@ pub struct LinkContext {
     pub target: ClusterHandle,
     /// Who commits.
     pub member: Arc<MemberCell>,
+    /// How fast it may send, if that is limited.
+    pub rate_limit: Option<Arc<RateLimit>>,
 }
 
 /// The mirrors of one target connection that have something to send.

@@ -27,6 +27,7 @@ pub(crate) fn link(include: &[&str], exclude: &[&str]) -> Link {
         replication_factor: None,
         connections_per_broker: 1,
         window_bytes_max: 1 << 20,
+        bytes_per_second_max: None,
         policies: Policies::default(),
         membership: Membership::default(),
     }
