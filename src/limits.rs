@@ -65,6 +65,12 @@ pub const THROTTLE_MAX: Duration = Duration::from_secs(60);
 pub const FETCH_BYTES: usize = 1 << 20;
 /// Bytes that one Produce request gathers.
 pub const PRODUCE_BYTES: usize = 1 << 20;
+/// A batch that is made of several small ones. Larger ones gained nothing on loopback, and four such fill a request.
+pub const JOINED_BYTES_MAX: usize = 256 << 10;
+/// The largest batch that is joined to others: above, a copy costs more than the request that it saves.
+pub const JOINED_PART_BYTES_MAX: usize = 32 << 10;
+/// Batches that are made one at most.
+pub const JOINED_MAX: usize = 8192;
 /// Decompressed size of one batch when it has to be recoded; a bomb ends here.
 pub const RECODE_BYTES_MAX: usize = 256 << 20;
 /// SCRAM iteration counts that are accepted: RFC 7677's floor; above, a server burns our CPU.

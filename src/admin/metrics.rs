@@ -43,6 +43,7 @@ struct Totals {
     fetched: [u64; 2],
     acked: [u64; 2],
     batches: [u64; Fate::ALL.len()],
+    merged_batches: u64,
     resyncs: u64,
     gap_offsets: u64,
     truncated_offsets: u64,
@@ -200,7 +201,7 @@ fn with_labels(key: &Key, sample: impl FnOnce(Labels<'_>)) {
 
 fn counters(exposition: &mut Exposition, totals: &BTreeMap<Key, Totals>) {
     type Pick = fn(&Totals) -> u64;
-    let plain: [(&'static str, &str, Pick); 10] = [
+    let plain: [(&'static str, &str, Pick); 11] = [
         ("strait_fetched_bytes_total", "Bytes of batches read, as stored on the source.", |t| {
             t.fetched[0]
         }),
@@ -211,6 +212,11 @@ fn counters(exposition: &mut Exposition, totals: &BTreeMap<Key, Totals>) {
             t.acked[0]
         }),
         ("strait_acked_records_total", "Records that the target acknowledged.", |t| t.acked[1]),
+        (
+            "strait_merged_batches_total",
+            "Source batches that were sent as one with their neighbours.",
+            |t| t.merged_batches,
+        ),
         (
             "strait_resyncs_total",
             "Times that a mirror stopped, read the target back and went on.",
@@ -267,6 +273,7 @@ impl Totals {
             fetched: [get(&mirror.fetched_bytes), get(&mirror.fetched_records)],
             acked: [get(&mirror.acked_bytes), get(&mirror.acked_records)],
             batches: std::array::from_fn(|fate| get(&mirror.batches[fate])),
+            merged_batches: get(&mirror.merged_batches),
             resyncs: get(&mirror.resyncs),
             gap_offsets: get(&mirror.gap_offsets),
             truncated_offsets: get(&mirror.truncated_offsets),
@@ -282,6 +289,7 @@ impl Totals {
         for (mine, theirs) in pairs.chain(self.batches.iter_mut().zip(other.batches)) {
             *mine += theirs;
         }
+        self.merged_batches += other.merged_batches;
         self.resyncs += other.resyncs;
         self.gap_offsets += other.gap_offsets;
         self.truncated_offsets += other.truncated_offsets;

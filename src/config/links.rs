@@ -94,13 +94,13 @@ fn link(
     // A window of more than the memory could never fill.
     let window = fields.size(reading, "window", 1 << 16..=memory_bytes as u64);
     let limit = fields.rate(reading, "limit", limits::RATE_LIMIT_MIN);
+    let merge = fields.choice(reading, "merge", &[("auto", true), ("off", false)], &[]);
     let membership = membership(reading, &mut fields);
     let ends = (from.as_ref().map(|(_, from)| from), to.as_ref().map(|(_, to)| to));
     let forward = forward::read(reading, &mut fields, ends.0, ends.1, clusters, used);
     let delivery = delivery::read(reading, &mut fields, &forward);
     let policies = policies(reading, &mut fields);
-    fields
-        .not_yet(reading, &["groups", "sync", "limits", "slo", "producer_id", "priority", "merge"]);
+    fields.not_yet(reading, &["groups", "sync", "limits", "slo", "producer_id", "priority"]);
     fields.finish(reading);
     Some(Link {
         name: entry.key.clone(),
@@ -117,6 +117,7 @@ fn link(
         connections_per_broker: usize::try_from(connections).unwrap_or(1),
         window_bytes_max: window.unwrap_or(limits::WINDOW_BYTES_DEFAULT.min(memory_bytes)),
         bytes_per_second_max: limit,
+        merges: merge.unwrap_or(true),
         policies,
         membership,
     })

@@ -175,6 +175,8 @@ pub struct Link {
     pub window_bytes_max: usize,
     /// Bytes of batches sent per second, all mirrors and lanes together; none is as fast as it goes.
     pub bytes_per_second_max: Option<u64>,
+    /// Small batches that wait are sent as one.
+    pub merges: bool,
     /// What is done about what cannot be copied.
     pub policies: Policies,
     /// How it belongs to its group.

@@ -238,6 +238,7 @@ impl Values<'_> {
         if let Some(bytes) = link.bytes_per_second_max {
             self.put(format!("{base}.limit"), format!("{}/s", show_size(bytes)));
         }
+        self.put(format!("{base}.merge"), if link.merges { "auto" } else { "off" });
         let protocol = match link.membership.protocol {
             MembershipProtocol::Auto => "auto",
             MembershipProtocol::Classic => "classic",

@@ -8,6 +8,7 @@ use std::fmt;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::joining::Joining;
 use super::mirror::Outgoing;
 use super::route::{Passage, Route};
 use super::stats::Fate;
@@ -185,6 +186,7 @@ pub fn admit(
                 ends_place: true,
                 spans: header.base_offset.into(),
                 producer_id,
+                joining: Joining::Free,
             };
             each(Step::Take(outgoing, Fate::Stamped));
         }
@@ -222,6 +224,7 @@ fn recoded(header: &BatchHeader, part: Recoded, producer_id: i64, fetched_at: In
         ends_place: true,
         spans: part.spans,
         producer_id,
+        joining: Joining::Free,
     }
 }
 
@@ -254,6 +257,7 @@ pub fn split(whole: &Outgoing, acked: i64) -> Result<Vec<Outgoing>, RecordsError
             ends_place: is_last && whole.ends_place,
             spans,
             producer_id: whole.producer_id,
+            joining: Joining::Free,
         }
     };
     Ok(parts.into_iter().map(outgoing).collect())

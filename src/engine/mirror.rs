@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::anchor::{Anchor, Numbering};
 use super::identity::advance;
+use super::joining::Joining;
 use super::numberings::Numberings;
 use super::offset_map::OffsetMap;
 use super::replay::{Replay, Replayed};
@@ -50,6 +51,8 @@ pub struct Outgoing {
     pub spans: Spans,
     /// The id that it is written under: it tells the records' origin.
     pub producer_id: i64,
+    /// Whether it may leave as one with its neighbours, or is made of several.
+    pub joining: Joining,
 }
 
 /// A batch that was sent, with the first sequence that it was given.
@@ -66,6 +69,8 @@ pub struct Stamped {
     pub head: [u8; HEADER_BYTES],
     /// Everything after it.
     pub payload: Bytes,
+    /// Source batches in it.
+    pub joined: usize,
 }
 
 impl Stamped {
@@ -134,8 +139,9 @@ pub struct Mirror {
     pub(super) queue: VecDeque<Outgoing>,
     pub(super) flight: VecDeque<Flight>,
     pub(super) window: Window,
-    target: Arc<TargetFacts>,
-    buffered_bytes: usize,
+    pub(super) target: Arc<TargetFacts>,
+    pub(super) joined_bytes_max: usize,
+    pub(super) buffered_bytes: usize,
     pub(super) given_up: bool,
     /// Late requests may still come: old batches wait.
     late: bool,
@@ -162,6 +168,7 @@ impl Mirror {
             flight: VecDeque::new(),
             window: Window::new(window_bytes_max, beginning.target_offset),
             target,
+            joined_bytes_max: 0,
             buffered_bytes: 0,
             given_up: false,
             late: beginning.late,
@@ -292,6 +299,9 @@ impl Mirror {
         if !self.can_send(wall_clock_ms) {
             return None;
         }
+        if self.transaction.is_none() && !self.is_switching() {
+            self.join_front(wall_clock_ms);
+        }
         let (Lineage { producer_id, producer_epoch }, sequence) = match &self.transaction {
             Some(transaction) => {
                 let producer = transaction.producer();
@@ -306,6 +316,7 @@ impl Mirror {
         let head = stamp::stamp(&self.queue.front()?.batch, stamp).ok()?;
         let outgoing = self.queue.pop_front()?;
         let payload = outgoing.batch.slice(HEADER_BYTES..);
+        let joined = outgoing.joining.count();
         let state_time = window::state_time(&self.target, outgoing.max_timestamp, wall_clock_ms);
         let oldest_trusted = match self.transaction {
             Some(_) => i64::MIN,
@@ -319,7 +330,7 @@ impl Mirror {
             None => self.numberings.sent(outgoing.records),
         }
         self.flight.push_back(Flight { outgoing, sequence });
-        Some(Stamped { head, payload })
+        Some(Stamped { head, payload, joined })
     }
 
     /// What the next batch is sent under.

@@ -44,6 +44,7 @@ fn outgoing(base: i64, records: i32) -> Outgoing {
         ends_place: true,
         spans: base.into(),
         producer_id: ID,
+        joining: Joining::Free,
     }
 }
 
@@ -321,4 +322,61 @@ fn success_behind_a_refusal_is_read_back_unless_a_cleaner_may_hide_the_hole() {
         mirror.on_resynced(&last(Some(5)), &Landed::default(), 6).expect("ours");
         assert_eq!(mirror.acked(), 6);
     }
+}
+
+/// A mirror that joins, with single records of this size waiting.
+fn joining_mirror(records: i64) -> Mirror {
+    let mut mirror = mirror();
+    mirror.join_up_to(1 << 16);
+    for offset in 0..records {
+        let mut builder = crate::wire::records::BatchBuilder::new(crate::wire::batch::Codec::None);
+        builder.push(NOW, None, Some(&offset.to_be_bytes()), &[]);
+        let batch = builder.finish().expect("small");
+        take(&mut mirror, Outgoing { batch, ..outgoing(offset, 1) });
+    }
+    mirror
+}
+
+#[test]
+fn small_batches_that_wait_leave_as_one() {
+    let mut mirror = joining_mirror(5);
+    let before = mirror.buffered_bytes();
+    let stamped = mirror.send(NOW).expect("open");
+    assert_eq!((stamped.joined, sequence_of(&stamped)), (5, 0));
+    assert!(mirror.buffered_bytes() < before, "one head is held, and no part");
+    assert!(mirror.send(NOW).is_none());
+    mirror.skip_to(7, 4);
+    let settled = mirror.on_success(40).expect("in order").expect("it counts");
+    assert_eq!((settled.records, mirror.acked(), mirror.buffered_bytes()), (5, 7, 0));
+    let place = mirror.map().place(3, 7, 45);
+    assert_eq!(place, Place::Exact { target_offset: 43 }, "each record has its place");
+}
+
+#[test]
+fn a_refused_joined_batch_goes_by_its_parts_under_the_same_sequences() {
+    let mut mirror = joining_mirror(3);
+    mirror.send(NOW).expect("open");
+    mirror.skip_to(4, 4);
+    mirror.on_refusal().expect("outstanding");
+    let nothing = Landed::default();
+    assert!(mirror.on_resynced(&last(None), &nothing, 0).expect("ours").is_empty());
+    assert!(mirror.part_front(), "it was joined");
+    assert!(!mirror.part_front(), "once");
+    for (sequence, acked) in [(0, 1), (1, 2), (2, 4)] {
+        let stamped = mirror.send(NOW).expect("one at least");
+        assert_eq!((stamped.joined, sequence_of(&stamped)), (1, sequence));
+        mirror.on_success(sequence.into()).expect("in order");
+        assert_eq!(mirror.acked(), acked);
+    }
+    assert_eq!(mirror.buffered_bytes(), 0);
+}
+
+#[test]
+fn a_joined_batch_that_may_have_landed_is_sent_again_as_it_was() {
+    let mut mirror = joining_mirror(3);
+    mirror.send(NOW).expect("open");
+    mirror.on_doubt().expect("outstanding");
+    mirror.on_resynced(&last(None), &Landed::default(), 0).expect("ours");
+    let again = mirror.send(NOW).expect("open");
+    assert_eq!((again.joined, sequence_of(&again)), (3, 0));
 }

@@ -207,6 +207,7 @@ fn at(place: &Place, era: Era, of: &Anchor) -> Anchor {
 
 #[cfg(test)]
 mod tests {
+    use super::super::joining::Joining;
     use super::*;
     use crate::engine::anchor::Numbering;
     use crate::engine::mirror::{Beginning, Outgoing};
@@ -259,6 +260,7 @@ mod tests {
             ends_place: true,
             spans: base.into(),
             producer_id: HOME,
+            joining: Joining::default(),
         };
         assert!(mirror.take(outgoing).expect("nothing is opened"));
     }

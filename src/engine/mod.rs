@@ -8,10 +8,11 @@
 //! ```
 //!
 //! The deciding half is pure, and is where the invariants live: [`admit`] (fate of a batch), [`mirror`] (one partition's
-//! state; with [`mirror_readback`]), [`window`] (when the next batch may leave), [`flow`] (what a connection carries),
-//! [`rate_limit`], [`session`], [`identity`], [`route`], [`numberings`], [`anchor`], [`offset_map`], [`walk`], [`lineage`].
-//! The other half moves bytes between it and the network: [`fetcher`], [`sender`], [`recovery`] with [`position`]
-//! ([`decide`], [`source_log`], [`target_log`]) and [`readback`], [`committer`]; [`room`] says how far ahead.
+//! state; with [`mirror_readback`]), [`window`] (when the next batch may leave), [`joining`] (which leave as one), [`flow`]
+//! (what a connection carries), [`rate_limit`], [`session`], [`identity`], [`route`], [`numberings`], [`anchor`],
+//! [`offset_map`], [`walk`], [`lineage`]. The other half moves bytes between it and the network: [`fetcher`], [`sender`],
+//! [`recovery`] with [`position`] ([`decide`], [`source_log`], [`target_log`]) and [`readback`], [`committer`]; [`room`]
+//! says how far ahead.
 //! With `delivery: transactional` the position goes into the target's own group, in the transaction that brings the
 //! records: [`transaction`] and [`mirror_transaction`] decide, `transactions`, `fence` and `coordination` carry out.
 //! A [`share`] ties them together for one link on one lane.
@@ -29,6 +30,7 @@ pub mod fetcher;
 pub mod flow;
 pub mod group;
 pub mod identity;
+pub mod joining;
 pub mod landed;
 pub mod lineage;
 pub mod losses;

@@ -117,7 +117,10 @@ async fn recover(share: &Rc<Share>, broker: i32, cells: &[Rc<MirrorCell>]) {
             match outcome {
                 Ok(beginning) => {
                     let window = share.link.config.window_bytes_max;
-                    let mirror = Mirror::new(beginning, window, cell.spec.target.clone());
+                    let mut mirror = Mirror::new(beginning, window, cell.spec.target.clone());
+                    if share.link.config.merges {
+                        mirror.join_up_to(limits::JOINED_BYTES_MAX);
+                    }
                     *cell.mirror.borrow_mut() = Some(mirror);
                     resume(share, &cell);
                     // The target's position may be ahead of what the source group holds.
@@ -180,6 +183,19 @@ fn resynced(share: &Rc<Share>, cell: &Rc<MirrorCell>, seen: Seen) {
 
 /// What to do about a batch that was refused and is not on the target.
 fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
+    // Which of several it was is not known: they go one by one, and the one that is refused again is the cause.
+    let takes_apart = matches!(trouble::remedy(refused.error), Remedy::Split | Remedy::Park)
+        || refused.error == ErrorCode::UNKNOWN_SERVER_ERROR;
+    let is_apart = takes_apart
+        && cell
+            .mirror
+            .borrow_mut()
+            .as_mut()
+            .is_some_and(|mirror| share.add_buffered(cell, mirror, Mirror::part_front));
+    if is_apart {
+        resume(share, cell);
+        return;
+    }
     let error = trouble::answered(Side::Target, "Produce", refused.error, &refused.message);
     let error = trouble::at(cell, error.cluster(&share.link.config.to.name));
     match trouble::remedy(refused.error) {

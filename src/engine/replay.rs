@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::anchor::Numbering;
 use super::identity::{advance, distance};
+use super::joining::Joining;
 use super::landed::Landed;
 use super::mirror::Outgoing;
 use super::walk::Seen;
@@ -131,6 +132,7 @@ fn rest_of(whole: &Outgoing, part: Recoded, spans: Spans) -> Outgoing {
         ends_place: true,
         spans,
         producer_id: whole.producer_id,
+        joining: Joining::Free,
     }
 }
 
@@ -154,6 +156,7 @@ mod tests {
             ends_place: true,
             spans: base.into(),
             producer_id: ID,
+            joining: Joining::Free,
         }
     }
 

@@ -12,6 +12,7 @@ use super::cell::{MirrorCell, Refused};
 use super::flow::Departure;
 use super::mirror::Stamped;
 use super::share::{SendQueue, Share};
+use super::stats::MirrorStats;
 use super::window::Violation;
 use super::{transactions, trouble};
 use crate::canary::{Canary, planted};
@@ -181,11 +182,20 @@ fn send_one(
         let (stamped, more) = {
             let mut mirror = cell.mirror.borrow_mut();
             let Some(mirror) = &mut *mirror else { continue };
-            (mirror.send(now_ms), mirror.can_send(now_ms))
+            let before = mirror.buffered_bytes();
+            let stamped = mirror.send(now_ms);
+            // A joined batch is held beside those that it is made of.
+            if mirror.buffered_bytes() != before {
+                share.shift_buffered(broker, &cell, before, mirror.buffered_bytes());
+            }
+            (stamped, mirror.can_send(now_ms))
         };
         // What could be sent when it was queued, and cannot now, waits for something else: somebody must see for what.
         let stays = more || stamped.is_none();
         if let Some(stamped) = stamped {
+            if stamped.joined > 1 {
+                MirrorStats::add(&cell.stats.merged_batches, stamped.joined as u64);
+            }
             bytes += stamped.len();
             gathered.push((cell.clone(), stamped));
         }

@@ -108,6 +108,8 @@ pub struct MirrorStats {
     pub acked_records: AtomicU64,
     /// Batches by [`Fate`].
     pub batches: [AtomicU64; Fate::ALL.len()],
+    /// Source batches that left as one with their neighbours; each batch of [`MirrorStats::batches`] that did counts.
+    pub merged_batches: AtomicU64,
     /// Times that the mirror drained, read the target back and went on.
     pub resyncs: AtomicU64,
     /// Source offsets that were lost before they were copied (I6).
@@ -147,6 +149,7 @@ impl MirrorStats {
             acked_bytes: AtomicU64::new(0),
             acked_records: AtomicU64::new(0),
             batches: Default::default(),
+            merged_batches: AtomicU64::new(0),
             resyncs: AtomicU64::new(0),
             gap_offsets: AtomicU64::new(0),
             truncated_offsets: AtomicU64::new(0),

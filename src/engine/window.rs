@@ -211,6 +211,11 @@ impl Window {
         self.sent.len()
     }
 
+    /// Bytes that a batch may have beside what is outstanding; one batch may always be as large as it is.
+    pub fn room_bytes(&self) -> usize {
+        self.bytes_max.saturating_sub(self.bytes)
+    }
+
     /// Bytes without an answer.
     pub fn outstanding_bytes(&self) -> usize {
         self.bytes

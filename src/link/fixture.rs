@@ -28,6 +28,7 @@ pub(crate) fn link(include: &[&str], exclude: &[&str]) -> Link {
         connections_per_broker: 1,
         window_bytes_max: 1 << 20,
         bytes_per_second_max: None,
+        merges: true,
         policies: Policies::default(),
         membership: Membership::default(),
     }

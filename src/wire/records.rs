@@ -214,19 +214,29 @@ impl<'a> Records<'a> {
 }
 
 /// Reads the fields within a record.
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     left: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    fn byte(&mut self, what: &'static str) -> Result<u8, WireError> {
+    /// At their beginning.
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { left: bytes }
+    }
+
+    /// What is not read yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.left
+    }
+
+    pub(super) fn byte(&mut self, what: &'static str) -> Result<u8, WireError> {
         let (&byte, rest) = self.left.split_first().ok_or(WireError::Truncated { what })?;
         self.left = rest;
         Ok(byte)
     }
 
     /// A zigzag varint that fits `bits`.
-    fn varint(&mut self, bits: u32, what: &'static str) -> Result<i64, WireError> {
+    pub(super) fn varint(&mut self, bits: u32, what: &'static str) -> Result<i64, WireError> {
         let mut value = 0u64;
         for shift in (0..bits).step_by(7) {
             let byte = self.byte(what)?;
@@ -243,7 +253,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A length and as many bytes; -1 for none.
-    fn sized(&mut self, what: &'static str) -> Result<Option<&'a [u8]>, WireError> {
+    pub(super) fn sized(&mut self, what: &'static str) -> Result<Option<&'a [u8]>, WireError> {
         let claimed = self.varint(32, what)?;
         if claimed == -1 {
             return Ok(None);
@@ -304,6 +314,11 @@ impl BatchBuilder {
     pub fn new(codec: Codec) -> Self {
         let out = vec![0; HEADER_BYTES];
         Self { codec, out, count: 0, next_delta: 0, base_timestamp: -1, max_timestamp: -1 }
+    }
+
+    /// Makes room for so many bytes more, before the codec.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.out.reserve(bytes);
     }
 
     /// Records so far.

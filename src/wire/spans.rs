@@ -41,6 +41,14 @@ impl From<i64> for Spans {
 }
 
 impl Spans {
+    /// The first source offset, where each record has the offset after the one before it.
+    pub fn start(&self) -> Option<i64> {
+        match self {
+            Self::From(start) => Some(*start),
+            Self::Many(_) => None,
+        }
+    }
+
     /// Those of `take` records behind the first `skip`. A stretch with untold holes that is cut stays whole on both sides.
     pub fn pieces(&self, skip: i32, take: i32) -> impl Iterator<Item = Span> {
         let one = match self {

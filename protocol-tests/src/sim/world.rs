@@ -43,6 +43,7 @@ pub struct World {
     rng: Rng,
     window_bytes: usize,
     delivery: Delivery,
+    merges: bool,
     lives: RefCell<Vec<Option<Life>>>,
     begun: RefCell<u64>,
 }
@@ -108,6 +109,7 @@ impl World {
             let mut oracle = judge.lock().unwrap_or_else(PoisonError::into_inner);
             oracle.committed(key, committed.offset);
         }));
+        let merges = *rng.fork("merge").pick(&[true, false]);
         let window_bytes = *rng.fork("window").pick(&[64 << 10, 64 << 10, 1 << 20, 8 << 20]);
         Rc::new(Self {
             network,
@@ -120,6 +122,7 @@ impl World {
             rng,
             window_bytes,
             delivery,
+            merges,
             lives: RefCell::default(),
             begun: RefCell::new(0),
         })
@@ -241,11 +244,12 @@ impl World {
             "version: 1\n\
              clusters:\n  source: {{ bootstrap: [{}] }}\n  target: {{ bootstrap: [{}] }}\n\
              links:\n  sim: {{ from: source, to: target, topics: {{ include: [\"sim-.*\"] }}, \
-             start: earliest, window: {}, membership: {{ protocol: \"{}\" }}{} }}\n\
+             start: earliest, window: {}, merge: {}, membership: {{ protocol: \"{}\" }}{} }}\n\
              engine: {{ lanes: 1, memory: 64MiB }}\n",
             bootstrap(&self.source),
             bootstrap(&self.target),
             self.window_bytes,
+            if self.merges { "auto" } else { "\"off\"" },
             self.fleet.membership.word(),
             delivery,
         );

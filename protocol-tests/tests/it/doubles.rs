@@ -19,7 +19,10 @@ fn stage(name: &str) -> Stage {
     // State goes when the case says so.
     let check = Duration::from_secs(3600);
     let target = Options { producer_expiry_check: check, ..Options::default() };
-    Stage::with(name, Options::default(), target)
+    let mut stage = Stage::with(name, Options::default(), target);
+    // The cases name batches by their offsets.
+    stage.config = stage.config.link("merge: \"off\"");
+    stage
 }
 
 /// Batches of three records that are a week old.

@@ -13,7 +13,9 @@ use crate::stage::{Stage, seen};
 
 /// Copies numbers under a fault of the target; each must arrive once, in order, and the fault must have struck.
 fn copies_once_under(name: &str, order: Order) {
-    let stage = Stage::new(name);
+    let mut stage = Stage::new(name);
+    // Each batch its own request, so that there are some to be struck.
+    stage.config = stage.config.clone().link("merge: \"off\"");
     stage.append_many(0..50);
     let strait = stage.start();
     stage.wait_committed(&strait, 30);
@@ -93,6 +95,37 @@ fn rule_31_32_a_partition_that_fails_is_not_committed_past_and_harms_no_other() 
     stage.target.clear_faults();
     stage.wait_committed(&strait, 60);
     assert_eq!(stage.arrived_numbers(), (0..20).collect::<Vec<_>>());
+    strait.assert_clean_log();
+}
+
+#[test]
+fn small_batches_that_wait_are_sent_as_one() {
+    let stage = Stage::new("small");
+    stage.append_many(0..1000);
+    let mut strait = stage.start();
+    stage.wait_committed(&strait, 30);
+    assert_eq!(stage.arrived_numbers(), (0..1000).collect::<Vec<_>>());
+    assert!(strait.metric("strait_merged_batches_total", &[]) >= 900.0);
+    let batches = |stage: &Stage| stage.target.dump("topic", 0).unwrap().batches.len();
+    assert!(batches(&stage) <= 100, "{} batches", batches(&stage));
+    strait.kill_and_restart();
+    stage.append_many(1000..1100);
+    stage.wait_committed(&strait, 30);
+    assert_eq!(stage.arrived_numbers(), (0..1100).collect::<Vec<_>>());
+    strait.assert_clean_log();
+}
+
+#[test]
+fn a_refused_batch_made_of_several_is_sent_again_as_its_parts() {
+    let stage = Stage::new("refused-parts");
+    let refuse = Fault::Refuse(ErrorCode::INVALID_RECORD);
+    let fault = stage.target.fault(Order::next(ApiKey::Produce, refuse));
+    stage.append_many(0..100);
+    let strait = stage.start();
+    stage.wait_committed(&strait, 30);
+    assert_eq!(stage.target.fault_struck(fault), 1);
+    assert_eq!(stage.arrived_numbers(), (0..100).collect::<Vec<_>>());
+    assert!(strait.metric("strait_merged_batches_total", &[]) >= 2.0);
     strait.assert_clean_log();
 }
 

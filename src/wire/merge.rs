@@ -1,0 +1,176 @@
+//! Merge: several small batches written as one, so that a partition's records cross a long link in few requests (a request
+//! takes one batch a partition).
+//!
+//! Bodies are copied, never interpreted; offset and timestamp deltas are new, and so is the CRC: the sources' were checked
+//! when they were admitted (I3). No broker checks the deltas of an uncompressed batch, so what comes in is read strictly
+//! here, and what goes out is read again in tests. Which batches may be joined is the engine's question.
+
+use bytes::Bytes;
+
+use super::WireError;
+use super::batch::{BatchError, BatchHeader, HEADER_BYTES};
+use super::codec::decompress;
+use super::records::{BatchBuilder, Fields, OpenBatch, RecordsError};
+
+/// The records of `batches` (whole, contiguous, of one codec, CRC checked) as one batch of that codec. Opens compressed
+/// blocks of `max` bytes at most, all together.
+///
+/// Errors if one of them holds other records than its header says: it may still be passed on as it is.
+pub fn merge<'a>(
+    batches: impl Iterator<Item = &'a Bytes> + Clone,
+    max: usize,
+) -> Result<Bytes, RecordsError> {
+    let mut stored = 0;
+    let mut codec = None;
+    for batch in batches.clone() {
+        stored += batch.len();
+        codec.get_or_insert(BatchHeader::parse(batch)?.codec()?);
+    }
+    let mut builder = BatchBuilder::new(codec.ok_or(BatchError::Truncated)?);
+    builder.reserve(stored);
+    let mut left = max;
+    for batch in batches {
+        let header = BatchHeader::parse(batch)?;
+        let payload = batch.slice(HEADER_BYTES..header.total_bytes());
+        let opened = decompress(header.codec()?, &payload, left)?;
+        left = left.saturating_sub(opened.len());
+        append(&mut builder, &header, &opened)?;
+    }
+    builder.finish()
+}
+
+/// The records of `batch` as batches of its codec again, of so many records each. Opens a block of `max` bytes at most.
+///
+/// Errors if it holds other records than these.
+pub fn cut(batch: &Bytes, counts: &[i32], max: usize) -> Result<Vec<Bytes>, RecordsError> {
+    let opened = OpenBatch::open(batch, max)?;
+    let codec = BatchHeader::parse(batch)?.codec()?;
+    let mut records = opened.records();
+    let one = |count: &i32| {
+        let mut builder = BatchBuilder::new(codec);
+        for index in 0..*count {
+            let error = WireError::Truncated { what: "records" };
+            let record = records.next().ok_or(RecordsError::Record { index, error })??;
+            builder.push_body(record.timestamp, record.attributes, record.body);
+        }
+        builder.finish()
+    };
+    let batches = counts.iter().map(one).collect::<Result<Vec<_>, _>>()?;
+    match records.next() {
+        None => Ok(batches),
+        Some(record) => {
+            record?;
+            let error = WireError::BadValue { what: "records count" };
+            Err(RecordsError::Record { index: counts.iter().sum(), error })
+        }
+    }
+}
+
+fn append(
+    builder: &mut BatchBuilder,
+    header: &BatchHeader,
+    records: &[u8],
+) -> Result<(), RecordsError> {
+    let mut left = Fields::new(records);
+    for index in 0..header.records_count {
+        let mut copy = || {
+            let record = left.sized("record")?.ok_or(WireError::BadValue { what: "record" })?;
+            let mut fields = Fields::new(record);
+            let attributes = fields.byte("record attributes")?;
+            let timestamp_delta = fields.varint(64, "timestamp delta")?;
+            if fields.varint(32, "offset delta")? != i64::from(index) {
+                return Err(WireError::BadValue { what: "offset delta" });
+            }
+            let timestamp = header.base_timestamp.wrapping_add(timestamp_delta);
+            builder.push_body(timestamp, attributes, fields.rest());
+            Ok(())
+        };
+        copy().map_err(|error| RecordsError::Record { index, error })?;
+    }
+    match left.rest().len() {
+        0 => Ok(()),
+        bytes => Err(RecordsError::Trailing { bytes }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::Codec;
+    use super::super::tests_support::{CODECS, OwnedRecord, java, java_name, records_of, with_crc};
+    use super::*;
+    use proptest::prelude::*;
+
+    const MAX: usize = 1 << 20;
+
+    fn built(codec: Codec, records: &[(i64, Vec<u8>)]) -> Bytes {
+        let mut builder = BatchBuilder::new(codec);
+        for (timestamp, value) in records {
+            builder.push(*timestamp, None, Some(value), &[(b"h", None)]);
+        }
+        builder.finish().unwrap()
+    }
+
+    /// What readers see of several batches one behind the other.
+    fn one_behind_the_other(batches: &[Bytes]) -> Vec<OwnedRecord> {
+        let all = batches.iter().flat_map(|batch| records_of(batch).unwrap());
+        all.zip(0..).map(|(record, offset)| OwnedRecord { offset, ..record }).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn readers_see_the_same_records_in_the_same_order(
+            batches in prop::collection::vec(
+                prop::collection::vec((any::<i64>(), prop::collection::vec(any::<u8>(), 0..300)), 1..20),
+                1..12,
+            ),
+            codec in prop::sample::select(CODECS.to_vec()),
+        ) {
+            let batches: Vec<Bytes> = batches.iter().map(|records| built(codec, records)).collect();
+            let merged = merge(batches.iter(), MAX).unwrap();
+            let header = BatchHeader::parse(&merged).unwrap();
+            prop_assert!(header.is_contiguous());
+            prop_assert_eq!(header.codec(), Ok(codec));
+            let expected = one_behind_the_other(&batches);
+            let newest = expected.iter().map(|record| record.timestamp).max();
+            prop_assert_eq!(Some(header.max_timestamp), newest);
+            prop_assert_eq!(records_of(&merged).unwrap(), expected);
+            let counts: Vec<i32> = batches.iter().map(|batch| records_of(batch).unwrap().len() as i32).collect();
+            prop_assert_eq!(&cut(&merged, &counts, MAX).unwrap(), &batches, "and cut, they are what they were");
+            prop_assert!(cut(&merged, &counts[1..], MAX).is_err(), "a record is left");
+            prop_assert!(cut(&merged, &[counts, vec![1]].concat(), MAX).is_err(), "a record is missing");
+        }
+    }
+
+    #[test]
+    fn what_java_wrote_is_joined() {
+        for codec in CODECS {
+            let batch = java(&format!("{}.batch", java_name(codec)));
+            let twice = [batch.clone(), batch];
+            let merged = merge(twice.iter(), MAX).unwrap();
+            assert_eq!(records_of(&merged).unwrap(), one_behind_the_other(&twice), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_that_lies_about_its_records_is_not_joined() {
+        let good = built(Codec::None, &[(5, b"one".to_vec()), (6, b"two".to_vec())]);
+        for count in [1, 3] {
+            let mut lying = good.to_vec();
+            lying[57..61].copy_from_slice(&i32::to_be_bytes(count));
+            assert!(merge([good.clone(), with_crc(lying)].iter(), MAX).is_err());
+        }
+        // The second record's offset delta: behind the first record of its length and one byte of that.
+        let mut lying = good.to_vec();
+        let first = usize::from(lying[HEADER_BYTES] >> 1) + 1;
+        lying[HEADER_BYTES + first + 3] = 8;
+        let error = merge([good, with_crc(lying)].iter(), MAX).unwrap_err();
+        let RecordsError::Record { index: 1, .. } = error else { panic!("{error}") };
+    }
+
+    #[test]
+    fn bombs_are_not_opened() {
+        let bomb = built(Codec::Gzip, &[(5, vec![0; MAX / 2])]);
+        assert!(merge([bomb.clone()].iter(), MAX).is_ok());
+        assert!(merge([bomb.clone(), bomb].iter(), MAX).is_err(), "the bound is for all together");
+    }
+}
