@@ -5,6 +5,7 @@ use std::hint::black_box;
 use bytes::Bytes;
 use strait::wire::batch::{Batches, Codec, HEADER_BYTES, verify_crc};
 use strait::wire::common::TopicRef;
+use strait::wire::merge::merge;
 use strait::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 use strait::wire::records::BatchBuilder;
 use strait::wire::stamp::{Stamp, stamp};
@@ -19,9 +20,10 @@ pub struct Case {
 }
 
 /// All of them.
-pub const CASES: [Case; 5] = [
+pub const CASES: [Case; 6] = [
     Case { name: "crc_256_kib", prepare: crc },
     Case { name: "walk_100_small_batches", prepare: walk },
+    Case { name: "merge_100_small_batches", prepare: merged },
     Case { name: "stamp", prepare: stamped },
     Case { name: "produce_head_8_partitions", prepare: produce_head },
     Case { name: "produce_head_1000_small_batches", prepare: produce_head_small },
@@ -72,6 +74,13 @@ fn stamped() -> Box<dyn FnMut()> {
     let batch = batch(256, 1000);
     Box::new(move || {
         black_box(stamp(black_box(&batch), STAMP).expect("whole"));
+    })
+}
+
+fn merged() -> Box<dyn FnMut()> {
+    let batches = vec![batch(1, 300); 100];
+    Box::new(move || {
+        black_box(merge(black_box(&batches).iter(), 1 << 20).expect("whole"));
     })
 }
 
