@@ -73,6 +73,7 @@ pub fn play(props: Props, scene: impl AsyncFnOnce(&Scene)) {
         let Props { fleet, brokers, hours, delivery, .. } = props;
         let world =
             World::new(rng.fork("world"), network, brokers, vec![topic], fleet, delivery).await;
+        world.sends_apart();
         world.start_some(0);
         let hours = hours.into();
         let stage = Scene { world: world.clone(), hours, written: Default::default() };

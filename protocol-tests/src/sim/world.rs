@@ -1,6 +1,6 @@
 //! The two clusters of a run, the instances between them, and how they are started, killed and healed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -43,7 +43,7 @@ pub struct World {
     rng: Rng,
     window_bytes: usize,
     delivery: Delivery,
-    merges: bool,
+    merges: Cell<bool>,
     lives: RefCell<Vec<Option<Life>>>,
     begun: RefCell<u64>,
 }
@@ -80,6 +80,11 @@ async fn cluster(
 }
 
 impl World {
+    /// Lives that begin from now on send each batch as it is: a scene that names batches knows what stands in a request.
+    pub fn sends_apart(&self) {
+        self.merges.set(false);
+    }
+
     /// Two clusters, the topics on the source; no instance yet.
     pub async fn new(
         rng: Rng,
@@ -122,7 +127,7 @@ impl World {
             rng,
             window_bytes,
             delivery,
-            merges,
+            merges: Cell::new(merges),
             lives: RefCell::default(),
             begun: RefCell::new(0),
         })
@@ -249,7 +254,7 @@ impl World {
             bootstrap(&self.source),
             bootstrap(&self.target),
             self.window_bytes,
-            if self.merges { "auto" } else { "\"off\"" },
+            if self.merges.get() { "auto" } else { "\"off\"" },
             self.fleet.membership.word(),
             delivery,
         );
