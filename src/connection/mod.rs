@@ -8,6 +8,7 @@ mod dial;
 mod driver;
 mod pool;
 mod sasl;
+mod sealing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -16,6 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::diagnosis::{Peer, SECURITY_FILE, Stage};
 use super::sasl::Sasl;
+use super::sealing;
 use crate::config::resolved::{self, Address, Cluster};
 use crate::env::Stream;
 use crate::error::{Action, Error, Side};
@@ -84,7 +85,7 @@ impl Tls {
             None => public_roots()?,
         };
         // The provider is named here: what another library made the process default must not decide.
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(sealing::provider());
         let versions: &[_] = if settings.tls13_only {
             &[&rustls::version::TLS13]
         } else {
