@@ -152,6 +152,10 @@ impl Config {
             writeln!(yaml, "    {line}").unwrap();
         }
         writeln!(yaml, "telemetry: {{ listen: \"127.0.0.1:{telemetry}\" }}").unwrap();
+        if !self.top.iter().any(|line| line.starts_with("engine:")) {
+            // On few cores one would be the default, and nothing would cross lanes.
+            yaml.push_str("engine: { lanes: 2 }\n");
+        }
         for line in &self.top {
             writeln!(yaml, "{line}").unwrap();
         }

@@ -140,7 +140,8 @@ impl Reading<'_> {
 
     fn engine(&mut self, node: Option<&Node>) -> Engine {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let mut engine = Engine { lanes: cores, memory_bytes: 256 << 20 };
+        // The kernel's side of the sockets takes about as much: two lanes on two cores were slower than one.
+        let mut engine = Engine { lanes: (cores / 2).max(1), memory_bytes: 256 << 20 };
         let Some(mut fields) = node.and_then(|node| self.fields(node, "engine".into(), "engine"))
         else {
             return engine;

@@ -42,7 +42,7 @@ fn a_target_that_stops_reading_costs_its_window_and_no_other_link() {
                    topics: { include: [flowing] }\n    start: earliest";
     config.link = vec![flowing.into()];
     config.target = format!("{}\n  healthy: {healthy}", config.target);
-    let config = config.top(&format!("engine: {{ memory: {}MiB }}", BUDGET >> 20));
+    let config = config.top(&format!("engine: {{ lanes: 2, memory: {}MiB }}", BUDGET >> 20));
 
     let mut strait = Strait::start(&config);
     strait.expect_in_log("WARN");
