@@ -292,8 +292,8 @@ impl Control {
         let mut open = Vec::new();
         let entries = self.entries.into_iter().zip(self.members);
         for (link, (entry, member)) in self.config.links.iter().zip(entries) {
-            let source = watched.cluster(&self.env, &link.from, Side::Source).await;
-            let target = watched.cluster(&self.env, &link.to, Side::Target).await;
+            let source = watched.cluster(&self.env, &link.from, Side::Source);
+            let target = watched.cluster(&self.env, &link.to, Side::Target);
             let (source, target) = match (source, target) {
                 (Ok(source), Ok(target)) => (source, target),
                 (Err(error), _) | (_, Err(error)) => {
@@ -304,7 +304,7 @@ impl Control {
             };
             let mut failure = None;
             for origin in &link.forward.origins {
-                failure = failure.or(watched.any(&self.env, origin).await.err());
+                failure = failure.or(watched.any(&self.env, origin).err());
             }
             match failure {
                 Some(error) => {
@@ -351,17 +351,13 @@ struct Watched(BTreeMap<(String, bool), ClusterHandle>);
 
 impl Watched {
     /// A cluster that may be watched for a link already.
-    async fn any(
-        &mut self,
-        env: &Env,
-        cluster: &Arc<resolved::Cluster>,
-    ) -> Result<ClusterHandle, Error> {
+    fn any(&mut self, env: &Env, cluster: &Arc<resolved::Cluster>) -> Result<ClusterHandle, Error> {
         let written = (cluster.name.clone(), false);
         let side = if self.0.contains_key(&written) { Side::Target } else { Side::Source };
-        self.cluster(env, cluster, side).await
+        self.cluster(env, cluster, side)
     }
 
-    async fn cluster(
+    fn cluster(
         &mut self,
         env: &Env,
         cluster: &Arc<resolved::Cluster>,
@@ -371,7 +367,7 @@ impl Watched {
         if let Some(handle) = self.0.get(&key) {
             return Ok(handle.clone());
         }
-        let (handle, watch) = cluster::watch(env.clone(), cluster.clone(), side).await?;
+        let (handle, watch) = cluster::watch_unseen(env.clone(), cluster.clone(), side)?;
         tokio::task::spawn_local(watch);
         self.0.insert(key, handle.clone());
         Ok(handle)

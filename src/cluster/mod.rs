@@ -24,7 +24,7 @@ use crate::wire::find_coordinator::{CoordinatorKind, FindCoordinatorRequest};
 const NOT_ALLOWED: Code = Code(30);
 
 pub use map::{Broker, ClusterMap, Partition, Topic};
-pub use watch::watch;
+pub use watch::{watch, watch_unseen};
 
 /// A cheap handle on a cluster, for any thread. Connections that it makes belong to the thread that asks.
 #[derive(Clone)]

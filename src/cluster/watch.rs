@@ -19,22 +19,33 @@ use crate::wire::metadata::MetadataRequest;
 /// A metadata answer that is refused: the peer breaks the protocol.
 const REFUSED: Code = Code(26);
 
-/// Starts to watch a cluster: reads its certificate files, looks at it once, and returns the handle with a map (or with
-/// why there is none yet, in [`ClusterHandle::last_error`]) and the future that looks again every 5 s or when asked.
+/// Starts to watch a cluster: reads its certificate files, and returns the handle, without a map as yet, and the future
+/// that looks at the cluster now, every 5 s, and when asked.
 ///
-/// The future ends when the last handle is gone. Its error is only what this machine's own files are to blame for.
+/// The future ends when the last handle is gone. The error is only what this machine's own files are to blame for.
+pub fn watch_unseen(
+    env: Env,
+    cluster: Arc<resolved::Cluster>,
+    side: Side,
+) -> Result<(ClusterHandle, impl Future<Output = ()>), Error> {
+    let (handle, mut watcher) = Watcher::of(env, cluster, side)?;
+    let run = async move {
+        let first = watcher.look().await;
+        watcher.run(first).await;
+    };
+    Ok((handle, run))
+}
+
+/// The same behind the first look: with a map, or with why there is none yet in [`ClusterHandle::last_error`].
 pub async fn watch(
     env: Env,
     cluster: Arc<resolved::Cluster>,
     side: Side,
 ) -> Result<(ClusterHandle, impl Future<Output = ()>), Error> {
-    let security = Security::load(&cluster)?;
-    let shared = Arc::new(Shared { config: cluster, security, side, asked: Notify::new() });
-    let (sender, mut known) = channel::channel(Known::default());
-    let mut watcher = Watcher { env, shared: shared.clone(), sender, connection: None };
+    let (mut handle, mut watcher) = Watcher::of(env, cluster, side)?;
     let first = watcher.look().await;
-    known.mark_unchanged();
-    Ok((ClusterHandle { shared, known }, watcher.run(first)))
+    handle.known.mark_unchanged();
+    Ok((handle, watcher.run(first)))
 }
 
 struct Watcher {
@@ -46,6 +57,18 @@ struct Watcher {
 }
 
 impl Watcher {
+    fn of(
+        env: Env,
+        cluster: Arc<resolved::Cluster>,
+        side: Side,
+    ) -> Result<(ClusterHandle, Self), Error> {
+        let security = Security::load(&cluster)?;
+        let shared = Arc::new(Shared { config: cluster, security, side, asked: Notify::new() });
+        let (sender, known) = channel::channel(Known::default());
+        let watcher = Self { env, shared: shared.clone(), sender, connection: None };
+        Ok((ClusterHandle { shared, known }, watcher))
+    }
+
     async fn run(mut self, mut last: Result<Duration, ()>) {
         let mut failures = 0;
         loop {

@@ -225,6 +225,11 @@ impl Connection {
         }
     }
 
+    /// What was dialled.
+    pub fn address(&self) -> &Address {
+        &self.0.shared.peer.address
+    }
+
     /// `TLSv1.2` or `TLSv1.3`; none is plaintext.
     pub fn tls_version(&self) -> Option<&'static str> {
         self.0.tls_version

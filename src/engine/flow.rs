@@ -2,7 +2,8 @@
 //! BBR; Cardwell, Cheng, Gunn, Yeganeh and Jacobson, 2016). More would carry nothing sooner: it would wait in our memory,
 //! in the sockets and at the broker, which works on one request of a connection at a time. PURE.
 //!
-//! The rate is the best of the last seconds. While the estimate is too low every round trip doubles it; a burst of a quiet
+//! The rate is the best of the last seconds. While the estimate is too low every round trip doubles it; at a connection's
+//! beginning, on a long way, every round trip makes it four times as much, until one brings little more. A burst of a quiet
 //! connection begins at [`limits::FLOW_BYTES_MIN`]. A full connection hides its own round trip: behind the queue that it
 //! keeps up, every answer looks late. So the round trip is measured by a request that is alone on its way, twice a minute
 //! at least.
@@ -17,6 +18,8 @@ use crate::limits;
 const RATE_LIFE: Duration = Duration::from_secs(2);
 /// How long a round trip is believed that no answer confirmed.
 const ROUND_TRIP_LIFE: Duration = Duration::from_secs(30);
+/// Below this a doubling takes no time that anybody would see.
+const LONG_ROUND_TRIP: Duration = Duration::from_millis(10);
 /// Parts of the least round trip by which an answer may be late and still confirm it: an eighth.
 const ROUND_TRIP_SLACK: u32 = 8;
 
@@ -31,6 +34,15 @@ pub struct Flow {
     confirmed_at: Option<Instant>,
     /// Nothing is sent beside the request that measures the round trip.
     probes: bool,
+    beginning: Beginning,
+}
+
+/// A connection whose rate is not known yet: by round trips, what each has brought.
+#[derive(Clone, Copy, Debug, Default)]
+struct Beginning {
+    is_over: bool,
+    rate: u64,
+    since: Option<Instant>,
 }
 
 /// A request that was sent, as it stood then.
@@ -68,6 +80,17 @@ impl Best {
     }
 }
 
+impl Beginning {
+    /// It is over once a round trip brought less than a quarter more than the one before it.
+    fn note(&mut self, rate: u64, round_trip: Duration, now: Instant) {
+        let since = *self.since.get_or_insert(now);
+        if self.is_over || now.saturating_duration_since(since) < round_trip {
+            return;
+        }
+        *self = Self { is_over: rate < self.rate + self.rate / 4, rate, since: Some(now) };
+    }
+}
+
 impl Flow {
     /// Whether one request more may go out. The first always may.
     pub fn has_room(&mut self, now: Instant) -> bool {
@@ -82,7 +105,9 @@ impl Flow {
     pub fn bytes_max(&self) -> usize {
         let round_trip = self.round_trip.map_or(0, |time| time.as_micros());
         let product = u128::from(self.rate.get()) * round_trip / 1_000_000;
-        usize::try_from(2 * product).unwrap_or(usize::MAX).max(limits::FLOW_BYTES_MIN)
+        let is_long = self.round_trip.is_some_and(|time| time >= LONG_ROUND_TRIP);
+        let products = if is_long && !self.beginning.is_over { 4 } else { 2 };
+        usize::try_from(products * product).unwrap_or(usize::MAX).max(limits::FLOW_BYTES_MIN)
     }
 
     /// Bytes that are on their way.
@@ -112,6 +137,8 @@ impl Flow {
         let took = now.saturating_duration_since(sent.delivered_at).as_micros().max(1);
         self.rate.note(u64::try_from(delivered * 1_000_000 / took).unwrap_or(u64::MAX), now);
         self.measure(now.saturating_duration_since(sent.at), sent.alone, now);
+        let round_trip = self.round_trip.unwrap_or_default();
+        self.beginning.note(self.rate.get(), round_trip, now);
     }
 
     fn measure(&mut self, took: Duration, alone: bool, now: Instant) {
@@ -180,9 +207,10 @@ mod tests {
     #[test]
     fn a_long_link_is_filled_within_some_round_trips() {
         let mut link = Link::new(200e6, 100 * MS);
-        link.run(1500 * MS);
+        link.run(600 * MS);
         let bytes = link.run(Duration::from_secs(5));
         assert!(bytes as f64 > 0.97 * 5.0 * 200e6, "{bytes}");
+        link.run(Duration::from_secs(1));
         let product = (200e6 * 0.1) as usize;
         assert!(link.most < 3 * product, "{} on its way", link.most);
     }

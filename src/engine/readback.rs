@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::try_join;
 
 use super::anchor::Numbering;
 use super::cell::MirrorCell;
@@ -65,10 +66,11 @@ pub(super) async fn replicated_ends(
     cells: &[Rc<MirrorCell>],
 ) -> Result<Vec<Result<i64, Error>>, Error> {
     let asks: Vec<_> = cells.iter().map(|cell| Ask::target(cell, offsets::LATEST)).collect();
-    let ends = offsets::list(Side::Target, connection, &asks, Reader::LogEnd).await?;
+    let list = |reader| offsets::list(Side::Target, connection, &asks, reader);
+    // Asked for together: it never goes back, so that one which covers the end covered it whichever was looked at first.
+    let (ends, mut marks) = try_join(list(Reader::LogEnd), list(Reader::Consumer)).await?;
     let deadline = share.env.now() + REPLICATION_WAIT;
     loop {
-        let marks = offsets::list(Side::Target, connection, &asks, Reader::Consumer).await?;
         let pairs = || ends.iter().zip(&marks);
         let behind =
             pairs().any(|pair| matches!(pair, (Ok(end), Ok(mark)) if mark.offset < end.offset));
@@ -76,6 +78,7 @@ pub(super) async fn replicated_ends(
             return Ok(pairs().map(|(end, mark)| replicated_end(share, *end, *mark)).collect());
         }
         tokio::time::sleep(REPLICATION_POLL).await;
+        marks = list(Reader::Consumer).await?;
     }
 }
 

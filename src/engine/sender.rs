@@ -43,11 +43,13 @@ struct InFlight {
 /// Runs until the share stops.
 pub async fn run(share: Rc<Share>, broker: i32, queue: Rc<SendQueue>) {
     let mut attempt = 0;
+    let mut is_first = true;
     while !share.is_stopped() {
-        if queue.ready.borrow().is_empty() {
+        if !is_first && queue.ready.borrow().is_empty() {
             queue.wake.notified().await;
             continue;
         }
+        is_first = false;
         let began = share.env.now();
         let error = match share.link.target.connect(&share.env, broker).await {
             Ok(connection) => {

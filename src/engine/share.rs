@@ -73,6 +73,8 @@ impl FetchQueue {
     }
 }
 
+type DialTurn = Rc<Mutex<()>>;
+
 /// A lane's share of a link.
 pub struct Share {
     pub(super) env: Env,
@@ -98,6 +100,8 @@ pub struct Share {
     pub(super) coordinator: RefCell<Option<Connection>>,
     /// Connections for the recovery's questions, apart from the data's, while they last.
     questions: RefCell<BTreeMap<(bool, i32), Connection>>,
+    /// Held while one of them is dialled, so that two who ask share it.
+    question_dials: RefCell<BTreeMap<(bool, i32), DialTurn>>,
     /// Mirrors whose fetching waits for room.
     pub(super) held: Cell<usize>,
     /// When they were looked at last.
@@ -138,6 +142,7 @@ impl Share {
             coordinations: RefCell::default(),
             coordinator: RefCell::default(),
             questions: RefCell::default(),
+            question_dials: RefCell::default(),
             held: Cell::new(0),
             held_looked_at: Cell::new(None),
             buffered_bytes: Cell::new(0),
@@ -314,6 +319,8 @@ impl Share {
         cell.target_leader.set(target);
         self.touch_fetch(cell);
         self.touch_send(cell);
+        // Its connection is dialled while the position is looked for.
+        self.send_queue(target.broker, cell);
     }
 
     /// The queue of the connection that `cell` is pinned to; starts its sender when it is the first.
@@ -491,6 +498,8 @@ impl Share {
     /// A connection for the recovery's questions to a broker.
     pub(super) async fn question(&self, side: Side, broker: i32) -> Result<Connection, Error> {
         let key = (side == Side::Source, broker);
+        let turn = self.question_dials.borrow_mut().entry(key).or_default().clone();
+        let _turn = turn.lock().await;
         let known = self.questions.borrow().get(&key).cloned();
         if let Some(connection) = known.filter(|known| !known.is_ending()) {
             return Ok(connection);
@@ -523,7 +532,12 @@ fn leader(cluster: &ClusterHandle, topic: &str, partition: i32) -> Leader {
 /// Follows both clusters' metadata: a mirror whose leader moved goes to that leader's fetcher or sender.
 async fn route(share: Rc<Share>) {
     let (mut source, mut target) = (share.link.source.clone(), share.link.target.clone());
+    let mut greeted = false;
     while !share.is_stopped() {
+        if !greeted && target.map().generation > 0 {
+            greeted = true;
+            greet(&share);
+        }
         tokio::select! {
             biased;
             () = source.changed() => {}
@@ -537,5 +551,16 @@ async fn route(share: Rc<Share>) {
                 share.place(&cell);
             }
         }
+    }
+}
+
+/// Dials the target's brokers before there are mirrors to ask about, unless they are many: the dial is some round trips of
+/// the way to the first record.
+fn greet(share: &Rc<Share>) {
+    let map = share.link.target.map();
+    for &broker in map.brokers.keys().take(limits::GREETED_BROKERS_MAX) {
+        let own = share.clone();
+        // Whoever asks next finds out why it failed.
+        share.spawn(async move { drop(own.question(Side::Target, broker).await) });
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures_util::future::try_join;
+
 use super::anchor::Anchor;
 use super::cell::MirrorCell;
 use super::decide::fits;
@@ -59,8 +61,10 @@ pub(super) async fn target_facts(
     committed: &Commits,
 ) -> Result<Vec<Result<TargetFound, Error>>, Error> {
     let connection = share.question(Side::Target, broker).await?;
-    let mut states = producer_states(share, &connection, cells).await?;
-    let ends = readback::replicated_ends(share, &connection, cells).await?;
+    // In one go over a long way: a broker answers the requests of a connection in their order.
+    let states = producer_states(share, &connection, cells);
+    let ends = readback::replicated_ends(share, &connection, cells);
+    let (mut states, ends) = try_join(states, ends).await?;
     let mut found = Vec::with_capacity(cells.len());
     for (cell, end) in cells.iter().zip(ends) {
         let committed = committed.get(&key(cell)).and_then(|found| found.as_ref().ok());

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tokio::task::{JoinHandle, spawn_local};
+
 use super::topics::Setting;
 use super::{codes, topics};
 use crate::cluster::rights::Need;
@@ -22,6 +24,8 @@ pub(super) struct Caller {
     env: Env,
     cluster: ClusterHandle,
     open: Option<Connection>,
+    /// Was begun before anything was to be asked.
+    dialling: Option<JoinHandle<Result<Connection, Error>>>,
 }
 
 /// What became of one topic that was to be made or grown.
@@ -37,7 +41,14 @@ pub(super) type Settings = BTreeMap<Arc<str>, Result<Vec<Setting>, ErrorCode>>;
 
 impl Caller {
     pub(super) fn new(env: Env, cluster: ClusterHandle) -> Self {
-        Self { env, cluster, open: None }
+        Self { env, cluster, open: None, dialling: None }
+    }
+
+    /// Begins to dial: over a long way that takes some round trips, which the first question need not wait for.
+    pub(super) fn dial(&mut self) {
+        let (env, cluster) = (self.env.clone(), self.cluster.clone());
+        let dial = async move { cluster.connect_any(&env).await };
+        self.dialling = Some(spawn_local(dial));
     }
 
     pub(super) fn cluster(&self) -> &ClusterHandle {
@@ -45,6 +56,10 @@ impl Caller {
     }
 
     async fn any(&mut self) -> Result<Connection, Error> {
+        if let Some(dialling) = self.dialling.take() {
+            // If it failed, the next attempt says why.
+            self.open = dialling.await.ok().and_then(Result::ok);
+        }
         let connection = match self.open.take().filter(|open| !open.is_closed()) {
             Some(open) => open,
             None => self.cluster.connect_any(&self.env).await?,
@@ -81,16 +96,20 @@ impl Caller {
     /// `producer.id.expiration.ms` of a broker; it is a cluster-wide setting. None where it may not be read.
     pub(super) async fn producer_expiration_ms(&mut self) -> Result<Option<i64>, Error> {
         const KEY: &str = "producer.id.expiration.ms";
-        // Only the broker itself answers for its settings.
-        let Some(broker) = self.cluster.map().brokers.keys().next().copied() else {
-            return Ok(None);
-        };
+        let any = self.any().await?;
+        let map = self.cluster.map();
+        // Only the broker itself answers for its settings: the one that is spoken to already, if it is known which.
+        let here = map.brokers.iter().find(|(_, broker)| broker.address == *any.address());
+        let Some((&broker, _)) = here.or(map.brokers.iter().next()) else { return Ok(None) };
         let of = ConfigsOf {
             kind: ResourceKind::Broker,
             name: broker.to_string(),
             keys: Some(vec![KEY.to_owned()]),
         };
-        let connection = self.cluster.connect(&self.env, broker).await?;
+        let connection = match here {
+            Some(_) => any,
+            None => self.cluster.connect(&self.env, broker).await?,
+        };
         let answer = admin::describe_configs(&connection, vec![of]).await?;
         let settings = answer.into_iter().map(read).find_map(Result::ok);
         Ok(settings.and_then(|settings| topics::value(&settings, KEY)?.parse().ok()))

@@ -59,9 +59,11 @@ impl Hands {
         target: ClusterHandle,
     ) -> Self {
         let facts_due = env.now() + limits::TARGET_FACTS_REFRESH;
+        let mut target = Caller::new(env.clone(), target);
+        target.dial();
         Self {
             source: Caller::new(env.clone(), source),
-            target: Caller::new(env.clone(), target),
+            target,
             env,
             link,
             asked: BTreeMap::new(),
