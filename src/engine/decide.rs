@@ -11,7 +11,7 @@ use super::replay::BehindTheCommit;
 use super::share::Share;
 use super::step_over::Anew;
 use super::target_log::{Remains, TargetFound};
-use super::transaction::{Era, Place, Switch, Transaction};
+use super::transaction::{Era, Place, Stage, Switch, Transaction};
 use super::trouble;
 use super::walk::Seen;
 use crate::error::{Code, Error, Side};
@@ -59,10 +59,12 @@ pub(super) fn decide(
     let anchor = committed.and_then(|committed| committed.anchor.as_ref());
     let beginning = &mut decided.beginning;
     if anchor.is_some_and(|anchor| anchor.era.is_none()) {
-        // The other kind of delivery may have something on its way yet. Under other settings it is counted off, and a new
-        // numbering begins behind it, before the mirror goes over.
-        let counts_off = cell.settings_then.get().is_some();
-        beginning.switch = (!counts_off).then_some(Switch { producer, era });
+        let stage = match (cell.is_quiet(share.env.now()), decided.is_new) {
+            (false, _) => Stage::Late,
+            (true, false) => Stage::Quiet,
+            (true, true) => Stage::Renumbered,
+        };
+        beginning.switch = Some(Switch { producer, era, stage });
     } else {
         let stable = place_of(beginning);
         beginning.transaction = Some(Transaction::new(producer, era, stable));
@@ -200,7 +202,7 @@ pub(super) fn epoch_after(
     lineage::epoch_after(newest).map_err(|used_up| no_epoch(cell, used_up, target_end))
 }
 
-fn no_epoch(cell: &MirrorCell, UsedUp: UsedUp, target_end: i64) -> Error {
+pub(super) fn no_epoch(cell: &MirrorCell, UsedUp: UsedUp, target_end: i64) -> Error {
     let message = "every epoch of this mirror's producer id is used up".to_owned();
     trouble::park(Code(65), Side::Target, cell, target_end, message)
         .fix("copy under a link of another name")

@@ -56,11 +56,15 @@ pub fn known(anchor: &Anchor, states: &[State], end: i64) -> Option<Seen> {
     if !anchor.closed && end - anchor.target_offset <= limits::READ_BACK_OFFSETS {
         return planted(Canary::ResumeBlind).then(|| Seen::nothing(anchor.target_offset));
     }
+    stand(&anchor.numberings, states).then(|| Seen::nothing(anchor.target_offset))
+}
+
+/// Whether the leader remembers each numbering just so.
+pub fn stand(numberings: &[Numbering], states: &[State]) -> bool {
     let next = |state: &State| advance(state.last_sequence, 1);
-    let stands = anchor.numberings.iter().all(|of| {
+    numberings.iter().all(|of| {
         state(of, states).is_some_and(|state| state.is_young && next(state) == of.next_sequence)
-    });
-    stands.then(|| Seen::nothing(anchor.target_offset))
+    })
 }
 
 fn state<'a>(of: &Numbering, states: &'a [State]) -> Option<&'a State> {
@@ -152,7 +156,8 @@ pub fn resume(
     Ok((beginning, is_new))
 }
 
-/// The numberings of a mirror whose settings changed (R7): all that it still needs, behind every epoch that was in use.
+/// The numberings of a mirror whose settings changed (R7), or that ends what may be sent under the old ones: all that it still
+/// needs, behind every epoch that was in use.
 pub fn renumber(
     numberings: &[Numbering],
     states: &[State],

@@ -1,8 +1,9 @@
 //! A mirror whose batches are brought by transactions: what of [`Mirror`] is only for those. PURE.
 
-use super::anchor::Anchor;
+use super::anchor::{Anchor, Numbering};
 use super::mirror::{Mirror, Settled};
-use super::transaction::{Era, Place, Producer, Switch, Transaction};
+use super::numberings::Numberings;
+use super::transaction::{Era, Place, Producer, Stage, Switch, Transaction};
 
 /// What an attempt to end a transaction finds.
 #[derive(Debug, PartialEq, Eq)]
@@ -127,22 +128,49 @@ impl Mirror {
         }
     }
 
-    /// It stops sending to go over to transactions: what the other kind of delivery left is counted off, and an ack has
-    /// shown that nobody else writes under its numbers.
-    pub(super) fn is_switching(&self) -> bool {
-        self.switch.is_some() && self.proved && self.has_place()
+    /// No request of a former life can come late any more: it may go over to transactions.
+    pub fn note_quiet(&mut self) {
+        if let Some(Switch { stage: stage @ Stage::Late, .. }) = &mut self.switch {
+            *stage = Stage::Quiet;
+        }
     }
 
-    /// What it goes over to now, once the source group knows of it.
+    /// It stops sending to go a step on its way to transactions: what the other kind of delivery left is counted off.
+    pub(super) fn is_switching(&self) -> bool {
+        let ready = |switch: Switch| match switch.stage {
+            Stage::Late => false,
+            Stage::Quiet => true,
+            Stage::Renumbered => self.proved,
+        };
+        self.switch.is_some_and(ready) && self.has_place()
+    }
+
+    /// What it goes over to: the source group is to hear of the new numbering, or of the era. None while that cannot be yet.
     pub fn wants_switch(&self) -> Option<Switch> {
         let settled = self.flight.is_empty() && self.unseen.is_none();
         let ready = self.is_switching() && self.is_well() && settled;
-        self.switch.filter(|_| ready)
+        // An idle one has time.
+        let waits = |switch: &Switch| switch.stage == Stage::Quiet && self.queue.is_empty();
+        self.switch.filter(|switch| ready && !waits(switch))
+    }
+
+    /// The source group knows of the numberings under which its last batch outside of transactions goes.
+    pub fn renumber(&mut self, numberings: Vec<Numbering>) {
+        if self.wants_switch().is_none() {
+            return;
+        }
+        if let Some(switch) = &mut self.switch {
+            switch.stage = Stage::Renumbered;
+            self.numberings = Numberings::new(numberings);
+            // Another numbering has proved nothing.
+            self.window.on_moved();
+            self.proved = false;
+        }
     }
 
     /// The source group knows of the era.
     pub fn switch_over(&mut self) {
-        if let Some(Switch { producer, era }) = self.wants_switch() {
+        if let Some(Switch { producer, era, stage: Stage::Renumbered }) = self.wants_switch() {
             self.switch = None;
             self.transaction = Some(Transaction::new(producer, era, self.acked_place()));
         }
@@ -209,7 +237,6 @@ fn at(place: &Place, era: Era, of: &Anchor) -> Anchor {
 mod tests {
     use super::super::joining::Joining;
     use super::*;
-    use crate::engine::anchor::Numbering;
     use crate::engine::mirror::{Beginning, Outgoing};
     use crate::engine::offset_map::OffsetMap;
     use crate::wire::batch::BatchHeader;
@@ -350,19 +377,41 @@ mod tests {
         assert_eq!(mirror.committable(), Some(9));
     }
 
+    fn switching(stage: Stage, late: bool) -> Mirror {
+        let switch = Some(Switch { producer: PRODUCER, era: ERA, stage });
+        Mirror::new(Beginning { switch, late, ..beginning() }, 1 << 20, Arc::default())
+    }
+
+    fn renumber(mirror: &mut Mirror) {
+        let next = Numbering { producer_id: HOME, producer_epoch: 4, next_sequence: 0 };
+        mirror.renumber(vec![next]);
+    }
+
     #[test]
-    fn a_mirror_goes_over_to_transactions_behind_its_first_ack() {
-        let switch = Some(Switch { producer: PRODUCER, era: ERA });
-        let mut mirror = Mirror::new(Beginning { switch, ..beginning() }, 1 << 20, Arc::default());
-        take(&mut mirror, 0, 1);
-        take(&mut mirror, 1, 1);
-        assert_eq!(mirror.wants_switch(), None, "nobody has acknowledged anything");
+    fn a_mirror_goes_over_to_transactions_behind_a_batch_of_a_numbering_of_its_own() {
+        let mut mirror = switching(Stage::Late, false);
+        for n in 0..4 {
+            take(&mut mirror, n, 1);
+        }
         let head = sent(&mut mirror);
-        assert_eq!((head.producer_id, head.base_sequence), (HOME, 5), "by the old numbering");
+        assert_eq!((head.producer_epoch, head.base_sequence), (3, 5), "by the old numbering");
         mirror.on_success(0).expect("in order");
+        assert_eq!(mirror.wants_switch(), None, "what follows may be on its way from another");
+        sent(&mut mirror);
+        mirror.note_quiet();
+        assert!(mirror.wants_switch().is_none() && !mirror.can_send(NOW), "an ack is missing");
+        mirror.on_success(1).expect("in order");
+        mirror.switch_over();
+        assert!(mirror.wants_switch().is_some_and(|switch| switch.stage == Stage::Quiet));
+        renumber(&mut mirror);
+        assert_eq!(mirror.wants_switch(), None, "nobody has acknowledged anything of it");
+        let head = sent(&mut mirror);
+        assert_eq!((head.producer_id, head.producer_epoch, head.base_sequence), (HOME, 4, 0));
+        assert!(!mirror.can_send(NOW), "the first of a numbering goes alone");
+        mirror.on_success(2).expect("in order");
         assert!(!mirror.can_send(NOW) && mirror.wants_switch().is_some());
         mirror.switch_over();
-        assert_eq!((mirror.wants_switch(), mirror.committable()), (None, Some(1)));
+        assert_eq!((mirror.wants_switch(), mirror.committable()), (None, Some(3)));
         assert!(mirror.begin_transaction());
         mirror.transaction_opened();
         let head = sent(&mut mirror);
@@ -370,17 +419,27 @@ mod tests {
     }
 
     #[test]
-    fn a_late_request_is_waited_for_before_the_first_ack_and_not_behind_it() {
-        let switch = Some(Switch { producer: PRODUCER, era: ERA });
-        let late = || Beginning { switch, late: true, ..beginning() };
-        let mut mirror = Mirror::new(late(), 1 << 20, Arc::default());
+    fn an_idle_mirror_renumbers_when_something_comes() {
+        let mut mirror = switching(Stage::Quiet, false);
+        assert_eq!(mirror.wants_switch(), None);
+        take(&mut mirror, 0, 1);
+        assert!(mirror.wants_switch().is_some() && !mirror.can_send(NOW));
+    }
+
+    #[test]
+    fn a_late_request_is_waited_for_before_the_era_and_not_in_it() {
+        let mut mirror = switching(Stage::Late, true);
         take(&mut mirror, 0, 1);
         assert!(!mirror.can_send(NOW) && mirror.waits_for_quiet(NOW));
-        let mut mirror = Mirror::new(late(), 1 << 20, Arc::default());
+        let mut mirror = switching(Stage::Late, true);
         take_of(&mut mirror, 0, 1, NOW);
         take(&mut mirror, 1, 1);
         sent(&mut mirror);
         assert!(mirror.waits_for_quiet(NOW), "the old one");
+        let mut mirror = switching(Stage::Renumbered, false);
+        take_of(&mut mirror, 0, 1, NOW);
+        take(&mut mirror, 1, 1);
+        sent(&mut mirror);
         mirror.on_success(0).expect("in order");
         assert!(!mirror.waits_for_quiet(NOW) && mirror.wants_switch().is_some());
         mirror.switch_over();

@@ -7,15 +7,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::anchor::{Anchor, Numbering};
 use super::cell::MirrorCell;
 use super::committer::{commit_as, commit_of};
-use super::decide::epoch_after;
+use super::decide::{epoch_after, no_epoch};
 use super::group;
-use super::lineage::newest_epoch;
+use super::lineage::{self, State, newest_epoch};
 use super::mirror::Mirror;
 use super::readback;
 use super::recovery::all_failed;
 use super::share::Share;
 use super::target_log::producer_states;
-use super::transaction::Switch;
+use super::transaction::{Stage, Switch};
 use super::trouble;
 use crate::connection::Connection;
 use crate::error::{Action, Code, Error, Side};
@@ -51,8 +51,11 @@ async fn open_one(
     connection: &Connection,
     cell: &Rc<MirrorCell>,
 ) -> Result<Opened, Error> {
-    if cell.mirror.borrow().as_ref().is_some_and(|m| m.wants_switch().is_some()) {
-        return mark(share, cell).await;
+    let switch = cell.mirror.borrow().as_ref().and_then(Mirror::wants_switch);
+    match switch.map(|switch| switch.stage) {
+        Some(Stage::Renumbered) => return mark(share, cell).await,
+        Some(Stage::Late | Stage::Quiet) => return renumber(share, connection, cell).await,
+        None => {}
     }
     let wanted = |mirror: &Mirror| Some((mirror.wanted_numbering()?, mirror.target_next()));
     let Some((producer_id, target_next)) = cell.mirror.borrow().as_ref().and_then(wanted) else {
@@ -64,19 +67,15 @@ async fn open_one(
         return Err(trouble::park(Code(79), Side::Source, cell, offset, message)
             .fix("name fewer clusters in the link's `forward`"));
     }
-    let one = std::slice::from_ref(cell);
-    let mut states = producer_states(share, connection, one).await?;
-    let states = states.pop_first().map_or(Ok(Vec::new()), |(_, states)| states)?;
-    let ends = readback::replicated_ends(share, connection, one).await?;
-    let Some(end) = ends.into_iter().next() else { return Err(trouble::stopped()) };
-    let end = end?;
+    let (states, end) = remembered(share, connection, cell).await?;
     let is_new = |id| id == producer_id;
     if target_next < end
         && readback::holds(share, connection, cell, target_next..end, is_new).await?
     {
         // Nobody but this mirror has the id: another instance is ahead, and its anchor says how far.
-        let message = "another instance of this link is ahead with records of another origin";
-        return Ok(Opened::Overtaken(Error::new(Code(65), Side::Target, Action::Retry, message)));
+        return Ok(overtaken(
+            "another instance of this link is ahead with records of another origin",
+        ));
     }
     // At least as new as the mirror's others: the operator's word lifts those above all that was ever used, and the leader
     // forgets after a day.
@@ -105,6 +104,71 @@ async fn open_one(
     }
     cell.committed.set(offset);
     cell.stats.committed.store(offset, Relaxed);
+    Ok(Opened::Yes)
+}
+
+fn overtaken(message: &str) -> Opened {
+    Opened::Overtaken(Error::new(Code(65), Side::Target, Action::Retry, message))
+}
+
+/// What the target's leader remembers of a mirror, and the log end that was there then, or later.
+async fn remembered(
+    share: &Rc<Share>,
+    connection: &Connection,
+    cell: &Rc<MirrorCell>,
+) -> Result<(Vec<State>, i64), Error> {
+    let one = std::slice::from_ref(cell);
+    let mut states = producer_states(share, connection, one).await?;
+    let states = states.pop_first().map_or(Ok(Vec::new()), |(_, states)| states)?;
+    let ends = readback::replicated_ends(share, connection, one).await?;
+    let end = ends.into_iter().next().ok_or_else(trouble::stopped)??;
+    Ok((states, end))
+}
+
+/// Puts the numberings on record under which the last batch of a mirror outside of transactions goes. Behind it the leader
+/// refuses whatever an instance sends that has not heard yet that it lost the mirror.
+async fn renumber(
+    share: &Rc<Share>,
+    connection: &Connection,
+    cell: &Rc<MirrorCell>,
+) -> Result<Opened, Error> {
+    let life = cell.life.get();
+    let (states, end) = remembered(share, connection, cell).await?;
+    let now = |mirror: &Mirror| (mirror.target_next(), mirror.numberings().to_vec());
+    let Some((target_next, old)) = cell.mirror.borrow().as_ref().map(now) else {
+        return Ok(Opened::Yes);
+    };
+    let route = &cell.spec.route;
+    let is_ours = |id| route.writer().wrote(id);
+    // What came under the old numbers is to be counted off.
+    if !lineage::stand(&old, &states)
+        && readback::holds(share, connection, cell, target_next..end, is_ours).await?
+    {
+        return Ok(overtaken("another instance of this link is ahead"));
+    }
+    let next = lineage::renumber(&old, &states, |id| route.writes(id));
+    let next = next.map_err(|used_up| no_epoch(cell, used_up, end))?;
+    let _turn = share.commit_turn.lock().await;
+    let commit = {
+        let mirror = cell.mirror.borrow();
+        let waits = |m: &&Mirror| m.wants_switch().is_some() && cell.life.get() == life;
+        let Some(mirror) = mirror.as_ref().filter(waits).filter(|_| !cell.is_removed()) else {
+            return Ok(Opened::Yes);
+        };
+        let spec = &cell.spec;
+        let (offset, leader_epoch, anchor) =
+            mirror.to_commit(spec.source_topic_id, spec.target_topic_id);
+        let settings = Some(cell.settings_then.get().unwrap_or(cell.settings));
+        let anchor = Anchor { settings, numberings: next.clone(), ..anchor };
+        commit_as(cell, offset, leader_epoch, &anchor)
+    };
+    let offset = commit.offset;
+    group::commit(share, &[commit]).await?.pop().unwrap_or(Ok(()))?;
+    if let Some(mirror) = cell.mirror.borrow_mut().as_mut().filter(|_| cell.life.get() == life) {
+        mirror.renumber(next);
+        cell.committed.set(offset);
+        cell.stats.committed.store(offset, Relaxed);
+    }
     Ok(Opened::Yes)
 }
 

@@ -346,6 +346,12 @@ impl Share {
     /// Puts the mirror where its sender sees it, if it can send.
     pub(super) fn touch_send(self: &Rc<Self>, cell: &Rc<MirrorCell>) {
         let now_ms = self.env.wall_clock_ms();
+        if self.is_transactional()
+            && cell.is_quiet(self.env.now())
+            && let Some(mirror) = &mut *cell.mirror.borrow_mut()
+        {
+            mirror.note_quiet();
+        }
         let can_send = cell.mirror.borrow().as_ref().is_some_and(|m| m.can_send(now_ms));
         if !can_send && cell.halt.get() == Halt::None && cell.waits_for_quiet(now_ms) {
             recovery::wait_for_quiet(self, cell);

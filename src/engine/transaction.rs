@@ -15,8 +15,7 @@
 //! A window that was refused needs no more care than that: what was appended behind a hole is aborted with it. Therefore a
 //! transaction is committed only when every batch of it was acknowledged.
 //!
-//! A mirror that comes from the other delivery begins as that one does, and goes over behind its first ack: while the
-//! target's leader remembers our numbers, what a former life still has on its way is refused from there on.
+//! A mirror that comes from the other delivery begins as that one does, and goes over in the stages of a [`Switch`].
 //!
 //! Which of two positions counts, the source group's or the target group's, is told by the [`Era`].
 
@@ -210,13 +209,29 @@ impl Transaction {
     }
 }
 
-/// A mirror that goes over to transactions once the other delivery is done with.
+/// A mirror that goes over to transactions once the other delivery is done with. A former life, or an instance that has not
+/// heard yet that it lost the mirror, may have the next batch on its way, and under the old numbers the leader takes it:
+/// what tells it from ours are those numbers. So they are kept as long as it may come, and then a batch of a newer numbering
+/// ends them.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub struct Switch {
     /// Under which its transactions will be.
     pub producer: Producer,
     /// Their era.
     pub era: Era,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// How far a mirror is on its way to transactions.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub enum Stage {
+    /// A late request may come: it copies on under the old numbers.
+    Late,
+    /// None can: a new numbering is to be put on record for its next batch.
+    Quiet,
+    /// That is done. Behind the numbering's first batch the leader refuses the older ones, and the era may begin.
+    Renumbered,
 }
 
 /// Where a mirror's position is.

@@ -153,11 +153,11 @@ async fn local_life(local: LocalSet, life: impl Future<Output = ()>) {
 }
 
 /// Ends a freeze.
-pub(super) struct Thaw(Rc<Ice>);
+pub struct Thaw(Rc<Ice>);
 
 impl Thaw {
     /// Everything that fell due meanwhile happens now.
-    pub(super) fn thaw(&self) {
+    pub fn thaw(&self) {
         self.0.frozen.set(false);
         self.0.waker.take().into_iter().for_each(Waker::wake);
     }

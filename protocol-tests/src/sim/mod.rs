@@ -281,7 +281,11 @@ async fn simulate(plan: Plan) -> Outcome {
     }
     let verdicts = oracle.judge(plan.repeats_max(world.lives()));
     let trace = network.trace();
-    let worst = verdicts.iter().find(|(_, verdict)| !verdict.breaches.is_empty());
+    let is_named = |(topic, partition): &oracle::Key| {
+        let name = format!("{topic}-{partition}");
+        oracle.violations().iter().any(|violation| violation.contains(&name))
+    };
+    let worst = verdicts.iter().find(|(key, _)| is_named(key));
     let logs = worst.map(|(key, _)| world.describe(key)).unwrap_or_default();
     let outcome = Outcome {
         violations: oracle.violations().to_vec(),

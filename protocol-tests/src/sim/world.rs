@@ -42,7 +42,7 @@ pub struct World {
     oracle: Arc<Mutex<Oracle>>,
     rng: Rng,
     window_bytes: usize,
-    delivery: Delivery,
+    delivery: Cell<Delivery>,
     merges: Cell<bool>,
     lives: RefCell<Vec<Option<Life>>>,
     begun: RefCell<u64>,
@@ -83,6 +83,11 @@ impl World {
     /// Lives that begin from now on send each batch as it is: a scene that names batches knows what stands in a request.
     pub fn sends_apart(&self) {
         self.merges.set(false);
+    }
+
+    /// Lives that begin from now on have this delivery.
+    pub fn deliver(&self, delivery: Delivery) {
+        self.delivery.set(delivery);
     }
 
     /// Two clusters, the topics on the source; no instance yet.
@@ -126,7 +131,7 @@ impl World {
             oracle,
             rng,
             window_bytes,
-            delivery,
+            delivery: Cell::new(delivery),
             merges: Cell::new(merges),
             lives: RefCell::default(),
             begun: RefCell::new(0),
@@ -229,7 +234,7 @@ impl World {
         let rng = self.rng.fork(&format!("instance {index} life {}", self.begun.borrow()));
         let env = self.network.host(ip, rng);
         let begun = *self.begun.borrow();
-        let transactional = match self.delivery {
+        let transactional = match self.delivery.get() {
             Delivery::ExactlyOnce => false,
             Delivery::Transactional => true,
             Delivery::Either => self.rng.fork(&format!("delivery {begun}")).chance(50),
@@ -296,7 +301,7 @@ impl World {
     }
 
     /// An instance stands still until the thaw.
-    pub(super) fn freeze(&self, index: usize) -> Option<Thaw> {
+    pub fn freeze(&self, index: usize) -> Option<Thaw> {
         let lives = self.lives.borrow();
         let life = lives[index].as_ref()?;
         self.note("freeze", &[index as u64]);

@@ -303,3 +303,53 @@ fn the_position_of_an_idle_mirror_is_committed_by_transactions_each_day() {
         scene.until_done(20).await;
     });
 }
+
+/// Of two batches that were on their way when a life died one comes behind the first ack of the next life: under the old
+/// numbers the leader takes it.
+#[test]
+fn what_a_dead_life_had_on_its_way_is_not_brought_by_a_transaction_again() {
+    play(Props::default(), async |scene| {
+        scene.world.start(0);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        scene.world.kill(0).await;
+        scene.world.deliver(Delivery::Transactional);
+        scene.write(0, 5);
+        scene.world.start(0);
+        scene.until_done(20).await;
+        scene.write(0, 5);
+        arrives_late(scene, 0);
+        scene.until_done(120).await;
+        // None can come any more: by transactions from here on.
+        seconds(60).await;
+        (0..3).for_each(|_| scene.write(0, 5));
+        scene.until_done(20).await;
+        assert!(batches(scene, false).iter().any(|batch| batch.attributes & 32 != 0), "a marker");
+    });
+}
+
+#[test]
+fn an_instance_that_wakes_up_writes_nothing_beside_its_successor_s_transactions() {
+    play(strangers(), async |scene| {
+        scene.world.start(0);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        let frozen = scene.world.freeze(0).unwrap();
+        scene.world.deliver(Delivery::Transactional);
+        scene.world.start(1);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        seconds(60).await;
+        for _ in 0..4 {
+            scene.write(0, 5);
+            scene.until_done(20).await;
+        }
+        assert!(batches(scene, false).iter().any(|batch| batch.attributes & 32 != 0), "a marker");
+        // It holds what was written meanwhile for new, and its numbers for the next.
+        frozen.thaw();
+        sleep(Duration::from_millis(500)).await;
+        scene.world.kill(0).await;
+        scene.write(0, 5);
+        scene.until_done(20).await;
+    });
+}

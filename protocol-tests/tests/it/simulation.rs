@@ -5,6 +5,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use protocol_tests::copying::sized;
 use protocol_tests::sim::faults::Kind;
@@ -98,6 +99,10 @@ fn with_transactions(seed: u64) -> Plan {
     plan.delivery = if seed.is_multiple_of(3) { Delivery::Either } else { Delivery::Transactional };
     if seed.is_multiple_of(2) {
         plan.kinds.push(Kind::TransactionTrouble);
+    }
+    if plan.delivery == Delivery::Either && seed.is_multiple_of(4) {
+        // Behind a crash a mirror goes over to transactions only when no late request can come any more.
+        plan.time += Duration::from_secs(60);
     }
     plan
 }
