@@ -7,7 +7,7 @@
 //! runs        <source gap>.<target gap>.<length>,...           newest first; a gap is that to the run before it in the list,
 //!             <source gap>.<target gap>.<length>.<length>      of the first to the two offsets; two lengths: not exact
 //! settings    see `settings.rs`; `-`: not told
-//! end         `closed`: nothing was on its way when the mirror was left; `open`: something may have been
+//! end         `closed`: nothing was on its way when the mirror was left, or the era was left; `open`: neither
 //! era         <id, hex>.<0 or 1>: the position is the target group's, and 1 that it holds one (`transaction.rs`)
 //! ```
 //!
@@ -42,7 +42,8 @@ pub struct Anchor {
     pub map: OffsetMap,
     /// What decided the fate of its batches; none if it is not told.
     pub settings: Option<Settings>,
-    /// The mirror was left with nothing on its way: no late request of that life can come.
+    /// The mirror was left with nothing on its way: no late request of that life can come. In an era: it was left for the
+    /// other delivery, which begins here.
     pub closed: bool,
     /// Set where transactions bring the records: the truth is in the target's group.
     pub era: Option<Era>,

@@ -27,12 +27,15 @@ pub(super) struct Decided {
     /// It goes on where a life ended that left nothing on its way. So it is on record, before anything is sent, that this one
     /// may have left something.
     pub(super) reopens: Option<Anchor>,
+    /// Transactions end here. Somebody may have committed one since the target group was read.
+    pub(super) leaves: Option<Era>,
 }
 
 impl Decided {
     /// Under a new numbering.
     fn new(beginning: Beginning, committed: i64) -> Self {
-        Self { beginning, is_new: true, committed, steps_over: false, reopens: None }
+        let (steps_over, reopens, leaves) = (false, None, None);
+        Self { beginning, is_new: true, committed, steps_over, reopens, leaves }
     }
 
     /// Whether it is put on record before anything is sent.
@@ -182,7 +185,7 @@ fn in_an_era(
     }
     // From before the era a request may come late yet, should the leader forget the new numbers.
     beginning.late = !cell.is_quiet(share.env.now());
-    Ok(Decided::new(beginning, committed.offset))
+    Ok(Decided { leaves: Some(era), ..Decided::new(beginning, committed.offset) })
 }
 
 /// All that lies before a step was committed, and nothing behind it is this instance's.

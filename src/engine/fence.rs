@@ -11,13 +11,14 @@ use futures_util::stream;
 
 use super::cell::MirrorCell;
 use super::coordination::{self, Whose, ask_for};
+use super::decide::Decided;
 use super::group::{self, Commits, Committed};
-use super::position::key;
+use super::position::{Outcomes, forget_the_replaced, key};
 use super::share::Share;
 use super::transaction::{Found, Producer, find};
 use super::trouble;
 use crate::env::Moment;
-use crate::error::{Code, Error, Side};
+use crate::error::{Action, Code, Error, Side};
 use crate::limits;
 use crate::wire::common::TopicPartitions;
 use crate::wire::error_code::ErrorCode;
@@ -46,17 +47,8 @@ pub(super) async fn settle(share: &Rc<Share>, cells: &[Rc<MirrorCell>], committe
         return;
     }
     find_coordinators(share, &concerned).await;
-    let fenced: Vec<_> = stream::iter(concerned)
-        .map(|cell| async move {
-            let outcome = fence(share, &cell).await;
-            (cell, outcome)
-        })
-        .buffer_unordered(AT_A_TIME)
-        .collect()
-        .await;
-    share.env.reached(Moment::Fenced);
-    let mut well = Vec::with_capacity(fenced.len());
-    for (cell, outcome) in fenced {
+    let mut well = Vec::with_capacity(concerned.len());
+    for (cell, outcome) in fence_all(share, concerned).await {
         match outcome {
             Ok(producer) => {
                 cell.producer.set(Some(producer));
@@ -65,6 +57,8 @@ pub(super) async fn settle(share: &Rc<Share>, cells: &[Rc<MirrorCell>], committe
             Err(error) => drop(committed.insert(key(&cell), Err(error))),
         }
     }
+    share.env.reached(Moment::Fenced);
+    read_again(share, &well, committed).await;
     let Some(first) = well.first() else { return };
     let positions = positions(share, first, &well).await;
     for cell in &well {
@@ -82,6 +76,62 @@ pub(super) async fn settle(share: &Rc<Share>, cells: &[Rc<MirrorCell>], committe
     }
 }
 
+async fn fence_all(share: &Rc<Share>, cells: Vec<Rc<MirrorCell>>) -> Outcomes<Producer> {
+    let fenced = stream::iter(cells).map(|cell| async move {
+        let outcome = fence(share, &cell).await;
+        (cell, outcome)
+    });
+    fenced.buffer_unordered(AT_A_TIME).collect().await
+}
+
+/// The source group's positions behind the fence: whoever left an era put that on record before a fence of his own. Read
+/// before that, ours would be the later one, and go on in an era that is over.
+async fn read_again(share: &Rc<Share>, cells: &[Rc<MirrorCell>], committed: &mut Commits) {
+    let partitions: Vec<_> = cells.iter().map(|cell| key(cell)).collect();
+    match group::committed(share, &partitions).await {
+        Ok(mut again) => {
+            for cell in cells {
+                let key = key(cell);
+                match again.remove(&key) {
+                    Some(found) => drop(committed.insert(key, found)),
+                    None => drop(committed.remove(&key)),
+                }
+                forget_the_replaced(cell, committed);
+            }
+        }
+        Err(error) => committed.extend(partitions.into_iter().map(|key| (key, Err(error.clone())))),
+    }
+}
+
+/// That some mirrors leave an era is on record. Whoever fenced between our fence and that may have committed a transaction
+/// of it: fenced once more he cannot, and the target group tells how far he came. Who fences later finds the era left.
+pub(super) async fn confirm(share: &Rc<Share>, outcomes: &mut Outcomes<Decided>) {
+    let leaves =
+        |outcome: &Result<Decided, Error>| outcome.as_ref().is_ok_and(|d| d.leaves.is_some());
+    let leaving: Vec<_> =
+        outcomes.iter().filter(|(_, o)| leaves(o)).map(|(cell, _)| cell.clone()).collect();
+    let Some(any) = leaving.first().cloned() else { return };
+    let fenced = fence_all(share, leaving.clone()).await;
+    let positions = positions(share, &any, &leaving).await;
+    for (cell, outcome) in outcomes.iter_mut() {
+        let Ok(Decided { leaves: Some(_), committed, .. }) = outcome else { continue };
+        let is_this = |(other, _): &&(Rc<MirrorCell>, _)| Rc::ptr_eq(other, cell);
+        let fenced = fenced.iter().find(is_this).map(|(_, fenced)| fenced.clone());
+        let position = positions.as_ref().map(|positions| positions.get(&target_key(cell)));
+        let error = match (fenced, position) {
+            (Some(Err(error)), _) => error,
+            (_, Err(error)) => error.clone(),
+            (_, Ok(Some(Err(error)))) => error.clone(),
+            (_, Ok(Some(Ok(found)))) if found.offset > *committed => {
+                let message = "another instance committed a transaction meanwhile";
+                Error::new(Code(65), Side::Target, Action::Retry, message)
+            }
+            (_, Ok(Some(Ok(_)) | None)) => continue,
+        };
+        *outcome = Err(error);
+    }
+}
+
 /// What counts in the place of the source group's position, if that does not.
 fn overrule(
     share: &Share,
@@ -95,6 +145,7 @@ fn overrule(
     };
     match find(source, target.as_ref()) {
         Found::Source => Ok(None),
+        Found::Left => Ok(source.cloned().map(Committed::without_era_left)),
         Found::Era { position, marked } => {
             let at_source = source.filter(|_| marked).map(|source| source.offset);
             Ok(Some(Committed { at_source, ..position }))

@@ -50,6 +50,17 @@ pub struct Committed {
     pub at_source: Option<i64>,
 }
 
+impl Committed {
+    /// An era that was left is over: what counts is where the other delivery began.
+    pub fn without_era_left(mut self) -> Self {
+        if let Some(anchor) = self.anchor.as_mut().filter(|it| it.era.is_some() && it.closed) {
+            anchor.era = None;
+            anchor.closed = false;
+        }
+        self
+    }
+}
+
 /// Commits, one outcome for each. The outer error is one of a whole request: [`trouble::NOT_A_MEMBER`] where the group
 /// does not count us as the member that we were. A request becomes one batch of `__consumer_offsets`, which must not
 /// pass `message.max.bytes`.

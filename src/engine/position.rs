@@ -24,7 +24,7 @@ use crate::env::Moment;
 use crate::error::{Action, Error};
 use crate::limits;
 
-type Outcomes<T> = Vec<(Rc<MirrorCell>, Result<T, Error>)>;
+pub(super) type Outcomes<T> = Vec<(Rc<MirrorCell>, Result<T, Error>)>;
 
 /// Finds the beginning of mirrors that have none, all led by one target broker.
 pub async fn begin(
@@ -95,7 +95,7 @@ fn has_moved(
     match (before, now) {
         (Some(Ok(before)), Some(Ok(now))) => match &before.anchor {
             Some(anchor) if anchor.era.is_some() => before.at_source != Some(now.offset),
-            Some(_) | None => before != now,
+            Some(_) | None => *before != now.clone().without_era_left(),
         },
         (None, Some(Ok(_))) | (Some(Ok(_)), Some(Err(_))) => true,
         // What parks is that there is none to go by.
@@ -104,7 +104,7 @@ fn has_moved(
 }
 
 /// The old topic's mirror may have committed when the topic was gone already: that is no position in the new one.
-fn forget_the_replaced(cell: &MirrorCell, committed: &mut Commits) {
+pub(super) fn forget_the_replaced(cell: &MirrorCell, committed: &mut Commits) {
     let Some(Ok(found)) = committed.get(&key(cell)) else { return };
     let read = found.anchor.as_ref().map(|anchor| anchor.source_topic_id);
     if read.is_some() && read == cell.spec.replaces {
@@ -172,18 +172,23 @@ async fn begin_behind(
     if recorded.len() > 0 {
         share.env.reached(Moment::AnchorCommitted);
     }
+    for (_, outcome) in &mut outcomes {
+        if outcome.as_ref().is_ok_and(Decided::is_committed)
+            && let Err(error) = recorded.next().unwrap_or(Ok(()))
+        {
+            *outcome = Err(error);
+        }
+    }
+    fence::confirm(share, &mut outcomes).await;
     let settle = |(cell, outcome): (Rc<MirrorCell>, Result<Decided, Error>)| {
-        let outcome = outcome.and_then(|decided| {
-            if decided.is_committed() {
-                recorded.next().unwrap_or(Ok(()))?;
-            }
+        let outcome = outcome.map(|decided| {
             note_committed(share, &cell, decided.committed);
             note_replaced(share, &cell, &decided);
             if decided.steps_over {
                 step_over::made(share, &cell);
             }
             drop(cell.anew.take());
-            Ok(decided.beginning)
+            decided.beginning
         });
         (cell, outcome)
     };
@@ -204,8 +209,8 @@ fn anchor_commit(cell: &MirrorCell, decided: &Decided) -> Commit {
         numberings: beginning.numberings.clone(),
         map: beginning.map.clone(),
         settings: Some(cell.settings),
-        closed: false,
-        era: beginning.transaction.as_ref().map(Transaction::era),
+        closed: decided.leaves.is_some(),
+        era: beginning.transaction.as_ref().map(Transaction::era).or(decided.leaves),
     };
     let reopened = decided.reopens.clone().filter(|_| !decided.is_new);
     let anchor = reopened.unwrap_or_else(new);

@@ -246,23 +246,32 @@ pub enum Found {
         /// The source group knows of the era.
         marked: bool,
     },
+    /// By the source group, at the place where an era ended.
+    Left,
     /// Transactions were committed, and the target group holds no position of them: it expired, or was deleted.
     Lost,
 }
 
 /// Which position counts. `source` and `target` are what the two groups hold.
 ///
+/// A mirror leaves an era with an anchor that still names it, and says that it is over (`closed`). Only then it fences those
+/// once more that may have gone on in the era meanwhile, and looks where they came: what is behind the anchor counts.
+///
 /// The target group's is the truth of its era; one of another era, or beside a source group that speaks of none, is left
 /// over. Alone it still counts: the source group's offsets expire earlier where the source's brokers say so.
 pub fn find(source: Option<&Committed>, target: Option<&Committed>) -> Found {
     let era_of = |of: &Committed| of.anchor.as_ref().and_then(|anchor| anchor.era);
+    let left = source.and_then(|source| source.anchor.as_ref()).is_some_and(|it| it.closed);
     let of_target = target.and_then(|target| Some((target, era_of(target)?)));
     match (source, source.and_then(era_of), of_target) {
         // What was stepped over by rule since is committed to the source group alone.
-        (Some(source), Some(era), Some((target, theirs))) if theirs.id == era.id => {
+        (Some(source), Some(era), Some((target, theirs)))
+            if theirs.id == era.id && (!left || target.offset > source.offset) =>
+        {
             let newer = if source.offset > target.offset { source } else { target };
             Found::Era { position: newer.clone(), marked: true }
         }
+        (Some(_), Some(_), _) if left => Found::Left,
         (Some(_), Some(era), _) if era.began => Found::Lost,
         // The era was to begin here, and nothing was committed yet.
         (Some(source), Some(_), _) => Found::Era { position: source.clone(), marked: true },
@@ -376,6 +385,12 @@ mod tests {
         assert_eq!(find(Some(&begun), Some(&new)), Found::Lost);
         assert_eq!(find(Some(&begun), None), Found::Lost);
         assert_eq!(find(Some(&committed(30, None)), Some(&new)), Found::Source, "was set since");
+        let mut left = committed(20, era(1, true));
+        left.anchor = left.anchor.map(|anchor| Anchor { closed: true, ..anchor });
+        let later = committed(25, era(1, true));
+        assert_eq!(find(Some(&left), Some(&new)), Found::Left);
+        assert_eq!(find(Some(&left), None), Found::Left, "it expires");
+        assert_eq!(find(Some(&left), Some(&later)), found(&later, true), "it was not over yet");
         assert_eq!(find(None, Some(&new)), found(&new, false));
         assert_eq!(find(None, Some(&committed(30, None))), Found::Source, "no Strait's");
         assert_eq!(find(None, None), Found::Source);

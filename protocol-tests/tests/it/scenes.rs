@@ -353,3 +353,51 @@ fn an_instance_that_wakes_up_writes_nothing_beside_its_successor_s_transactions(
         scene.until_done(20).await;
     });
 }
+
+/// Of one that ends and one that goes over: it has read the target's position, and puts its own on record late.
+#[test]
+fn a_transaction_of_before_the_era_was_left_is_not_copied_again() {
+    let props = Props { delivery: Delivery::Transactional, ..strangers() };
+    play(props, async |scene| {
+        scene.world.start(1);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        let late = Order::next(ApiKey::OffsetCommit, Fault::Delay(Duration::from_secs(10)));
+        let late = scene.world.source.fault(late);
+        scene.world.deliver(Delivery::ExactlyOnce);
+        scene.world.start(0);
+        scene.until("anchor", 20, || scene.world.source.fault_struck(late) == 1).await;
+        scene.write(0, 5);
+        // Fenced, it begins anew in the era.
+        scene.until("transaction", 8, || scene.committed(0) == Some(10)).await;
+        scene.world.kill(1).await;
+        scene.until("late", 20, || scene.committed(0) == Some(5)).await;
+        scene.until_done(60).await;
+        scene.write(0, 5);
+        scene.until_done(20).await;
+    });
+}
+
+/// Of one that comes and one that leaves the era: it knows the source's position, and fences late.
+#[test]
+fn an_era_that_was_left_before_the_fence_is_not_gone_on_with() {
+    let props = Props { delivery: Delivery::Transactional, ..strangers() };
+    play(props, async |scene| {
+        scene.world.start(0);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        scene.world.kill(0).await;
+        let late = Order::next(ApiKey::InitProducerId, Fault::Delay(Duration::from_secs(10)));
+        let late = scene.world.target.fault(late);
+        scene.world.start(1);
+        scene.until("fence", 20, || scene.world.target.fault_struck(late) == 1).await;
+        scene.world.deliver(Delivery::ExactlyOnce);
+        scene.world.start(0);
+        scene.write(0, 5);
+        scene.until_done(8).await;
+        scene.world.kill(0).await;
+        seconds(20).await;
+        scene.write(0, 5);
+        scene.until_done(60).await;
+    });
+}
