@@ -432,7 +432,8 @@ pub const EXPLANATIONS: &[Explanation] = &[
         code: 70,
         title: "records were deleted before they were copied",
         text: "Retention or DeleteRecords at the source overtook the mirror. The message has the exact offsets; they are counted in \
-               strait_gap_offsets_total.\n\
+               strait_gap_offsets_total. What a process had copied that died before it committed is not lost: it is found out by the \
+               records that both sides hold. Where those cannot be told from each other, it stops whatever `on_gap` says.\n\
                Fix: to go on without them, set `on_gap: continue` on the link, or stop Strait, `strait reset LINK \
                --topic TOPIC --partition N --to earliest`, start it again.",
     },

@@ -166,6 +166,9 @@ pub const BATCH_SPANS_MAX: usize = 64;
 pub const LANDED_MAX: usize = 4096;
 /// Batches found twice on the target that one read remembers, 16 bytes each: a crash leaves one.
 pub const DOUBLES_MAX: usize = 1024;
+/// Records behind a commit that are compared with what is left of a source that lost some of them, 48 bytes each on both sides
+/// together: some seconds of most partitions.
+pub const OVERLAP_RECORDS_MAX: usize = 1 << 17;
 /// Origins whose records one mirror carries on, each with 35 characters of the anchor.
 pub const ORIGINS_MAX: usize = 60;
 /// Characters of the anchor that the offset map may take: every commit of a partition writes them.

@@ -105,6 +105,8 @@ pub struct MirrorCell {
     pub target_leader: Cell<Leader>,
     /// The source answered that this offset is not in its log.
     pub out_of_range: Cell<Option<i64>>,
+    /// For that it began anew, and nothing was acknowledged since.
+    pub(super) looked_again: Cell<bool>,
     /// An error of the partition at the source: not fetched before this time.
     pub fetch_not_before: Cell<Option<Instant>>,
     /// Nothing more is fetched until the operator acts; what was fetched is still sent.
@@ -194,6 +196,7 @@ impl MirrorCell {
             source_leader: Cell::new(Leader::NONE),
             target_leader: Cell::new(Leader::NONE),
             out_of_range: Cell::new(None),
+            looked_again: Cell::new(false),
             fetch_not_before: Cell::new(None),
             fetch_parked: Cell::new(false),
             corrupt_fetches: Cell::new(0),

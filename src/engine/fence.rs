@@ -15,7 +15,7 @@ use super::decide::Decided;
 use super::group::{self, Commits, Committed};
 use super::position::{Outcomes, forget_the_replaced, key};
 use super::share::Share;
-use super::transaction::{Found, Producer, find};
+use super::transaction::{Era, Found, Producer, find};
 use super::trouble;
 use crate::env::Moment;
 use crate::error::{Action, Code, Error, Side};
@@ -114,7 +114,7 @@ pub(super) async fn confirm(share: &Rc<Share>, outcomes: &mut Outcomes<Decided>)
     let fenced = fence_all(share, leaving.clone()).await;
     let positions = positions(share, &any, &leaving).await;
     for (cell, outcome) in outcomes.iter_mut() {
-        let Ok(Decided { leaves: Some(_), committed, .. }) = outcome else { continue };
+        let Ok(Decided { leaves: Some(era), committed, .. }) = outcome else { continue };
         let is_this = |(other, _): &&(Rc<MirrorCell>, _)| Rc::ptr_eq(other, cell);
         let fenced = fenced.iter().find(is_this).map(|(_, fenced)| fenced.clone());
         let position = positions.as_ref().map(|positions| positions.get(&target_key(cell)));
@@ -122,7 +122,7 @@ pub(super) async fn confirm(share: &Rc<Share>, outcomes: &mut Outcomes<Decided>)
             (Some(Err(error)), _) => error,
             (_, Err(error)) => error.clone(),
             (_, Ok(Some(Err(error)))) => error.clone(),
-            (_, Ok(Some(Ok(found)))) if found.offset > *committed => {
+            (_, Ok(Some(Ok(found)))) if found.offset > *committed && is_of(found, *era) => {
                 let message = "another instance committed a transaction meanwhile";
                 Error::new(Code(65), Side::Target, Action::Retry, message)
             }
@@ -130,6 +130,11 @@ pub(super) async fn confirm(share: &Rc<Share>, outcomes: &mut Outcomes<Decided>)
         };
         *outcome = Err(error);
     }
+}
+
+fn is_of(position: &Committed, era: Era) -> bool {
+    let theirs = position.anchor.as_ref().and_then(|anchor| anchor.era);
+    theirs.is_some_and(|theirs| theirs.id == era.id)
 }
 
 /// What counts in the place of the source group's position, if that does not.

@@ -1,12 +1,25 @@
 //! What the target's log, read back, tells a mirror: which of its batches are there, and what else is. PURE.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::identity::advance;
 use super::landed::Landed;
 use super::mirror::{Flight, Mirror, Settled};
 use super::unseen::Unseen;
 use crate::canary::{Canary, planted};
+use crate::wire::spans::{Span, Spans};
+
+/// What the target holds behind a commit and is not counted off yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountsOff {
+    /// The sequences behind it, by producer id.
+    pub ends: Vec<(i64, i32)>,
+    /// Its records.
+    pub records: i32,
+    /// The target's log end.
+    pub target_end: i64,
+}
 
 impl Mirror {
     /// The part of the target that must be looked at before a position behind it is committed.
@@ -23,6 +36,37 @@ impl Mirror {
     /// The target was looked at up to there.
     pub fn on_seen(&mut self, end: Unseen) {
         Unseen::shrink(&mut self.unseen, end);
+    }
+
+    /// What is to be counted off yet.
+    pub fn counts_off(&self) -> Option<CountsOff> {
+        let left = self.replay.as_ref()?.left();
+        let end = |(id, records): &(i64, i32)| {
+            Some((*id, advance(self.numberings.acked(*id)?, *records)))
+        };
+        let records = left.iter().try_fold(0_i32, |sum, (_, records)| sum.checked_add(*records))?;
+        let ends = left.iter().filter_map(end).collect();
+        Some(CountsOff { ends, records, target_end: self.window.target_next() })
+    }
+
+    /// The target holds everything before `next_offset`, as records that are in both logs show: nothing is left to count off.
+    pub fn counted_off(&mut self, next_offset: i64, leader_epoch: i32) {
+        let Some(CountsOff { ends, records, .. }) = self.counts_off() else { return };
+        self.note_former(self.fetch_offset()..next_offset, records);
+        self.replay = None;
+        for (producer_id, end) in ends {
+            self.numberings.set_acked(producer_id, end);
+        }
+        self.numberings.rewind();
+        self.skip_to(next_offset, leader_epoch);
+    }
+
+    /// Of these source offsets, a former life had copied so many records.
+    pub fn note_former(&mut self, source: Range<i64>, records: i32) {
+        if !source.is_empty() {
+            let spans = Spans::from_iter([Span { source, records }]);
+            self.map.note_found(&spans, records, None, self.window.target_next());
+        }
     }
 
     /// The target was read back (R2, R3): `last_sequences` are those of the last records it holds of our numberings, by

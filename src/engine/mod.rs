@@ -10,8 +10,8 @@
 //! The deciding half is pure, and is where the invariants live: [`admit`] (fate of a batch), [`mirror`] (one partition's
 //! state; with [`mirror_readback`]), [`window`] (when the next batch may leave), [`joining`] (which leave as one), [`flow`]
 //! (what a connection carries), [`rate_limit`], [`session`], [`identity`], [`route`], [`numberings`], [`anchor`],
-//! [`offset_map`], [`walk`], [`lineage`]. The other half moves bytes between it and the network: [`fetcher`], [`sender`],
-//! [`recovery`] with [`position`] ([`decide`], [`source_log`], [`target_log`]) and [`readback`], [`committer`]; [`room`]
+//! [`offset_map`], [`walk`], [`lineage`], [`overlap`]. The other half moves bytes between it and the network: [`fetcher`], [`sender`],
+//! [`recovery`] with [`position`] ([`decide`], [`source_log`], [`target_log`], `gap`) and [`readback`], [`committer`]; [`room`]
 //! says how far ahead.
 //! With `delivery: transactional` the position goes into the target's own group, in the transaction that brings the
 //! records: [`transaction`] and [`mirror_transaction`] decide, `transactions`, `fence` and `coordination` carry out.
@@ -28,6 +28,7 @@ pub mod doubles;
 mod fence;
 pub mod fetcher;
 pub mod flow;
+mod gap;
 pub mod group;
 pub mod identity;
 pub mod joining;
@@ -43,6 +44,7 @@ pub mod numberings;
 pub mod offset_map;
 pub mod offsets;
 mod opening;
+pub mod overlap;
 pub mod position;
 pub mod rate_limit;
 pub mod readback;

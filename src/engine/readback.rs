@@ -11,7 +11,9 @@ use futures_util::future::try_join;
 use super::anchor::Numbering;
 use super::cell::MirrorCell;
 use super::doubles::{self, Double};
+use super::identity::advance;
 use super::offsets::{self, Ask, Reader};
+use super::overlap::Print;
 use super::recovery::{QUESTION_DEADLINE, all_failed, refresh_on};
 use super::share::Share;
 use super::trouble;
@@ -132,7 +134,7 @@ pub(super) async fn read_to(
     let hole = |found| ControlFlow::Break(hole(cell, found));
     let step = |step: Step<'_>| match step {
         Step::Batch(header, batch) => {
-            walk.take(header, batch).map_or_else(hole, ControlFlow::Continue)
+            walk.take(header, batch).map_or_else(hole, |_| ControlFlow::Continue(()))
         }
         Step::DeletedBelow(log_start) => {
             walk.deleted();
@@ -157,6 +159,50 @@ pub(super) async fn read_to(
     }
 }
 
+/// The records of these numberings between two offsets, up to where they are to `end`, by producer id. None if that cannot
+/// be told, or they are too many to keep.
+pub(super) async fn tail(
+    share: &Rc<Share>,
+    connection: &Connection,
+    cell: &Rc<MirrorCell>,
+    from: &[Numbering],
+    ends: &[(i64, i32)],
+    offsets: Range<i64>,
+) -> Result<Option<Vec<Print>>, Error> {
+    let mut walk = Walk::new(from, false, offsets.end);
+    let times_differ = cell.spec.target.log_append_time();
+    let mut prints = Vec::new();
+    let step = |step: Step<'_>| {
+        let Step::Batch(header, batch) = step else { return ControlFlow::Break(()) };
+        let Ok(news) = walk.take(header, batch) else { return ControlFlow::Break(()) };
+        let news = usize::try_from(news).unwrap_or(0);
+        if news == 0 {
+            return ControlFlow::Continue(());
+        }
+        if header.is_log_append_time() && !times_differ {
+            return ControlFlow::Break(());
+        }
+        let batch = Bytes::copy_from_slice(batch);
+        let Ok(all) = Print::all(header.producer_id, &batch, times_differ) else {
+            return ControlFlow::Break(());
+        };
+        prints.extend(all.into_iter().rev().take(news).rev());
+        match prints.len() > limits::OVERLAP_RECORDS_MAX {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    };
+    if each_batch(share, connection, cell, offsets, step).await?.is_some() {
+        return Ok(None);
+    }
+    let seen = walk.finish();
+    let ends_so = |(id, end): &(i64, i32)| match seen.last_sequences.get(id) {
+        Some(last) => advance(*last, 1) == *end,
+        None => from.iter().any(|of| of.producer_id == *id && of.next_sequence == *end),
+    };
+    Ok(ends.iter().all(ends_so).then_some(prints))
+}
+
 /// What between two offsets was there before, unless another instance went on there; `from` are the numberings at the first
 /// of them.
 pub(super) async fn doubles(
@@ -170,7 +216,7 @@ pub(super) async fn doubles(
     let hole = |found| ControlFlow::Break(hole(cell, found));
     let step = |step: Step<'_>| match step {
         Step::Batch(header, batch) => {
-            walk.take(header, batch).map_or_else(hole, ControlFlow::Continue)
+            walk.take(header, batch).map_or_else(hole, |_| ControlFlow::Continue(()))
         }
         Step::DeletedBelow(_) => {
             walk.deleted();
@@ -292,6 +338,32 @@ enum Fetched {
 }
 
 /// One Fetch without a session.
+pub(super) fn plain_fetch(
+    topic: TopicRef,
+    partition: i32,
+    offset: i64,
+    isolation: Isolation,
+) -> FetchRequest {
+    let partition = FetchPartition {
+        index: partition,
+        current_leader_epoch: -1,
+        fetch_offset: offset,
+        last_fetched_epoch: -1,
+        max_bytes: limits::FETCH_BYTES as i32,
+    };
+    FetchRequest {
+        max_wait_ms: 0,
+        min_bytes: 0,
+        max_bytes: limits::FETCH_BYTES as i32,
+        isolation,
+        session_id: 0,
+        session_epoch: -1,
+        topics: vec![FetchTopic { topic, partitions: vec![partition] }],
+        forgotten: Vec::new(),
+        rack: String::new(),
+    }
+}
+
 async fn fetch(
     share: &Rc<Share>,
     connection: &Connection,
@@ -299,26 +371,8 @@ async fn fetch(
     offset: i64,
 ) -> Result<Fetched, Error> {
     let spec = &cell.spec;
-    let request = FetchRequest {
-        max_wait_ms: 0,
-        min_bytes: 0,
-        max_bytes: limits::FETCH_BYTES as i32,
-        isolation: Isolation::ReadUncommitted,
-        session_id: 0,
-        session_epoch: -1,
-        topics: vec![FetchTopic {
-            topic: TopicRef::new(spec.target_topic.clone(), spec.target_topic_id),
-            partitions: vec![FetchPartition {
-                index: spec.id.partition,
-                current_leader_epoch: -1,
-                fetch_offset: offset,
-                last_fetched_epoch: -1,
-                max_bytes: limits::FETCH_BYTES as i32,
-            }],
-        }],
-        forgotten: Vec::new(),
-        rack: String::new(),
-    };
+    let topic = TopicRef::new(spec.target_topic.clone(), spec.target_topic_id);
+    let request = plain_fetch(topic, spec.id.partition, offset, Isolation::ReadUncommitted);
     let answer = connection
         .call(&request, QUESTION_DEADLINE)
         .await

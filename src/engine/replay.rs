@@ -79,6 +79,11 @@ impl Replay {
         &self.landed
     }
 
+    /// What is left, by producer id.
+    pub fn left(&self) -> &[(i64, i32)] {
+        &self.left
+    }
+
     /// Counts off a batch, in the order of the source.
     pub fn take(&mut self, outgoing: &Outgoing) -> Result<Replayed, RecordsError> {
         let of = self.left.iter_mut().find(|(id, left)| *id == outgoing.producer_id && *left > 0);

@@ -446,6 +446,7 @@ impl Share {
             cell.unknown_refusals.set(0);
             cell.damaged_sends.set(0);
             cell.retries.set(0);
+            cell.looked_again.set(false);
             cell.clear_trouble();
         }
         if cell.may_step_over() {

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::cell::MirrorCell;
+use super::gap;
 use super::losses::LossKind;
-use super::mirror::Mirror;
 use super::offsets::{self, Ask, Reader};
 use super::position::key;
 use super::recovery::refresh_on;
@@ -14,8 +14,8 @@ use super::share::Share;
 use super::step_over::{self, StepOver};
 use super::trouble;
 use crate::cluster::rights::Need;
-use crate::config::resolved::{Isolation, OnGap, Start};
-use crate::error::{Action, Code, Error, Side};
+use crate::config::resolved::{Isolation, Start};
+use crate::error::{Code, Error, Side};
 use crate::wire::error_code::ErrorCode;
 
 /// The operator's `start` for mirrors without a commit, asked of each source leader.
@@ -130,7 +130,7 @@ pub async fn resolve_out_of_range(share: &Rc<Share>, cells: &[Rc<MirrorCell>]) {
             share.touch_fetch(cell);
             let (Ok(start), Ok(end)) = (start, end) else { continue };
             if wanted < start.offset {
-                overtaken(share, cell, wanted, start.offset);
+                gap::overtaken(share, leader, cell, wanted, start.offset).await;
             } else if wanted > end.offset {
                 truncated(share, cell, wanted, end);
             }
@@ -150,35 +150,6 @@ async fn bounds(
 ) -> Result<(Offsets, Offsets), Error> {
     let starts = ask(share, leader, cells, offsets::EARLIEST, Reader::Consumer).await?;
     Ok((starts, ask(share, leader, cells, offsets::LATEST, Reader::Consumer).await?))
-}
-
-/// Retention or DeleteRecords overtook the mirror.
-fn overtaken(share: &Rc<Share>, cell: &Rc<MirrorCell>, wanted: i64, log_start: i64) {
-    let (link, id) = (&share.link.config, &cell.spec.id);
-    let message = format!(
-        "source offsets {wanted} to {} were deleted before they were copied ({} offsets)",
-        log_start - 1,
-        log_start - wanted
-    );
-    let error = Error::new(Code(70), Side::Source, Action::Park, message)
-        .mirror(&*id.topic, id.partition, Some(wanted))
-        .fix(trouble::reset_fix(&link.name, cell, &log_start.to_string()));
-    let step = StepOver {
-        kind: LossKind::Gap,
-        from: wanted,
-        to: log_start,
-        leader_epoch: -1,
-        records: 0,
-        error,
-    };
-    // Where a former life's records are still counted off, what was deleted may be on the target in part: nobody can tell.
-    let counts_off = cell.mirror.borrow().as_ref().is_none_or(Mirror::is_replaying);
-    if link.policies.on_gap == OnGap::Continue && !counts_off {
-        step_over::order(share, cell, step);
-    } else {
-        step_over::stopped_by(share, cell, &step);
-        share.park_fetching(cell, step.error);
-    }
 }
 
 /// The source lost what was copied from it: an unclean election (I6). It stops whatever the policy, since no side is

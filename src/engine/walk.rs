@@ -78,8 +78,8 @@ impl<'a> Walk<'a> {
         self.holes = true;
     }
 
-    /// The next batch of the log.
-    pub fn take(&mut self, header: &BatchHeader, batch: &[u8]) -> Result<(), Hole> {
+    /// The next batch of the log. Gives how many of its records, the last ones, are new in one of the numberings.
+    pub fn take(&mut self, header: &BatchHeader, batch: &[u8]) -> Result<i32, Hole> {
         let producer_id = header.producer_id;
         let newer = |of: &Numbering| header.producer_epoch > of.producer_epoch;
         self.overtaken |= self.from.iter().any(|of| of.producer_id == producer_id && newer(of));
@@ -89,7 +89,7 @@ impl<'a> Walk<'a> {
                 && header.base_sequence >= 0
         });
         let Some(Numbering { next_sequence, producer_epoch, .. }) = of.copied() else {
-            return Ok(());
+            return Ok(0);
         };
         let seen = &mut self.seen;
         // An answer may hold more than there was when the end was asked for, and all of it is replicated: whoever counts a
@@ -105,15 +105,15 @@ impl<'a> Walk<'a> {
         if header.producer_epoch < producer_epoch || is_behind(sequence, expected) {
             seen.ends_behind.insert(producer_id);
             self.note_double(Double::of(header, records));
-            return Ok(());
+            return Ok(0);
         }
         let jumps = first != expected && !is_behind(first, expected);
         if jumps && !self.holes {
             return Err(Hole { expected, sequence: first, offset: header.base_offset });
         }
-        if is_behind(first, expected) {
-            let double = Double::of(header, distance(first, expected));
-            self.note_double(double);
+        let known = if is_behind(first, expected) { distance(first, expected) } else { 0 };
+        if known > 0 {
+            self.note_double(Double::of(header, known));
         }
         let seen = &mut self.seen;
         seen.ends_behind.remove(&producer_id);
@@ -121,7 +121,7 @@ impl<'a> Walk<'a> {
         // A copy: a slice would keep the whole frame alive.
         seen.last = Some((producer_id, Bytes::copy_from_slice(batch)));
         seen.landed.note(producer_id, first, records, header.base_offset);
-        Ok(())
+        Ok(records - known)
     }
 
     /// Past [`limits::DOUBLES_MAX`] no crash of ours can be the reason.

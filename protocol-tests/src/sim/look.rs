@@ -78,6 +78,13 @@ impl World {
         found
     }
 
+    /// What running instances say that they lost at the source, by its offsets.
+    pub fn losses(&self) -> Vec<(i64, i64)> {
+        let mirrors = self.boards().into_iter().flat_map(|(_, board)| board.mirrors());
+        let losses = mirrors.flat_map(|mirror| mirror.losses.all());
+        losses.filter_map(|loss| loss.from.zip(loss.to)).collect()
+    }
+
     /// Mirrors that wait for the operator in every instance that has them.
     pub fn parked(&self) -> Vec<String> {
         let mut of: BTreeMap<Key, (bool, String)> = BTreeMap::new();

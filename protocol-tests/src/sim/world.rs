@@ -44,6 +44,7 @@ pub struct World {
     window_bytes: usize,
     delivery: Cell<Delivery>,
     merges: Cell<bool>,
+    keys: RefCell<String>,
     lives: RefCell<Vec<Option<Life>>>,
     begun: RefCell<u64>,
 }
@@ -83,6 +84,11 @@ impl World {
     /// Lives that begin from now on send each batch as it is: a scene that names batches knows what stands in a request.
     pub fn sends_apart(&self) {
         self.merges.set(false);
+    }
+
+    /// Lives that begin from now on have this in their link besides: `key: value`.
+    pub fn configure(&self, key: &str) {
+        *self.keys.borrow_mut() = format!(", {key}");
     }
 
     /// Lives that begin from now on have this delivery.
@@ -133,6 +139,7 @@ impl World {
             window_bytes,
             delivery: Cell::new(delivery),
             merges: Cell::new(merges),
+            keys: RefCell::default(),
             lives: RefCell::default(),
             begun: RefCell::new(0),
         })
@@ -254,7 +261,7 @@ impl World {
             "version: 1\n\
              clusters:\n  source: {{ bootstrap: [{}] }}\n  target: {{ bootstrap: [{}] }}\n\
              links:\n  sim: {{ from: source, to: target, topics: {{ include: [\"sim-.*\"] }}, \
-             start: earliest, window: {}, merge: {}, membership: {{ protocol: \"{}\" }}{} }}\n\
+             start: earliest, window: {}, merge: {}, membership: {{ protocol: \"{}\" }}{}{} }}\n\
              engine: {{ lanes: 1, memory: 64MiB }}\n",
             bootstrap(&self.source),
             bootstrap(&self.target),
@@ -262,6 +269,7 @@ impl World {
             if self.merges.get() { "auto" } else { "\"off\"" },
             self.fleet.membership.word(),
             delivery,
+            self.keys.borrow(),
         );
         let around = config::Surroundings { directory: Path::new("."), variable: &|_| None };
         let mut config =

@@ -116,6 +116,39 @@ fn what_retention_took_while_it_was_away_is_passed_when_told() {
     strait.assert_clean_log();
 }
 
+/// Records that nobody can tell from each other are no measure of how far the dead process came.
+#[test]
+fn a_gap_behind_a_crash_stops_where_nothing_tells_what_was_copied() {
+    for alike in [true, false] {
+        let stage = Stage::new(if alike { "gap-unclear" } else { "gap-exact" });
+        let always = Batch::small(1);
+        let append = |values: std::ops::Range<u32>| match alike {
+            true => values.for_each(|_| _ = stage.append(&always)),
+            false => stage.append_many(values),
+        };
+        append(0..20);
+        let mut strait = start(&stage, &[if alike { "on_gap: continue" } else { "on_gap: stop" }]);
+        stage.wait_committed(&strait, 30);
+        let refuse = Fault::Refuse(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+        stage.source.fault(Order::next(ApiKey::OffsetCommit, refuse).times(u32::MAX));
+        append(20..30);
+        wait_until("arrival", 30, || stage.arrived().len() == 30);
+        strait.kill();
+        append(30..60);
+        stage.source.delete_records("topic", 0, 47).unwrap();
+        stage.source.clear_faults();
+        strait.restart();
+        if alike {
+            stage.wait_status(&strait, &["parked", "ST-070", "nothing tells how many"]);
+        } else {
+            stage.wait_status(&strait, &["parked", "ST-070", "source offsets 30 to 46"]);
+            assert_eq!(told(&losses(&strait)[0]), ("gap", 30, 47, false));
+        }
+        assert_eq!((stage.committed(), stage.arrived().len()), (Some(20), 30));
+        strait.assert_clean_log();
+    }
+}
+
 #[test]
 fn a_truncation_stops_with_its_exact_offsets_whatever_the_policy() {
     let stage = Stage::new("truncation-stops");

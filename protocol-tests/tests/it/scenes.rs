@@ -23,9 +23,9 @@ fn batches(scene: &Scene, source: bool) -> Vec<Parsed> {
     found.iter().flat_map(|bytes| parse(bytes).0).collect()
 }
 
-/// A request of a former life reaches the target: the last batch of the source, under the numbers behind, or before, those
-/// of the target's last one.
-fn arrives_late(scene: &Scene, numbers_on: i32) {
+/// A request of a former life: the last batch of the source, under the numbers behind, or before, those of the target's last
+/// one.
+fn request(scene: &Scene, numbers_on: i32) -> Bytes {
     let last = batches(scene, false).into_iter().rfind(|batch| batch.producer_id > 0).unwrap();
     let next = batches(scene, true).pop().unwrap();
     let (sequence, time) = (last.base_sequence + last.count + numbers_on, next.base_timestamp);
@@ -33,7 +33,12 @@ fn arrives_late(scene: &Scene, numbers_on: i32) {
         batch.base_timestamp = time;
         batch.producer_epoch = last.producer_epoch;
     });
-    scene.world.target.append(TOPIC, 0, &Bytes::from(late.bytes())).unwrap();
+    Bytes::from(late.bytes())
+}
+
+/// Such a request reaches the target.
+fn arrives_late(scene: &Scene, numbers_on: i32) {
+    scene.world.target.append(TOPIC, 0, &request(scene, numbers_on)).unwrap();
 }
 
 fn foreign(scene: &Scene) {
@@ -400,4 +405,110 @@ fn an_era_that_was_left_before_the_fence_is_not_gone_on_with() {
         scene.write(0, 5);
         scene.until_done(60).await;
     });
+}
+
+/// Ten records are committed and ten more copied when it dies. What is deleted then, up to where it goes on, and whether by
+/// which policy.
+#[test]
+fn a_gap_behind_a_crash_is_told_from_what_was_copied() {
+    let nothing = 0..0;
+    for (deleted, on_gap, lost) in [
+        (14, "stop", nothing.clone()),
+        (20, "stop", nothing.clone()),
+        (14, "continue", nothing.clone()),
+        (20, "continue", nothing),
+        (21, "continue", 20..21),
+        (37, "continue", 20..37),
+    ] {
+        play(Props::default(), async |scene| {
+            scene.world.configure(&format!("on_gap: {on_gap}"));
+            scene.world.start(0);
+            (0..2).for_each(|_| scene.write(0, 5));
+            scene.until_done(20).await;
+            let refused = Order::next(ApiKey::OffsetCommit, Fault::CloseBefore).times(u32::MAX);
+            scene.world.source.fault(refused);
+            (0..2).for_each(|_| scene.write(0, 5));
+            scene.until("copies", 20, || batches(scene, false).len() == 4).await;
+            scene.world.kill(0).await;
+            scene.world.source.clear_faults();
+            (0..4).for_each(|_| scene.write(0, 5));
+            scene.world.source.delete_records(TOPIC, 0, deleted).unwrap();
+            let key = (TOPIC.to_owned(), 0);
+            scene.world.oracle().set_wanted(&key, lost.start, lost.end, NEVER);
+            scene.world.start(0);
+            scene.until_done(60).await;
+            let told: Vec<_> = scene.world.losses();
+            let wanted = (!lost.is_empty()).then_some((lost.start, lost.end));
+            assert_eq!(told, wanted.into_iter().collect::<Vec<_>>(), "{deleted} {on_gap}");
+            // What follows is counted from there.
+            scene.world.kill(0).await;
+            scene.write(0, 5);
+            scene.world.start(0);
+            scene.until_done(60).await;
+        });
+    }
+}
+
+/// The dead life had one more batch on its way, which the source deletes before it is there.
+#[test]
+fn what_comes_late_is_not_told_as_lost() {
+    play(Props::default(), async |scene| {
+        scene.world.configure("on_gap: continue");
+        scene.world.start(0);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        let refused = Order::next(ApiKey::OffsetCommit, Fault::CloseBefore).times(u32::MAX);
+        scene.world.source.fault(refused);
+        scene.write(0, 5);
+        scene.until("a copy", 20, || batches(scene, false).len() == 2).await;
+        scene.world.kill(0).await;
+        scene.world.source.clear_faults();
+        scene.write(0, 5);
+        let late = request(scene, 0);
+        (0..3).for_each(|_| scene.write(0, 5));
+        scene.world.source.delete_records(TOPIC, 0, 27).unwrap();
+        scene.world.oracle().set_wanted(&(TOPIC.to_owned(), 0), 15, 27, NEVER);
+        scene.world.start(0);
+        seconds(5).await;
+        scene.world.target.append(TOPIC, 0, &late).unwrap();
+        scene.world.oracle().set_wanted(&(TOPIC.to_owned(), 0), 10, 15, MAY);
+        scene.until_done(60).await;
+        assert_eq!(scene.world.losses(), [(15, 27)]);
+    });
+}
+
+const NEVER: (Wanted, Wanted) = (Wanted::Yes, Wanted::Never);
+
+/// The other one has copied what is deleted when it goes on, and its own commit sets the position back.
+#[test]
+fn an_instance_that_stood_still_goes_on_behind_what_another_copied_and_the_source_deleted() {
+    for sets_back in [false, true] {
+        play(strangers(), async |scene| {
+            scene.world.start(0);
+            scene.write(0, 5);
+            scene.until_done(20).await;
+            if sets_back {
+                let refused = Order::next(ApiKey::OffsetCommit, Fault::CloseBefore);
+                scene.world.source.fault(refused.times(u32::MAX));
+                scene.write(0, 5);
+                scene.until("a copy", 20, || batches(scene, false).len() == 2).await;
+            }
+            let frozen = scene.world.freeze(0).unwrap();
+            scene.world.source.clear_faults();
+            scene.world.start(1);
+            // The first is in an answer that waits for it.
+            for _ in 0..3 {
+                scene.write(0, 5);
+                scene.until_done(20).await;
+            }
+            let end = scene.committed(0).unwrap();
+            scene.world.source.delete_records(TOPIC, 0, end).unwrap();
+            seconds(20).await;
+            frozen.thaw();
+            scene.until("both well", 60, || scene.world.ailments().is_empty()).await;
+            scene.write(0, 5);
+            scene.until_done(60).await;
+            scene.until("both well", 60, || scene.world.ailments().is_empty()).await;
+        });
+    }
 }

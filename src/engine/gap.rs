@@ -1,0 +1,281 @@
+//! Source offsets that were deleted in front of a mirror. What of them is lost is told with its offsets, and the policy
+//! decides (I6). Where a former life had copied on behind the commit, some of what was deleted may be on the target: the
+//! records that both sides hold tell how far it came, and what it had copied is not lost.
+
+use std::rc::Rc;
+
+use super::admit::{Rules, Step, admit};
+use super::cell::MirrorCell;
+use super::group;
+use super::losses::LossKind;
+use super::member::Standing;
+use super::mirror::{Mirror, Outgoing};
+use super::mirror_readback::CountsOff;
+use super::overlap::{Overlap, Print, overlap};
+use super::position::key;
+use super::readback;
+use super::recovery;
+use super::share::Share;
+use super::step_over::{self, StepOver};
+use super::transactions;
+use super::trouble;
+use crate::config::resolved::{Isolation, OnGap};
+use crate::error::{Action, Code, Error, Side};
+use crate::wire::common::{self, TopicRef};
+use crate::wire::error_code::ErrorCode;
+
+/// Another instance went on: the position is to be found anew.
+const MOVED: Code = Code(65);
+
+/// Retention or DeleteRecords overtook the mirror: it wants `wanted`, and the log starts at `log_start`.
+pub(super) async fn overtaken(
+    share: &Rc<Share>,
+    leader: i32,
+    cell: &Rc<MirrorCell>,
+    wanted: i64,
+    log_start: i64,
+) {
+    if doubts_itself(share, cell) {
+        return;
+    }
+    let replaying = cell.mirror.borrow().as_ref().is_none_or(Mirror::is_replaying);
+    if !replaying {
+        let step = lost(share, cell, wanted, log_start);
+        if share.link.config.policies.on_gap == OnGap::Continue {
+            step_over::order(share, cell, step);
+        } else {
+            stop(share, cell, step);
+        }
+        return;
+    }
+    let life = cell.life.get();
+    let former = former(share, leader, cell, wanted, log_start).await;
+    if cell.life.get() != life || cell.is_removed() {
+        return;
+    }
+    match former {
+        Ok(Former::Copied { next_offset, leader_epoch }) => {
+            tracing::info!(link = %cell.stats.link, mirror = %cell.spec.id, wanted, next_offset,
+                "offsets were deleted at the source that the target holds already");
+            pass(share, cell, next_offset, leader_epoch);
+        }
+        Ok(Former::Lost { from, records }) => {
+            let step = lost(share, cell, from, log_start);
+            let goes_on = share.link.config.policies.on_gap == OnGap::Continue
+                && cell.settings_then.get().is_none();
+            if !goes_on {
+                stop(share, cell, step);
+            } else if !cell.is_quiet(share.env.now()) {
+                // What comes late under the old numbers would be one of the lost, beside another record of its number.
+                recovery::wait_for_quiet(share, cell);
+                share.recovery_wake.notify_one();
+            } else {
+                if let Some(mirror) = &mut *cell.mirror.borrow_mut() {
+                    mirror.note_former(wanted..from, records);
+                }
+                step_over::make(share, cell, step);
+            }
+        }
+        Ok(Former::Unclear) => {
+            let mut step = lost(share, cell, wanted, log_start);
+            step.error.message.push_str(
+                "; the process before this one had copied some of them, and nothing tells how many",
+            );
+            stop(share, cell, step);
+        }
+        Err(error) if error.code == MOVED => recovery::restart(share, cell, error),
+        Err(error) => recovery::again(share, cell, trouble::at(cell, error)),
+    }
+}
+
+/// Without membership another instance may have copied what is gone, while this one stood still: it begins anew once, from
+/// what the group and the target say.
+fn doubts_itself(share: &Rc<Share>, cell: &Rc<MirrorCell>) -> bool {
+    if share.link.member.standing() != Standing::Outsider || cell.looked_again.get() {
+        return false;
+    }
+    let settled = |mirror: &Mirror| mirror.is_idle() && mirror.is_answered();
+    // Else it is asked again, and once what is on its way is answered, this is too.
+    if cell.mirror.borrow().as_ref().is_some_and(settled) {
+        cell.looked_again.set(true);
+        let message = "the source deleted what comes next: its position is looked at again";
+        let error = Error::new(Code(70), Side::Source, Action::Retry, message);
+        recovery::restart(share, cell, error);
+    }
+    true
+}
+
+fn lost(share: &Share, cell: &MirrorCell, from: i64, log_start: i64) -> StepOver {
+    let id = &cell.spec.id;
+    let message = format!(
+        "source offsets {from} to {} were deleted before they were copied ({} offsets)",
+        log_start - 1,
+        log_start - from
+    );
+    let error = Error::new(Code(70), Side::Source, Action::Park, message)
+        .mirror(&*id.topic, id.partition, Some(from))
+        .fix(trouble::reset_fix(&share.link.config.name, cell, &log_start.to_string()));
+    let kind = LossKind::Gap;
+    StepOver { kind, from, to: log_start, leader_epoch: -1, records: 0, error }
+}
+
+fn stop(share: &Rc<Share>, cell: &Rc<MirrorCell>, step: StepOver) {
+    step_over::stopped_by(share, cell, &step);
+    share.park_fetching(cell, step.error);
+}
+
+/// Nothing was lost, and nothing is left to count off.
+fn pass(share: &Rc<Share>, cell: &Rc<MirrorCell>, next_offset: i64, leader_epoch: i32) {
+    if let Some(mirror) = &mut *cell.mirror.borrow_mut() {
+        mirror.counted_off(next_offset, leader_epoch);
+    }
+    share.touch_fetch(cell);
+    share.commit_wake.notify_one();
+}
+
+/// What a former life had copied of what is gone.
+enum Former {
+    /// All of it, and up to there.
+    Copied { next_offset: i64, leader_epoch: i32 },
+    /// So many records, and nothing from this offset on.
+    Lost { from: i64, records: i32 },
+    /// Nobody can tell.
+    Unclear,
+}
+
+/// A record that is left at the source.
+struct Left {
+    print: Print,
+    /// The offset after it; none where holes beside it are not told.
+    next_offset: Option<i64>,
+    leader_epoch: i32,
+}
+
+/// Compares what both sides hold behind the commit.
+async fn former(
+    share: &Rc<Share>,
+    leader: i32,
+    cell: &Rc<MirrorCell>,
+    wanted: i64,
+    log_start: i64,
+) -> Result<Former, Error> {
+    let counts_off = cell.mirror.borrow().as_ref().and_then(Mirror::counts_off);
+    let Some(CountsOff { ends, records: left, target_end }) = counts_off else {
+        return Err(trouble::stopped());
+    };
+    let committed = group::committed(share, &[key(cell)]).await?.remove(&key(cell));
+    let anchor = committed.transpose()?.filter(|it| it.offset == cell.committed.get());
+    let Some(anchor) = anchor.and_then(|committed| committed.anchor) else {
+        let message = "the position moved while the target was looked at";
+        return Err(Error::new(MOVED, Side::Source, Action::Retry, message));
+    };
+    let Ok(count) = usize::try_from(left) else { return Ok(Former::Unclear) };
+    let broker = cell.target_leader.get().broker;
+    let connection = share.question(Side::Target, broker).await?;
+    let offsets = anchor.target_offset..target_end;
+    let tail = readback::tail(share, &connection, cell, &anchor.numberings, &ends, offsets).await?;
+    let Some(tail) = tail.as_ref().and_then(|tail| tail.get(tail.len().checked_sub(count)?..))
+    else {
+        return Ok(Former::Unclear);
+    };
+    let Some(source) = left_at_source(share, leader, cell, log_start, count).await? else {
+        return Ok(Former::Unclear);
+    };
+    let prints: Vec<_> = source.iter().map(|left| left.print).collect();
+    Ok(match overlap(tail, &prints, log_start - wanted) {
+        Overlap::Unclear => Former::Unclear,
+        Overlap::Records(0) if wanted + i64::from(left) < log_start => {
+            Former::Lost { from: wanted + i64::from(left), records: left }
+        }
+        Overlap::Records(0) => Former::Copied { next_offset: log_start, leader_epoch: -1 },
+        Overlap::Records(common) => match source.get(common - 1) {
+            Some(Left { next_offset: Some(next_offset), leader_epoch, .. }) => {
+                Former::Copied { next_offset: *next_offset, leader_epoch: *leader_epoch }
+            }
+            _ => Former::Unclear,
+        },
+    })
+}
+
+/// The first records that the source still holds, so many at most, as they would be copied.
+async fn left_at_source(
+    share: &Rc<Share>,
+    leader: i32,
+    cell: &Rc<MirrorCell>,
+    log_start: i64,
+    count: usize,
+) -> Result<Option<Vec<Left>>, Error> {
+    let then = cell.settings_then.get();
+    let settings = then.unwrap_or(cell.settings);
+    let rules = Rules {
+        isolation: settings.isolation,
+        timestamps: settings.timestamps,
+        batch_bytes_max: transactions::batch_bytes_max(cell),
+    };
+    let route_then = {
+        let mirror = cell.mirror.borrow();
+        let numberings = mirror.as_ref().map_or(&[][..], Mirror::numberings);
+        then.map(|then| then.route_then(&cell.spec.route, numberings))
+    };
+    let route = route_then.as_ref().unwrap_or(&cell.spec.route);
+    let isolation = match settings.isolation {
+        Isolation::ReadCommitted => common::Isolation::ReadCommitted,
+        Isolation::ReadUncommitted => common::Isolation::ReadUncommitted,
+    };
+    let topic = TopicRef::new(cell.spec.id.topic.clone(), cell.spec.source_topic_id);
+    let connection = share.question(Side::Source, leader).await?;
+    let times_differ = cell.spec.target.log_append_time();
+    let (mut found, mut offset) = (Vec::new(), log_start);
+    while found.len() < count {
+        let request =
+            readback::plain_fetch(topic.clone(), cell.spec.id.partition, offset, isolation);
+        let answer = connection.call(&request, recovery::QUESTION_DEADLINE).await;
+        let answer = answer.map_err(|error| trouble::call(Side::Source, "Fetch", &error))?;
+        let refused = |error, what| Err(trouble::answered(Side::Source, "Fetch", error, what));
+        let Some(partition) = answer.partitions.into_iter().next() else {
+            return refused(answer.error, "an empty answer");
+        };
+        if partition.error != ErrorCode::NONE {
+            recovery::refresh_on(share, Side::Source, partition.error);
+            return refused(partition.error, "");
+        }
+        let end = match settings.isolation {
+            Isolation::ReadCommitted => partition.last_stable_offset,
+            Isolation::ReadUncommitted => partition.high_watermark,
+        };
+        if offset >= end {
+            break;
+        }
+        let (before, now) = (offset, share.env.now());
+        let mut readable = true;
+        let each = |step| match step {
+            Step::Take(outgoing, _) => {
+                offset = outgoing.next_offset;
+                readable &= note_left(&mut found, &outgoing, count, times_differ);
+            }
+            Step::Skip { next_offset, .. } => offset = next_offset,
+        };
+        let admitted =
+            admit(partition.records, &partition.aborted, before, &rules, route, now, each);
+        if admitted.is_err() || !readable {
+            return Ok(None);
+        }
+        if offset <= before {
+            return refused(ErrorCode::NONE, "no progress");
+        }
+    }
+    Ok(Some(found))
+}
+
+/// False if it cannot be read.
+fn note_left(found: &mut Vec<Left>, outgoing: &Outgoing, count: usize, times_differ: bool) -> bool {
+    let Ok(prints) = Print::all(outgoing.producer_id, &outgoing.batch, times_differ) else {
+        return false;
+    };
+    for (index, print) in (0..).zip(prints).take(count - found.len()) {
+        let span = outgoing.spans.pieces(index, 1).next().filter(|span| span.is_exact());
+        let next_offset = span.map(|span| span.source.end);
+        found.push(Left { print, next_offset, leader_epoch: outgoing.leader_epoch });
+    }
+    true
+}
