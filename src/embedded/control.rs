@@ -10,6 +10,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::batch::{HEADER_BYTES, Head, Stored};
+use super::cleaner::Pass;
 use super::faults::{FaultId, Order};
 use super::groups::{CommitHook, Committed};
 use super::log::{Aborted, Log};
@@ -317,15 +318,36 @@ impl Cluster {
         self.with_partition(topic, partition, |partition| partition.log.delete_before(offset))
     }
 
-    /// The cleaner runs: batches keep their bounds and lose outdated records. With `horizon_ms`, batches that hold
-    /// tombstones get the delete horizon.
+    /// The cleaner runs over all that is replicated: batches keep their bounds and lose outdated records. With
+    /// `horizon_ms`, batches that hold tombstones get the delete horizon.
     pub fn compact(
         &self,
         topic: &str,
         partition: i32,
         horizon_ms: Option<i64>,
     ) -> Result<(), ErrorCode> {
-        self.with_partition(topic, partition, |partition| partition.log.compact(horizon_ms))
+        self.with_partition(topic, partition, |partition| {
+            let upto = partition.log.high_watermark;
+            partition.log.clean(&Pass { upto, horizon_ms, now_ms: i64::MIN });
+        })
+    }
+
+    /// The cleaner runs over what lies wholly below `upto`, where the active part begins: it goes no further than the last
+    /// stable offset. What aborted transactions wrote goes, and `retention_ms` later (`delete.retention.ms`) tombstones,
+    /// and markers of transactions of which nothing is left.
+    pub fn clean(
+        &self,
+        topic: &str,
+        partition: i32,
+        upto: i64,
+        retention_ms: i64,
+    ) -> Result<(), ErrorCode> {
+        let now_ms = self.shared.env.wall_clock_ms();
+        self.with_partition(topic, partition, |partition| {
+            let upto = upto.min(partition.log.last_stable());
+            let horizon_ms = Some(now_ms + retention_ms);
+            partition.log.clean(&Pass { upto, horizon_ms, now_ms });
+        })
     }
 
     /// An unclean election: what lies at and behind `offset` is lost, and a new epoch begins.

@@ -2,11 +2,11 @@
 //!
 //! Batch bounds never change: compaction may take records away, never move them (`Cleaner`).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::batch::{CONTROL, DELETE_HORIZON, Head, LOG_APPEND_TIME, Stored, TRANSACTIONAL};
+use super::batch::{CONTROL, Head, LOG_APPEND_TIME, Stored, TRANSACTIONAL};
 use super::memories::Memories;
 use super::records;
 
@@ -33,7 +33,7 @@ pub(super) struct Read {
 /// A partition's log.
 #[derive(Default)]
 pub(super) struct Log {
-    batches: VecDeque<Stored>,
+    pub(super) batches: VecDeque<Stored>,
     /// Of all batches together.
     bytes: usize,
     pub(super) start: i64,
@@ -41,7 +41,7 @@ pub(super) struct Log {
     pub(super) high_watermark: i64,
     /// (epoch, first offset of it), both rising.
     epochs: Vec<(i32, i64)>,
-    aborted: Vec<Aborted>,
+    pub(super) aborted: Vec<Aborted>,
     pub(super) producers: Memories,
     /// First offset and marker of ended transactions whose marker was not replicated at the last look.
     ended: Vec<(i64, i64)>,
@@ -295,102 +295,7 @@ impl Log {
         }
     }
 
-    /// What the cleaner leaves of everything below the high watermark: the last record of each key, batch bounds as
-    /// they were, an empty batch where a producer's last one lost all its records. `horizon_ms`, when given, is set on
-    /// batches that hold tombstones, with every record rewritten against it.
-    pub(super) fn compact(&mut self, horizon_ms: Option<i64>) {
-        let mut newest: HashMap<Vec<u8>, i64> = HashMap::new();
-        let mut last_of: HashMap<i64, i64> = HashMap::new();
-        for batch in self.batches.iter().filter(|batch| batch.head.magic == 2) {
-            last_of.insert(batch.head.producer_id, batch.head.base_offset);
-            for_each(batch, |record, offset| {
-                newest.insert(record.key.unwrap_or_default().to_vec(), offset);
-            });
-        }
-        let keep_empty = |head: &Head| {
-            head.producer_id >= 0 && last_of.get(&head.producer_id) == Some(&head.base_offset)
-        };
-        let batches = std::mem::take(&mut self.batches);
-        self.batches = batches
-            .into_iter()
-            .filter_map(|batch| {
-                let untouched = batch.head.magic != 2 || batch.head.has(CONTROL);
-                if untouched || batch.head.last_offset() >= self.high_watermark {
-                    return Some(batch);
-                }
-                clean(&batch, horizon_ms, &newest)
-                    .filter(|b| b.head.count > 0 || keep_empty(&b.head))
-            })
-            .collect();
-        self.count_bytes();
-    }
-
-    fn count_bytes(&mut self) {
+    pub(super) fn count_bytes(&mut self) {
         self.bytes = self.batches.iter().map(Stored::len).sum();
     }
-}
-
-fn for_each(batch: &Stored, mut each: impl FnMut(records::Record<'_>, i64)) {
-    if batch.head.has(CONTROL) {
-        return;
-    }
-    let Ok(block) = records::decompress(&batch.head, &batch.payload) else { return };
-    // A batch that cannot be read was put here on purpose, by a test: the cleaner passes over it.
-    let _ = records::walk(&block, batch.head.count, |_, record| {
-        each(record, batch.head.base_offset + i64::from(record.offset_delta));
-        Ok(())
-    });
-}
-
-/// One batch without its outdated records (`MemoryRecords.filterTo`); the same bytes when nothing changes.
-fn clean(
-    batch: &Stored,
-    horizon_ms: Option<i64>,
-    newest: &HashMap<Vec<u8>, i64>,
-) -> Option<Stored> {
-    let mut head = batch.head;
-    let (mut kept, mut tombstones) = (0, false);
-    for_each(batch, |record, offset| {
-        if newest.get(record.key.unwrap_or_default()) == Some(&offset) {
-            kept += 1;
-            tombstones |= record.value.is_none();
-        }
-    });
-    let horizon = horizon_ms.filter(|_| tombstones && !head.has(DELETE_HORIZON));
-    if kept == head.count && horizon.is_none() {
-        return Some(batch.clone());
-    }
-    if kept == 0 {
-        return Some(shell(head));
-    }
-    let old_base = head.base_timestamp;
-    let (mut block, mut base, mut max) = (Vec::new(), horizon, -1);
-    for_each(batch, |record, offset| {
-        if newest.get(record.key.unwrap_or_default()) == Some(&offset) {
-            let at = old_base.wrapping_add(record.timestamp_delta);
-            let delta = at.wrapping_sub(*base.get_or_insert(at));
-            records::put(&mut block, &record, delta);
-            max = max.max(at);
-        }
-    });
-    let payload = records::compress(head.codec(), &block).ok()?;
-    if horizon.is_some() {
-        head.attributes |= DELETE_HORIZON;
-    }
-    head.base_timestamp = base.unwrap_or(old_base);
-    head.max_timestamp = max;
-    head.count = kept;
-    head.batch_length = 49 + i32::try_from(payload.len()).ok()?;
-    head.seal(&payload);
-    Some(Stored::new(head, payload))
-}
-
-/// A batch that lost all its records but marks a producer's last sequence (`DefaultRecordBatch.writeEmptyHeader`).
-fn shell(mut head: Head) -> Stored {
-    head.attributes &= LOG_APPEND_TIME | TRANSACTIONAL;
-    head.base_timestamp = -1;
-    head.count = 0;
-    head.batch_length = 49;
-    head.seal(&[]);
-    Stored::new(head, Bytes::new())
 }

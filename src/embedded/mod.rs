@@ -3,7 +3,7 @@
 //!
 //! Owns: what a broker answers. A cluster is 1..n brokers over one state, so replication is instantaneous unless a
 //! test freezes it. `api/` has a file per Kafka API; the rules of an append are in `validate` and `producer_state`,
-//! the log in `log`, sessions in `sessions`, groups in `groups`, transactions in `transactions`, what a test may do
+//! the log in `log`, compaction in `cleaner`, sessions in `sessions`, groups in `groups`, transactions in `transactions`, what a test may do
 //! in [`Cluster`] and [`Fault`]. Never: disk, an inter-broker protocol, ACLs, quotas of its own, KIP-848 and share
 //! groups, transactions with KIP-890 part 2, expiry of committed offsets, retention by time.
 //!
@@ -16,6 +16,7 @@
 mod api;
 mod batch;
 mod body;
+mod cleaner;
 mod connection;
 mod consumers;
 mod control;

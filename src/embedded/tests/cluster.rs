@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
     BrokerId, FindCoordinatorRequest, GroupId, HeartbeatRequest, MetadataRequest, ProduceRequest,
 };
 
-use super::super::batch::{DELETE_HORIZON, Head};
+use super::super::batch::{DELETE_HORIZON, Head, TRANSACTIONAL};
 use super::super::{ApiKey, Cluster, Fault, Options, Order, Replica, records};
 use super::kit::{Client, Craft, batch, cluster, now_ms, partitions, produce, text, topic_name};
 use crate::wire::error_code::ErrorCode;
@@ -208,6 +208,46 @@ async fn a_tombstone_gets_its_horizon_and_times_stay() {
     })
     .unwrap();
     assert_eq!(times, [5_000, 5_000]);
+}
+
+#[tokio::test]
+async fn the_cleaner_leaves_the_active_part_and_takes_what_was_aborted() {
+    let cluster = cluster(Options::default(), &[("cleanup.policy", "compact")]);
+    let put = |records: &[(&str, Option<[u8; 20]>)], id, attributes| {
+        let of =
+            |(delta, (key, value)): (i32, &(&str, _))| (delta, Some((*key).to_owned()), *value);
+        let records: Vec<_> = (0..).zip(records).map(of).collect();
+        let craft =
+            Craft::of(&records).producer(id, 0, 0).with(|head| head.attributes = attributes);
+        cluster.append("t", 0, &craft.build()).unwrap();
+    };
+    let shapes = || {
+        let batches = cluster.dump("t", 0).unwrap().batches;
+        let heads = batches.iter().map(|batch| Head::read(batch).unwrap());
+        heads.map(|h| (h.base_offset, h.last_offset_delta, h.count)).collect::<Vec<_>>()
+    };
+    let some = Some([1; 20]);
+    put(&[("a", some), ("b", some)], 1, 0);
+    put(&[("a", some)], 2, TRANSACTIONAL);
+    cluster.end_transaction("t", 0, (2, 0), false).unwrap();
+    put(&[("b", None)], 3, 0);
+    put(&[("c", some)], 4, 0);
+    put(&[("a", some)], 5, 0);
+    let clean = || cluster.clean("t", 0, 6, 0).unwrap();
+    clean();
+    // What was aborted outdates nothing, nor does the active part; what a producer wrote last leaves its shell.
+    assert_eq!(shapes(), [(0, 1, 1), (2, 0, 0), (3, 0, 1), (4, 0, 1), (5, 0, 1), (6, 0, 1)]);
+    clean();
+    assert_eq!(shapes()[3], (4, 0, 0), "the tombstone's time is over");
+    cluster.drop_producer_state("t", 0).unwrap();
+    clean();
+    assert_eq!(shapes(), [(0, 1, 1), (3, 0, 1), (5, 0, 1), (6, 0, 1)]);
+    // The marker outlives its transaction by the retention.
+    clean();
+    assert_eq!(shapes().len(), 4);
+    clean();
+    assert_eq!(shapes(), [(0, 1, 1), (5, 0, 1), (6, 0, 1)]);
+    assert!(cluster.dump("t", 0).unwrap().aborted.is_empty());
 }
 
 #[tokio::test]
