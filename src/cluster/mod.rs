@@ -9,6 +9,7 @@ pub mod rights;
 mod tests;
 mod watch;
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, watch as channel};
@@ -38,6 +39,8 @@ struct Shared {
     security: Security,
     side: Side,
     asked: Notify,
+    /// Rings when there is another map or another error.
+    news: Notify,
 }
 
 /// What the last look at the cluster brought.
@@ -71,9 +74,17 @@ impl ClusterHandle {
 
     /// Waits until a look at the cluster has brought a new map, a new error, or the end of one.
     pub async fn changed(&mut self) {
-        if self.known.changed().await.is_err() {
-            // Nobody watches any more: nothing will change.
-            std::future::pending::<()>().await;
+        loop {
+            // Those who wait are woken in the order in which they came, where the channel's own order is chance: a simulated
+            // run is the same every time.
+            let mut news = pin!(self.shared.news.notified());
+            news.as_mut().enable();
+            match self.known.has_changed() {
+                Ok(true) => return self.known.mark_unchanged(),
+                Ok(false) => news.await,
+                // Nobody watches any more: nothing will change.
+                Err(_) => std::future::pending::<()>().await,
+            }
         }
     }
 

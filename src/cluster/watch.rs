@@ -63,7 +63,13 @@ impl Watcher {
         side: Side,
     ) -> Result<(ClusterHandle, Self), Error> {
         let security = Security::load(&cluster)?;
-        let shared = Arc::new(Shared { config: cluster, security, side, asked: Notify::new() });
+        let shared = Arc::new(Shared {
+            config: cluster,
+            security,
+            side,
+            asked: Notify::new(),
+            news: Notify::new(),
+        });
         let (sender, known) = channel::channel(Known::default());
         let watcher = Self { env, shared: shared.clone(), sender, connection: None };
         Ok((ClusterHandle { shared, known }, watcher))
@@ -107,6 +113,7 @@ impl Watcher {
                     }
                     news
                 });
+                self.shared.news.notify_waiters();
                 return Ok(throttle);
             }
             Err(error) => error,
@@ -117,6 +124,7 @@ impl Watcher {
             state.error = Some(error);
             news
         });
+        self.shared.news.notify_waiters();
         Err(())
     }
 
