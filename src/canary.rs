@@ -34,6 +34,12 @@ pub enum Canary {
     OldAtOnce,
     /// A start goes on under the old numbering and counts from zero again (R7): false duplicates.
     NumbersFromZero,
+    /// What a former life wrote is dropped by its number, and not compared (R4).
+    CountedBlind,
+    /// A gap is named without its first offset (I6).
+    GapNamedShort,
+    /// The source is not asked whether its log is still the one that was read (I6).
+    TruncationUnseen,
 }
 
 impl Canary {

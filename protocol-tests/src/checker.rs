@@ -2,7 +2,8 @@
 //! withheld records never visible, repeats counted. Knows no broker: whoever runs a copy brings what was written and what
 //! was found.
 //!
-//! Records are told apart by their value, so every value that is written must be another one.
+//! Records are told apart by their value, so every value that is written must be another one; tombstones by that of their
+//! last header.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,6 +19,14 @@ pub struct Content {
     pub value: Option<Vec<u8>>,
     /// In order.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Content {
+    /// What tells it apart.
+    pub fn name(&self) -> Option<&Vec<u8>> {
+        let header = || self.headers.last().and_then(|(_, value)| value.as_ref());
+        self.value.as_ref().or_else(header)
+    }
 }
 
 /// Whether a source record is to be on the target.
@@ -102,13 +111,13 @@ impl Verdict {
 /// order of their offsets.
 pub fn check(originals: &[Original], copies: &[Copied], upto: i64) -> Verdict {
     let places: HashMap<_, _> =
-        originals.iter().enumerate().map(|(at, original)| (&original.content.value, at)).collect();
-    assert_eq!(places.len(), originals.len(), "every value must be another one");
+        originals.iter().enumerate().map(|(at, original)| (original.content.name(), at)).collect();
+    assert_eq!(places.len(), originals.len(), "every record must be another one");
     let mut verdict = Verdict::default();
     let mut there = vec![false; originals.len()];
     let mut next = 0;
     for copy in copies {
-        let Some(&at) = places.get(&copy.content.value) else {
+        let Some(&at) = places.get(&copy.content.name()) else {
             verdict.breaches.push(Breach::Invented(copy.offset));
             continue;
         };

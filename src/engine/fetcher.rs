@@ -179,7 +179,10 @@ fn wish(share: &Rc<Share>, broker: i32, cell: &Rc<MirrorCell>, now: Instant) -> 
     }
     Some(Wish {
         offset: mirror.fetch_offset(),
-        last_fetched_epoch: mirror.fetch_epoch(),
+        last_fetched_epoch: match planted(Canary::TruncationUnseen) {
+            true => -1,
+            false => mirror.fetch_epoch(),
+        },
         current_leader_epoch: leader.epoch,
         bytes_max: limits::FETCH_BYTES as i32,
     })

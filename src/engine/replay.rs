@@ -13,6 +13,7 @@ use super::joining::Joining;
 use super::landed::Landed;
 use super::mirror::Outgoing;
 use super::walk::Seen;
+use crate::canary::{Canary, planted};
 use crate::limits;
 use crate::wire::recode::{Recode, Recoded, Times};
 use crate::wire::records::{OpenBatch, RecordsError};
@@ -108,7 +109,7 @@ impl Replay {
         let theirs = target.records().last().transpose()?;
         let (Some(ours), Some(theirs)) = (ours, theirs) else { return Ok(Replayed::Differs) };
         let same_time = self.times_differ || ours.timestamp == theirs.timestamp;
-        if ours.body != theirs.body || !same_time {
+        if (ours.body != theirs.body || !same_time) && !planted(Canary::CountedBlind) {
             return Ok(Replayed::Differs);
         }
         let Some(next) = rest.next().transpose()? else { return Ok(Replayed::Ended(Vec::new())) };

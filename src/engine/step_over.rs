@@ -13,6 +13,7 @@ use super::mirror::Mirror;
 use super::offset_map::OffsetMap;
 use super::share::Share;
 use super::stats::{Fate, MirrorStats};
+use crate::canary::{Canary, planted};
 use crate::error::Error;
 
 /// What is to be stepped over.
@@ -93,7 +94,7 @@ pub(super) fn stopped_by(share: &Rc<Share>, cell: &Rc<MirrorCell>, over: &StepOv
 fn note(share: &Rc<Share>, cell: &Rc<MirrorCell>, over: &StepOver, continued: bool) {
     cell.stats.note_loss(Loss {
         kind: over.kind,
-        from: Some(over.from),
+        from: Some(over.from + i64::from(planted(Canary::GapNamedShort))),
         to: Some(over.to),
         continued,
         at_ms: share.env.wall_clock_ms(),

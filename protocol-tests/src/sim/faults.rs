@@ -316,7 +316,7 @@ async fn strike(world: &World, kind: Kind, rng: &mut Rng) {
             let key = world.partition(rng);
             let committed = world.source.committed(&world.group());
             if let Some(committed) = committed.get(&key) {
-                let _ = world.source.delete_records(&key.0, key.1, committed.offset);
+                world.delete_source(&key, committed.offset);
             }
         }
     }

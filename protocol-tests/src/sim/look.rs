@@ -1,9 +1,11 @@
 //! What a run looks at when the trouble is over: what is not done, and why; what must be looked at by a reader.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use strait::engine::stats::MirrorState;
+use strait::error::Action;
 
 use super::oracle::Key;
 use super::world::{SOURCE, TARGET, World};
@@ -11,8 +13,13 @@ use super::world::{SOURCE, TARGET, World};
 impl World {
     /// What is not copied and committed to the end, if anything.
     pub fn unfinished(&self) -> Result<(), String> {
+        self.unfinished_but(&BTreeMap::new())
+    }
+
+    /// The same, but for these partitions.
+    pub fn unfinished_but(&self, stopped: &BTreeMap<Key, u16>) -> Result<(), String> {
         let committed = self.source.committed(&self.group());
-        for key in self.partitions() {
+        for key in self.partitions().into_iter().filter(|key| !stopped.contains_key(key)) {
             let end = self.source.dump(&key.0, key.1).map_or(-1, |dump| dump.last_stable);
             let at = committed.get(&key).map(|committed| committed.offset);
             // A mirror of an empty partition has nothing to commit.
@@ -87,19 +94,33 @@ impl World {
 
     /// Mirrors that wait for the operator in every instance that has them.
     pub fn parked(&self) -> Vec<String> {
-        let mut of: BTreeMap<Key, (bool, String)> = BTreeMap::new();
+        let stopped = self.stopped().into_iter();
+        stopped.map(|(key, (_, why))| format!("{}-{}: {why}", key.0, key.1)).collect()
+    }
+
+    /// Partitions that wait for the operator, by themselves or with their topic: code and reason.
+    pub fn stopped(&self) -> BTreeMap<Key, (u16, String)> {
+        let mut of: BTreeMap<Key, (bool, (u16, String))> = BTreeMap::new();
         for (_, board) in self.boards() {
             for mirror in board.mirrors() {
                 let is_parked = mirror.state() == MirrorState::Parked;
                 let key = (mirror.topic.to_string(), mirror.partition);
-                let (everywhere, why) = of.entry(key).or_insert((true, String::new()));
+                let (everywhere, why) = of.entry(key).or_insert((true, Default::default()));
                 *everywhere &= is_parked;
                 if let Some(error) = mirror.error() {
-                    *why = error.to_string();
+                    *why = (error.code.0, error.to_string());
+                }
+            }
+            for link in board.links() {
+                let blocked = link.blocked_topics.lock().unwrap_or_else(PoisonError::into_inner);
+                for (topic, error) in blocked.iter().filter(|(_, e)| e.action == Action::Park) {
+                    let keys = self.partitions().into_iter().filter(|key| key.0 == *topic);
+                    let why = (error.code.0, error.to_string());
+                    of.extend(keys.map(|key| (key, (true, why.clone()))));
                 }
             }
         }
-        let parked = of.into_iter().filter(|(_, (everywhere, _))| *everywhere);
-        parked.map(|(key, (_, why))| format!("{}-{}: {why}", key.0, key.1)).collect()
+        let stopped = of.into_iter().filter(|(_, (everywhere, _))| *everywhere);
+        stopped.map(|(key, (_, why))| (key, why)).collect()
     }
 }

@@ -1,17 +1,23 @@
 //! The simulator: the whole engine, one or several instances, between two embedded clusters on a simulated network and
 //! clock. One seed is one run, the same every time; a run that fails names its seed.
 //!
-//! Owns the network ([`network`]), what is written ([`workload`]), what goes wrong ([`faults`]), what must hold
-//! ([`oracle`], with the [`checker`](crate::checker) that tests on real brokers share). TLS is off: what it protects is
+//! Owns the network ([`network`]), what is written ([`workload`]), what goes wrong ([`faults`]), what the source's brokers
+//! take away ([`cleaning`], [`losing`]), what must hold ([`oracle`] and [`past`], with the [`checker`](crate::checker) that
+//! tests on real brokers share). TLS is off: what it protects is
 //! tested elsewhere, and its bytes are random.
 
+mod accounts;
+pub mod cleaning;
 pub mod faults;
 pub mod fleet;
 mod host;
 mod instance;
 mod look;
+pub mod losing;
 pub mod network;
 pub mod oracle;
+pub mod past;
+mod profiles;
 pub mod rng;
 pub mod scene;
 mod stream;
@@ -19,23 +25,29 @@ pub mod trace;
 pub mod workload;
 pub mod world;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 use tracing_subscriber::fmt::format::Writer as Writable;
 
+use cleaning::Cleaning;
 use faults::Kind;
 use fleet::{Fleet, Membership};
+use losing::Losing;
 use network::Network;
+use oracle::Key;
+use past::Policies;
 use rng::Rng;
-use strait::canary::Canary;
-use workload::{Age, Topic, Writer, machine};
+use workload::{Topic, Writer, machine};
 use world::{SOURCE, TARGET, World};
 
 /// How long after the last fault everything must be copied and committed: a request that nobody answers is given up after
 /// a minute, and what waits behind it backs off for ten seconds at most, some times.
 const RECOVERY: Duration = Duration::from_secs(240);
+/// More than the engine takes to look at the topics again.
+const TOPICS_LOOK: Duration = Duration::from_secs(15);
 /// Between two looks whether it is.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -66,6 +78,10 @@ pub struct Plan {
     pub cut_start: bool,
     /// One way through the network, microseconds.
     pub latency_us: (i64, i64),
+    /// Compacted topics are cleaned.
+    pub cleaning: Option<Cleaning>,
+    /// The source loses records.
+    pub losing: Option<Losing>,
 }
 
 impl Plan {
@@ -79,30 +95,6 @@ impl Plan {
     /// The plan of this seed for two instances that know nothing of each other.
     pub fn of_strangers(seed: u64) -> Self {
         Self::with(seed, Fleet::strangers())
-    }
-
-    /// The plan of this seed in which this planted bug is likely to show.
-    pub fn of_canary(bug: Canary, seed: u64) -> Self {
-        let mut plan = Self::with(seed, Fleet::alone());
-        match bug {
-            Canary::WindowWhileOld => {
-                plan.kinds = vec![Kind::ProduceRefused, Kind::FewReplicas, Kind::ProducersExpire];
-                plan.topics = vec![Topic::plain("sim-0", 3, Age::Old)];
-                plan.backlog = 60;
-            }
-            Canary::PartitionTwice => {
-                plan.kinds = Vec::new();
-                plan.topics = vec![Topic::plain("sim-0", 3, Age::Young)];
-                plan.backlog = 60;
-            }
-            Canary::StaleFetchTaken => {
-                plan.kinds = vec![Kind::ProduceRefused];
-                plan.latency_us = (20_000, 60_000);
-                plan.backlog = 60;
-            }
-            _ => {}
-        }
-        plan
     }
 
     fn with(seed: u64, fleet: Fleet) -> Self {
@@ -122,6 +114,8 @@ impl Plan {
             backlog: *rng.pick(&[0, 5, 60]),
             cut_start: rng.chance(30),
             latency_us: *rng.pick(&[(100, 900), (1_000, 3_000), (20_000, 60_000)]),
+            cleaning: None,
+            losing: None,
         };
         plan.kinds.extend(Kind::draw_more(&mut more, &plan.fleet));
         if plan.fleet.instances > 1 {
@@ -137,6 +131,10 @@ impl Plan {
 }
 
 impl Plan {
+    fn policies(&self) -> Policies {
+        self.losing.as_ref().map(Losing::policies).unwrap_or_default()
+    }
+
     /// How many batches of old records may be there twice, for so many lives: one each, and some for what else may befall
     /// them. Where two may write at a time, nothing at the target keeps their old records apart.
     fn repeats_max(&self, lives: u64) -> usize {
@@ -177,6 +175,12 @@ pub struct Outcome {
     pub commits: u64,
     /// Batches that are on the target twice (old records only, or they would be violations).
     pub repeated: usize,
+    /// Partitions that rightly wait for the operator.
+    pub stopped: usize,
+    /// Losses that the engine named.
+    pub losses: usize,
+    /// Records that compaction took before or after they were copied.
+    pub cleaned: usize,
     /// Simulated time.
     pub time: Duration,
     /// The trace's last lines.
@@ -226,6 +230,39 @@ fn begin_clock() {
     BEGAN.with(|began| began.set(Some(Instant::now())));
 }
 
+/// Waits until everything is copied and committed, but for partitions that rightly wait for the operator: gives them with
+/// their codes.
+async fn recover(world: &World, plan: &Plan) -> BTreeMap<Key, u16> {
+    let until = Instant::now() + RECOVERY;
+    if plan.losing.is_some() {
+        // A topic that was made again last is found at the next look, and empty it has nothing to be done.
+        sleep(TOPICS_LOOK).await;
+    }
+    loop {
+        let (mut stopped, mut wrong) = (BTreeMap::new(), Vec::new());
+        for (key, (code, why)) in world.stopped() {
+            let loses = plan.cleaning.is_some() || plan.losing.is_some();
+            if loses && world.oracle().may_park(&key, code, plan.policies()) {
+                stopped.insert(key, code);
+            } else {
+                wrong.push(format!("C8: parked without need: {}-{}: {why}", key.0, key.1));
+            }
+        }
+        let Err(behind) = world.unfinished_but(&stopped) else { return stopped };
+        // What was fetched of a log that is no more may be on its way yet.
+        let patient = plan.losing.is_some();
+        if Instant::now() >= until || !(wrong.is_empty() || patient) {
+            if wrong.is_empty() {
+                let ailments = world.ailments();
+                wrong.push(format!("C8: not done in time: {behind}; {ailments:?}"));
+            }
+            wrong.into_iter().for_each(|what| world.oracle().violated(what));
+            return stopped;
+        }
+        sleep(LOOK).await;
+    }
+}
+
 async fn simulate(plan: Plan) -> Outcome {
     begin_clock();
     let rng = Rng::new(plan.seed);
@@ -247,6 +284,9 @@ async fn simulate(plan: Plan) -> Outcome {
         &plan.topics,
         plan.foreign,
     );
+    if let Some(losing) = &plan.losing {
+        world.loses(losing.policies());
+    }
     (0..plan.backlog).for_each(|_| writer.write());
     if plan.cut_start {
         world.cut_source_starts();
@@ -254,23 +294,19 @@ async fn simulate(plan: Plan) -> Outcome {
     faults::at_once(&world, &plan.kinds, &mut rng.fork("at once"));
     world.start_some(plan.first);
     let faults = faults::run(&world, &plan.kinds, rng.fork("faults"), plan.time);
-    tokio::join!(writer.run(plan.time), faults);
+    let cleaning = async {
+        if let Some(cleaning) = &plan.cleaning {
+            cleaning::run(&world, cleaning, rng.fork("cleaning"), plan.time).await;
+        }
+    };
+    let losing = async {
+        if let Some(losing) = &plan.losing {
+            losing::run(&world, losing, rng.fork("losing"), plan.time).await;
+        }
+    };
+    tokio::join!(writer.run(plan.time), faults, cleaning, losing);
     world.heal();
-    let until = Instant::now() + RECOVERY;
-    while let Err(behind) = world.unfinished() {
-        let parked = world.parked();
-        if !parked.is_empty() {
-            let parked = parked.iter().map(|what| format!("C8: parked without need: {what}"));
-            parked.for_each(|what| world.oracle().violated(what));
-            break;
-        }
-        if Instant::now() >= until {
-            let ailments = world.ailments();
-            world.oracle().violated(format!("C8: not done in time: {behind}; {ailments:?}"));
-            break;
-        }
-        sleep(LOOK).await;
-    }
+    let stopped = recover(&world, &plan).await;
     // Nothing more may come.
     sleep(Duration::from_secs(3)).await;
     drop(world.ailments());
@@ -279,6 +315,7 @@ async fn simulate(plan: Plan) -> Outcome {
     if dropped > 0 {
         oracle.violated(format!("P4: {dropped} batches shared a request with another of theirs"));
     }
+    oracle.settle(&stopped, plan.policies());
     let verdicts = oracle.judge(plan.repeats_max(world.lives()));
     let trace = network.trace();
     let is_named = |(topic, partition): &oracle::Key| {
@@ -295,6 +332,9 @@ async fn simulate(plan: Plan) -> Outcome {
         lives: world.lives(),
         commits: oracle.commits(),
         repeated: verdicts.values().map(crate::checker::Verdict::repeated_batches).sum(),
+        stopped: stopped.len(),
+        losses: oracle.accounts.count(),
+        cleaned: oracle.cleaned_records(),
         time: network.elapsed(),
         tail: trace.tail(),
         logs,

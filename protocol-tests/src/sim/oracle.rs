@@ -2,8 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use strait::embedded::Cluster;
+use strait::embedded::{Cluster, Committed};
+use strait::engine::anchor::Anchor;
+use uuid::Uuid;
 
+use super::accounts::Accounts;
+use super::past::Past;
 use crate::checker::{self, Content, Copied, Original, Verdict, Wanted};
 use crate::raw::{RawRecord, parse};
 
@@ -16,12 +20,16 @@ const CONTROL: i16 = 32;
 pub const FOREIGN: &[u8] = b"foreign";
 
 #[derive(Default)]
-struct Track {
-    originals: Vec<Original>,
-    by_value: HashMap<Vec<u8>, usize>,
-    copies: Vec<Copied>,
+pub(super) struct Track {
+    pub(super) originals: Vec<Original>,
+    by_name: HashMap<Vec<u8>, usize>,
+    pub(super) copies: Vec<Copied>,
+    /// Of each original, the one that is copied.
+    pub(super) copied: Vec<(usize, i64)>,
     /// How often each original is on the target, replicated.
-    arrived: Vec<u32>,
+    pub(super) arrived: Vec<u32>,
+    /// What became of the source's log.
+    pub(super) past: Past,
     read_to: i64,
     /// First original that is wanted and was not on the target at the last look.
     front: usize,
@@ -29,12 +37,48 @@ struct Track {
     old: bool,
 }
 
+impl Track {
+    /// Each topic of the name by itself: what was on its way of one that is no more may come behind the next one's.
+    fn check(&self) -> Verdict {
+        let last = self.past.incarnation_of_now();
+        if last == 0 {
+            return checker::check(&self.originals, &self.copies, i64::MAX);
+        }
+        let of: HashMap<i64, usize> = self
+            .copied
+            .iter()
+            .map(|(at, offset)| (*offset, self.past.incarnation_of(*at)))
+            .collect();
+        let mut whole = Verdict::default();
+        for incarnation in 0..=last {
+            let originals = self.originals.iter().enumerate();
+            let originals =
+                originals.filter(|(at, _)| self.past.incarnation_of(*at) == incarnation);
+            let originals: Vec<_> = originals.map(|(_, original)| original.clone()).collect();
+            // What is of none is invented.
+            let copies = self.copies.iter();
+            let copies =
+                copies.filter(|copy| of.get(&copy.offset).copied().unwrap_or(last) == incarnation);
+            let copies: Vec<_> = copies.cloned().collect();
+            let verdict = checker::check(&originals, &copies, i64::MAX);
+            whole.breaches.extend(verdict.breaches);
+            whole.repeats.extend(verdict.repeats);
+        }
+        whole.breaches.sort();
+        whole
+    }
+}
+
 /// The judge of one run.
 pub struct Oracle {
     target: Cluster,
-    tracks: BTreeMap<Key, Track>,
-    violations: Vec<String>,
+    pub(super) tracks: BTreeMap<Key, Track>,
+    pub(super) violations: Vec<String>,
     commits: u64,
+    /// Source topic ids, with how often their topic had been made again before.
+    pub(super) incarnations: HashMap<Uuid, usize>,
+    /// What the engine says of losses, where some are made.
+    pub(super) accounts: Accounts,
 }
 
 fn content(record: &RawRecord, base_timestamp: i64, fixed: Option<i64>) -> Content {
@@ -49,7 +93,14 @@ fn content(record: &RawRecord, base_timestamp: i64, fixed: Option<i64>) -> Conte
 impl Oracle {
     /// Knows nothing yet.
     pub fn new(target: Cluster) -> Self {
-        Self { target, tracks: BTreeMap::new(), violations: Vec::new(), commits: 0 }
+        Self {
+            target,
+            tracks: BTreeMap::new(),
+            violations: Vec::new(),
+            commits: 0,
+            incarnations: HashMap::new(),
+            accounts: Accounts::default(),
+        }
     }
 
     /// A source partition exists.
@@ -66,10 +117,11 @@ impl Oracle {
             for record in batch.records() {
                 let offset = base_offset + record.offset_delta;
                 let content = content(&record, batch.base_timestamp, fixed);
-                let value = content.value.clone().expect("the workload's values are not null");
-                track.by_value.insert(value, track.originals.len());
+                let name = content.name().expect("the workload names its records").clone();
+                track.by_name.insert(name, track.originals.len());
                 track.originals.push(Original { offset, wanted, content });
                 track.arrived.push(0);
+                track.past.wrote();
             }
         }
     }
@@ -77,8 +129,9 @@ impl Oracle {
     /// The fate of what was written between these source offsets is known now, or another one.
     pub fn set_wanted(&mut self, key: &Key, from: i64, to: i64, change: (Wanted, Wanted)) {
         let track = self.tracks.get_mut(key).expect("a watched partition");
-        for original in &mut track.originals {
-            if (from..to).contains(&original.offset) && original.wanted == change.0 {
+        for (at, original) in track.originals.iter_mut().enumerate() {
+            let meant = (from..to).contains(&original.offset) && track.past.is_there(at);
+            if meant && original.wanted == change.0 {
                 original.wanted = change.1;
             }
         }
@@ -86,7 +139,7 @@ impl Oracle {
     }
 
     /// Reads what is new on the target.
-    fn look(&mut self, key: &Key) {
+    pub(super) fn look(&mut self, key: &Key) {
         let track = self.tracks.get_mut(key).expect("a watched partition");
         // As readers of committed records; where there are no transactions that is everything replicated.
         let Ok((stable, batches)) = self.target.committed_from(&key.0, key.1, track.read_to) else {
@@ -107,24 +160,40 @@ impl Oracle {
             let fixed = (batch.attributes & LOG_APPEND_TIME != 0).then_some(batch.max_timestamp);
             for record in batch.records().iter().filter(|r| r.key.as_deref() != Some(FOREIGN)) {
                 let content = content(record, batch.base_timestamp, fixed);
-                let at = content.value.as_ref().and_then(|value| track.by_value.get(value));
-                at.into_iter().for_each(|at| track.arrived[*at] += 1);
+                let at = content.name().and_then(|name| track.by_name.get(name));
                 let offset = batch.base_offset + record.offset_delta;
+                for at in at.into_iter() {
+                    track.arrived[*at] += 1;
+                    track.copied.push((*at, offset));
+                }
                 track.copies.push(Copied { offset, batch: batch.base_offset, content });
             }
         }
     }
 
     /// A commit reached the source's broker (C5, I1): everything wanted below it must be on the target, replicated.
-    pub fn committed(&mut self, key: &Key, offset: i64) {
+    pub fn committed(&mut self, key: &Key, committed: &Committed) {
         self.commits += 1;
+        let offset = committed.offset;
         if !self.tracks.contains_key(key) {
             return self
                 .violations
                 .push(format!("C5: a commit for {key:?}, which is not of the link"));
         }
-        let first = self.first_missing(key);
-        if first < offset && !self.is_decided(key, offset) {
+        let anchor = Anchor::parse(&committed.metadata, offset).ok();
+        let of = anchor.and_then(|anchor| self.incarnations.get(&anchor.source_topic_id).copied());
+        self.note_position(key, (offset, committed.leader_epoch), of);
+        let missing = if self.accounts.is_kept() {
+            self.unaccounted_below(key, offset, of)
+        } else if self.first_missing(key) < offset {
+            self.missing_below(key, offset)
+        } else {
+            Vec::new()
+        };
+        if let Some(first) = missing.first()
+            && !self.is_decided(key, &missing)
+        {
+            let first = self.tracks[key].originals[*first].offset;
             self.violations.push(format!(
                 "C5: {}-{} committed {offset}, and source offset {first} is not on the target",
                 key.0, key.1
@@ -132,21 +201,28 @@ impl Oracle {
         }
     }
 
-    /// Whether everything wanted below a source offset will be seen on the target, whatever happens now: a transaction
-    /// counts from the decision on, and its markers may take their time.
-    fn is_decided(&self, key: &Key, offset: i64) -> bool {
+    fn missing_below(&self, key: &Key, offset: i64) -> Vec<usize> {
+        let track = &self.tracks[key];
+        let both = track.originals.iter().zip(&track.arrived).enumerate();
+        let missing = both.filter(|(_, (original, arrived))| {
+            original.wanted == Wanted::Yes && original.offset < offset && **arrived == 0
+        });
+        missing.map(|(at, _)| at).collect()
+    }
+
+    /// Whether all of these will be seen on the target, whatever happens now: a transaction counts from the decision on,
+    /// and its markers may take their time.
+    fn is_decided(&self, key: &Key, missing: &[usize]) -> bool {
         let Ok(batches) = self.target.decided(&key.0, key.1) else { return false };
         let batches = batches.iter().flat_map(|bytes| parse(bytes).0);
-        let values: std::collections::HashSet<_> = batches
+        let names: std::collections::HashSet<_> = batches
             .filter(|batch| batch.attributes & CONTROL == 0)
             .flat_map(|batch| batch.records())
-            .filter_map(|record| record.value)
+            .filter_map(|record| content(&record, 0, None).name().cloned())
             .collect();
-        let mut wanted = self.tracks[key]
-            .originals
-            .iter()
-            .filter(|original| original.wanted == Wanted::Yes && original.offset < offset);
-        wanted.all(|o| o.content.value.as_ref().is_some_and(|value| values.contains(value)))
+        let originals = &self.tracks[key].originals;
+        let mut missing = missing.iter().map(|at| originals[*at].content.name());
+        missing.all(|name| name.is_some_and(|name| names.contains(name)))
     }
 
     /// The target lost what lies at and behind its offset `end`, which nobody was told to be safe there.
@@ -163,7 +239,7 @@ impl Oracle {
         for key in keys {
             self.look(&key);
             let track = &self.tracks[&key];
-            let verdict = checker::check(&track.originals, &track.copies, i64::MAX);
+            let verdict = track.check();
             let name = format!("{}-{}", key.0, key.1);
             let breaches = verdict.breaches.iter().take(3);
             self.violations.extend(breaches.map(|breach| format!("{name}: {breach}")));

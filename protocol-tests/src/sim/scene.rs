@@ -78,7 +78,11 @@ pub fn play(props: Props, scene: impl AsyncFnOnce(&Scene)) {
         let hours = hours.into();
         let stage = Scene { world: world.clone(), hours, written: Default::default() };
         scene(&stage).await;
+        let stopped = world.stopped().into_iter().map(|(key, (code, _))| (key, code)).collect();
         let mut oracle = world.oracle();
+        if let Some(policies) = world.policies() {
+            oracle.settle(&stopped, policies);
+        }
         oracle.judge(usize::MAX);
         let violations = oracle.violations().to_vec();
         drop(oracle);

@@ -45,6 +45,8 @@ pub struct Topic {
     pub transactional: bool,
     /// Batches have holes, or are empty.
     pub compacted: bool,
+    /// `cleanup.policy=compact`: few keys, tombstones, and a cleaner that runs.
+    pub cleaned: bool,
     /// Readers see the time of the append.
     pub append_time: bool,
     /// Some batches were written by another mirror.
@@ -62,6 +64,7 @@ impl Topic {
             age,
             transactional: false,
             compacted: false,
+            cleaned: false,
             append_time: false,
             replicated: false,
             max_message_bytes: 1_048_588,
@@ -76,6 +79,7 @@ impl Topic {
             age: *rng.pick(&[Age::Young, Age::Young, Age::Young, Age::Old, Age::Mixed]),
             transactional: rng.chance(30),
             compacted: rng.chance(30),
+            cleaned: false,
             append_time: rng.chance(10),
             replicated: rng.chance(20),
             max_message_bytes: *rng.pick(&[1_048_588, 1_048_588, 1_048_588, 2_000]),
@@ -88,6 +92,8 @@ struct Open {
     place: usize,
     producer: (i64, i16),
     from: i64,
+    /// How often the topic had been made again when it began.
+    incarnation: usize,
 }
 
 /// Writes to the source, and tells the oracle.
@@ -163,6 +169,9 @@ impl Writer {
             return;
         }
         let (topic, key) = self.places[place].clone();
+        let incarnation = self.oracle().incarnation(&key);
+        // Of a topic that is no more a transaction went with it.
+        self.open.retain(|open| open.place != place || open.incarnation == incarnation);
         if self.foreign && self.rng.chance(20) {
             self.write_foreign(&key);
         }
@@ -173,7 +182,8 @@ impl Writer {
             (true, Some(at)) => Some(at),
             (true, None) => {
                 let producer = (self.producer(), 0);
-                self.open.push(Open { place, producer, from: -1 });
+                let incarnation = self.oracle().incarnation(&key);
+                self.open.push(Open { place, producer, from: -1, incarnation });
                 Some(self.open.len() - 1)
             }
         };
@@ -214,6 +224,9 @@ impl Writer {
     /// Ends a transaction. Of two that overlap in a partition each has its own offsets, so its fate is set batch by batch.
     fn end(&mut self, open: &Open) {
         let (_, key) = self.places[open.place].clone();
+        if self.oracle().incarnation(&key) != open.incarnation {
+            return;
+        }
         let committed = self.rng.chance(60);
         let fate = if committed { Wanted::Yes } else { Wanted::Never };
         let ours = self.source.batches_from(&key.0, key.1, open.from).map(|(_, batches)| batches);
@@ -256,6 +269,13 @@ impl Writer {
             }
             if rng.chance(10) {
                 record.key = None;
+            }
+            if topic.cleaned {
+                record.key = Some(format!("key-{}", rng.below(6)).into_bytes());
+                if rng.chance(15) {
+                    let name = record.value.take();
+                    record.headers.push(("tombstone".into(), name));
+                }
             }
             records.push(record);
         }

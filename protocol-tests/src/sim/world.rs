@@ -17,6 +17,7 @@ use super::fleet::{Fleet, Membership};
 use super::instance::{Life, Thaw};
 use super::network::Network;
 use super::oracle::{Key, Oracle};
+use super::past::Policies;
 use super::rng::Rng;
 use super::workload::{Topic, machine};
 use crate::checker::Wanted;
@@ -45,6 +46,7 @@ pub struct World {
     delivery: Cell<Delivery>,
     merges: Cell<bool>,
     keys: RefCell<String>,
+    policies: Cell<Option<Policies>>,
     lives: RefCell<Vec<Option<Life>>>,
     begun: RefCell<u64>,
 }
@@ -96,6 +98,18 @@ impl World {
         self.delivery.set(delivery);
     }
 
+    /// The source loses records in this run: what lives say of it is kept, and those that begin from now on have these
+    /// policies.
+    pub fn loses(&self, policies: Policies) {
+        self.oracle().accounts.keep();
+        self.policies.set(Some(policies));
+    }
+
+    /// What lives are told of losses, if there are some.
+    pub(super) fn policies(&self) -> Option<Policies> {
+        self.policies.get()
+    }
+
     /// Two clusters, the topics on the source; no instance yet.
     pub async fn new(
         rng: Rng,
@@ -110,20 +124,17 @@ impl World {
         let mut oracle = Oracle::new(target.clone());
         for topic in &topics {
             let bytes = topic.max_message_bytes.to_string();
-            let created = source.create_topic(
-                &topic.name,
-                topic.partitions,
-                -1,
-                &[("max.message.bytes", &bytes)],
-            );
-            created.expect("a legal topic");
+            let mut settings = vec![("max.message.bytes", bytes.as_str())];
+            settings.extend(topic.cleaned.then_some(("cleanup.policy", "compact")));
+            let created = source.create_topic(&topic.name, topic.partitions, -1, &settings);
+            oracle.born(created.expect("a legal topic"));
             (0..topic.partitions).for_each(|p| oracle.watch((topic.name.clone(), p)));
         }
         let oracle = Arc::new(Mutex::new(oracle));
         let judge = oracle.clone();
         source.on_commit(Box::new(move |_, key, committed| {
             let mut oracle = judge.lock().unwrap_or_else(PoisonError::into_inner);
-            oracle.committed(key, committed.offset);
+            oracle.committed(key, committed);
         }));
         let merges = *rng.fork("merge").pick(&[true, false]);
         let window_bytes = *rng.fork("window").pick(&[64 << 10, 64 << 10, 1 << 20, 8 << 20]);
@@ -140,6 +151,7 @@ impl World {
             delivery: Cell::new(delivery),
             merges: Cell::new(merges),
             keys: RefCell::default(),
+            policies: Cell::default(),
             lives: RefCell::default(),
             begun: RefCell::new(0),
         })
@@ -225,9 +237,29 @@ impl World {
         for key in self.partitions() {
             let end = self.source.dump(&key.0, key.1).map_or(0, |dump| dump.last_stable);
             let start = self.rng.fork(&format!("start of {key:?}")).between(0, end.min(8));
-            let _ = self.source.delete_records(&key.0, key.1, start);
             self.oracle().set_wanted(&key, 0, start, (Wanted::Yes, Wanted::Never));
+            self.delete_source(&key, start);
         }
+    }
+
+    /// Retention or DeleteRecords at the source.
+    pub fn delete_source(&self, key: &Key, log_start: i64) {
+        let _ = self.source.delete_records(&key.0, key.1, log_start);
+        self.oracle().deleted(key, log_start);
+    }
+
+    /// An unclean election at the source: at this offset, or where the batch begins that holds it, the log goes other ways.
+    pub fn truncate_source(&self, key: &Key, offset: i64) {
+        let _ = self.source.truncate(&key.0, key.1, offset);
+        if let Ok(dump) = self.source.dump(&key.0, key.1) {
+            self.oracle().truncated_source(key, dump.log_end, dump.leader_epoch);
+        }
+    }
+
+    /// A topic of the source is deleted and made again.
+    pub fn recreate_source(&self, topic: &str) {
+        let id = self.source.recreate_topic(topic).expect("it is there");
+        self.oracle().recreated(topic, id);
     }
 
     /// Starts an instance, unless it runs.
@@ -261,10 +293,11 @@ impl World {
             "version: 1\n\
              clusters:\n  source: {{ bootstrap: [{}] }}\n  target: {{ bootstrap: [{}] }}\n\
              links:\n  sim: {{ from: source, to: target, topics: {{ include: [\"sim-.*\"] }}, \
-             start: earliest, window: {}, merge: {}, membership: {{ protocol: \"{}\" }}{}{} }}\n\
+             start: earliest, {}window: {}, merge: {}, membership: {{ protocol: \"{}\" }}{}{} }}\n\
              engine: {{ lanes: 1, memory: 64MiB }}\n",
             bootstrap(&self.source),
             bootstrap(&self.target),
+            self.policies.get().map(Policies::words).unwrap_or_default(),
             self.window_bytes,
             if self.merges.get() { "auto" } else { "\"off\"" },
             self.fleet.membership.word(),
@@ -278,7 +311,9 @@ impl World {
         self.network.revive(ip);
         let named = self.fleet.identities && self.fleet.membership != Membership::Off;
         let identity = named.then(|| Identity::new(&ip.to_string()));
-        self.lives.borrow_mut()[index] = Some(Life::begin(index, config, env, identity));
+        let life = Life::begin(index, config, env, identity);
+        self.oracle().accounts.follow(begun, life.board().clone());
+        self.lives.borrow_mut()[index] = Some(life);
     }
 
     /// Kills an instance as SIGKILL does: nothing of it runs again, what it wrote to its sockets is on its way.
