@@ -387,6 +387,11 @@ impl MirrorCell {
         since.map_or(Duration::ZERO, |since| now - since)
     }
 
+    /// Whether it stood there at the last answer.
+    pub(super) fn replay_waits(&self) -> bool {
+        self.replay_waits_since.get().is_some()
+    }
+
     /// Notes the source end of a Fetch answer.
     pub fn note_source_end(&self, now: Instant, end: i64) {
         self.stats.source_end.store(end, Relaxed);

@@ -42,6 +42,8 @@ const MAX_WAIT: Duration = Duration::from_millis(500);
 const MAX_WAIT_HELD: Duration = limits::HELD_LOOK_INTERVAL;
 /// How long a replay may stand at the source's end before the two logs count as different; a new leader may lag for a moment.
 const REPLAY_WAIT: Duration = Duration::from_secs(10);
+/// Between two looks whether it still does.
+const REPLAY_LOOK: Duration = Duration::from_secs(1);
 /// Pause of a partition after an error of its own.
 const PARTITION_PAUSE: Duration = Duration::from_millis(200);
 
@@ -148,7 +150,11 @@ fn refresh_wishes(
         if cell.is_removed() && share.by_source(cell.source_partition()).is_some() {
             continue;
         }
-        session.set(cell.source_partition(), wish(share, broker, &cell, now));
+        let wish = wish(share, broker, &cell, now);
+        if wish.is_some() && cell.replay_waits() {
+            session.reset();
+        }
+        session.set(cell.source_partition(), wish);
     }
     share.any_held()
 }
@@ -322,19 +328,28 @@ fn take(
             }
         }
     } else {
-        let waits = mirror.is_replaying() && mirror.fetch_offset() >= end;
         drop(guard);
-        // The source holds less than what is to be counted off: what comes now is new, and must not be swallowed.
-        if cell.replay_waits_since(fetched_at, waits) > REPLAY_WAIT {
-            disagree(share, cell);
-        }
     }
+    look_at_replay(share, cell, fetched_at, end);
     cell.note_source_end(fetched_at, end);
     share.touch_send(cell);
     if cell.may_take_new_settings() {
         share.recovery_wake.notify_one();
     }
     share.commit_wake.notify_one();
+}
+
+/// A replay that stands at the source's end: that holds less than what is to be counted off, and what comes now is new, and
+/// must not be swallowed.
+fn look_at_replay(share: &Rc<Share>, cell: &Rc<MirrorCell>, now: Instant, end: i64) {
+    let stands = |mirror: &Mirror| mirror.is_replaying() && mirror.fetch_offset() >= end;
+    let waits = cell.mirror.borrow().as_ref().is_some_and(stands);
+    if cell.replay_waits_since(now, waits) > REPLAY_WAIT {
+        disagree(share, cell);
+    } else if waits {
+        // A session answers for what is new only: it is asked in full when the pause is over.
+        pause(share, cell, REPLAY_LOOK);
+    }
 }
 
 /// Gives a step to the mirror; false if the target holds another record where this one should be.

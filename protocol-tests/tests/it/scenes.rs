@@ -8,6 +8,7 @@ use protocol_tests::raw::{Batch, Parsed, parse};
 use protocol_tests::sim::Delivery;
 use protocol_tests::sim::fleet::{Fleet, Membership};
 use protocol_tests::sim::oracle::FOREIGN;
+use protocol_tests::sim::past::Policies;
 use protocol_tests::sim::scene::{Props, Scene, TOPIC, play};
 use strait::embedded::{ApiKey, Fault, Order};
 use strait::wire::ErrorCode;
@@ -267,6 +268,30 @@ fn a_hole_of_which_nobody_was_told_is_found_and_not_committed_past() {
         assert_eq!(scene.committed(0), Some(5));
         // The judge would call it lost.
         scene.world.oracle().set_wanted(&(TOPIC.to_owned(), 0), 5, 15, MAY);
+    });
+}
+
+const CONTINUES: Policies = Policies { continues: true, restarts: false };
+
+#[test]
+fn a_source_that_holds_less_than_is_counted_off_is_found_without_another_record() {
+    play(Props::default(), async |scene| {
+        scene.world.loses(CONTINUES);
+        scene.world.start(0);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        let refused = Order::next(ApiKey::OffsetCommit, Fault::CloseBefore).times(u32::MAX);
+        scene.world.source.fault(refused);
+        (0..2).for_each(|_| scene.write(0, 5));
+        scene.until("copies", 20, || batches(scene, false).len() == 3).await;
+        scene.world.kill(0).await;
+        assert_eq!(scene.committed(0), Some(5));
+        scene.world.source.clear_faults();
+        scene.world.truncate_source(&(TOPIC.to_owned(), 0), 10);
+        scene.world.start(0);
+        // A session answers for what is new only.
+        let is_parked = || scene.world.parked().iter().any(|what| what.contains("ST-065"));
+        scene.until("ST-065", 60, is_parked).await;
     });
 }
 
