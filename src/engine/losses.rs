@@ -29,7 +29,7 @@ pub struct Loss {
     pub from: Option<i64>,
     /// The offset after the last; none where nobody can tell any more.
     pub to: Option<i64>,
-    /// Whether copying went on behind it; else the mirror is parked.
+    /// Whether copying went on behind it; else the mirror is parked, or about to go on.
     pub continued: bool,
     /// When it was found, milliseconds since 1970.
     pub at_ms: i64,

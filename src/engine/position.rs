@@ -113,8 +113,9 @@ pub(super) fn forget_the_replaced(cell: &MirrorCell, committed: &mut Commits) {
     }
 }
 
-/// A re-created topic is copied from its beginning; the old one's end is named once.
-fn note_replaced(share: &Share, cell: &MirrorCell, decided: &Decided) {
+/// A re-created topic is copied from its beginning; the old one's end is named before that is on record, and counted once it
+/// is.
+fn note_replaced(share: &Share, cell: &MirrorCell, decided: &Decided, continued: bool) {
     let Some(old) = cell.spec.replaces.filter(|_| decided.is_new && !decided.steps_over) else {
         return;
     };
@@ -123,12 +124,14 @@ fn note_replaced(share: &Share, cell: &MirrorCell, decided: &Decided) {
          from its beginning",
         cell.spec.source_topic_id
     );
-    tracing::warn!(link = %cell.stats.link, mirror = %cell.spec.id, "{message}");
+    if !continued {
+        tracing::warn!(link = %cell.stats.link, mirror = %cell.spec.id, "{message}");
+    }
     cell.stats.note_loss(Loss {
         kind: LossKind::Recreated,
-        from: cell.replaced_at.take(),
+        from: if continued { cell.replaced_at.take() } else { cell.replaced_at.get() },
         to: None,
-        continued: true,
+        continued,
         at_ms: share.env.wall_clock_ms(),
         reason: message,
     });
@@ -160,6 +163,7 @@ async fn begin_behind(
         // Somebody else's in the meantime: a numbering of ours must not be put on record over theirs.
         let outcome = if cell.is_removed() { Err(trouble::stopped()) } else { outcome };
         if let Some(decided) = outcome.as_ref().ok().filter(|decided| decided.is_committed()) {
+            note_replaced(share, cell, decided, false);
             anchors.push(anchor_commit(cell, decided));
         }
         outcomes.push((cell.clone(), outcome));
@@ -183,7 +187,7 @@ async fn begin_behind(
     let settle = |(cell, outcome): (Rc<MirrorCell>, Result<Decided, Error>)| {
         let outcome = outcome.map(|decided| {
             note_committed(share, &cell, decided.committed);
-            note_replaced(share, &cell, &decided);
+            note_replaced(share, &cell, &decided, true);
             if decided.steps_over {
                 step_over::made(share, &cell);
             }

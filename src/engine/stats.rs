@@ -170,12 +170,12 @@ impl MirrorStats {
 
     /// Remembers a loss and counts what is new of it.
     pub fn note_loss(&self, loss: Loss) {
-        let kind = loss.kind;
+        let (kind, continued) = (loss.kind, loss.continued);
         let offsets = self.losses.note(loss);
         match kind {
             LossKind::Gap => Self::add(&self.gap_offsets, offsets),
             LossKind::Truncated => Self::add(&self.truncated_offsets, offsets),
-            LossKind::Recreated => Self::add(&self.recreations, 1),
+            LossKind::Recreated => Self::add(&self.recreations, continued.into()),
             // Its records are counted by whoever stepped over them.
             LossKind::Poison => {}
         }

@@ -57,6 +57,9 @@ pub(super) fn make(share: &Rc<Share>, cell: &Rc<MirrorCell>, over: StepOver) {
     let Some(mut old) = mirror.take() else { return };
     drop(mirror);
     share.add_buffered(cell, &mut old, Mirror::drop_all);
+    // Before it is on record: a process that dies in between has passed nothing in silence (I6).
+    tracing::warn!(link = %cell.stats.link, error = %over.error, "stepping over, by policy");
+    note(share, cell, &over, false);
     let (numberings, map) = (old.numberings().to_vec(), old.map().clone());
     cell.step_over.take();
     cell.end_life();
@@ -82,7 +85,7 @@ pub(super) fn made(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
     }
     cell.corrupt_fetches.set(0);
     drop(cell.poison.take());
-    tracing::warn!(link = %cell.stats.link, error = %over.error, "stepped over, by policy");
+    tracing::info!(link = %cell.stats.link, error = %over.error, "stepped over, by policy");
     note(share, cell, &over, true);
 }
 

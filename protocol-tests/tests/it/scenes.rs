@@ -11,8 +11,9 @@ use protocol_tests::sim::oracle::FOREIGN;
 use protocol_tests::sim::past::Policies;
 use protocol_tests::sim::scene::{Props, Scene, TOPIC, play};
 use strait::embedded::{ApiKey, Fault, Order};
+use strait::env::Moment;
 use strait::wire::ErrorCode;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 async fn seconds(seconds: u64) {
     sleep(Duration::from_secs(seconds)).await;
@@ -272,6 +273,40 @@ fn a_hole_of_which_nobody_was_told_is_found_and_not_committed_past() {
 }
 
 const CONTINUES: Policies = Policies { continues: true, restarts: false };
+
+/// Nothing of the source is read for a while, and what is written meanwhile is deleted before it is copied.
+async fn overtake(scene: &Scene, records: i64, loses_an_answer: bool) {
+    let refuse = Fault::Refuse(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    let hold = scene.world.source.fault(Order::next(ApiKey::Fetch, refuse).times(u32::MAX));
+    scene.until("no more reading", 20, || scene.world.source.fault_struck(hold) > 0).await;
+    let end = scene.world.source.dump(TOPIC, 0).unwrap().log_end;
+    scene.write(0, usize::try_from(records).unwrap());
+    scene.write(0, 5);
+    scene.world.delete_source(&(TOPIC.to_owned(), 0), end + records);
+    scene.world.source.clear_faults();
+    if loses_an_answer {
+        scene.world.source.fault(Order::next(ApiKey::OffsetCommit, Fault::CloseAfter));
+    }
+}
+
+#[test]
+fn a_gap_is_named_before_the_position_behind_it_is_on_record() {
+    play(Props::default(), async |scene| {
+        scene.world.loses(CONTINUES);
+        scene.world.start(0);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        // Nobody hears of what a process names after its last commit.
+        let ip = scene.world.ip_of(0);
+        let died = scene.world.network.die_at(ip, Moment::AnchorCommitted, 0);
+        overtake(scene, 10, false).await;
+        timeout(Duration::from_secs(20), died.notified()).await.unwrap();
+        scene.world.kill(0).await;
+        assert_eq!(scene.committed(0), Some(15));
+        scene.world.start(0);
+        scene.until_done(60).await;
+    });
+}
 
 #[test]
 fn a_source_that_holds_less_than_is_counted_off_is_found_without_another_record() {
