@@ -222,7 +222,16 @@ fn step_over(
     fits(cell, anchor, target.end)?;
     let ours = |id: i64| anew.numberings.iter().find(|of| of.producer_id == id);
     let is_newer = |id, epoch| ours(id).is_none_or(|of| epoch > of.producer_epoch);
-    let newer = anchor.numberings.iter().any(|of| is_newer(of.producer_id, of.producer_epoch))
+    let next = |of: &Numbering| {
+        let producer_epoch = epoch_after(cell, Some(of.producer_epoch), target.end)?;
+        Ok(Numbering { producer_epoch, next_sequence: 0, ..*of })
+    };
+    let numberings: Vec<_> = anew.numberings.iter().map(next).collect::<Result<_, Error>>()?;
+    // The step may be on record already, and the answer lost: nothing was sent behind it yet.
+    let is_made = anchor.source_offset == anew.over.to && anchor.numberings == numberings;
+    let newer_anchor =
+        anchor.numberings.iter().any(|of| is_newer(of.producer_id, of.producer_epoch));
+    let newer = (newer_anchor && !is_made)
         || target
             .states
             .iter()
@@ -231,11 +240,6 @@ fn step_over(
         let epoch = anew.numberings.iter().map(|of| of.producer_epoch).max();
         return Err(newer_numbering(cell, epoch.unwrap_or(0), target.end));
     }
-    let next = |of: &Numbering| {
-        let producer_epoch = epoch_after(cell, Some(of.producer_epoch), target.end)?;
-        Ok(Numbering { producer_epoch, next_sequence: 0, ..*of })
-    };
-    let numberings = anew.numberings.iter().map(next).collect::<Result<_, Error>>()?;
     let beginning = Beginning {
         source_offset: anew.over.to,
         leader_epoch: anew.over.leader_epoch,

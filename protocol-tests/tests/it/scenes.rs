@@ -309,6 +309,18 @@ fn a_gap_is_named_before_the_position_behind_it_is_on_record() {
 }
 
 #[test]
+fn a_step_over_a_gap_whose_answer_is_lost_is_no_other_instance_s() {
+    play(Props::default(), async |scene| {
+        scene.world.loses(CONTINUES);
+        scene.world.start(0);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        overtake(scene, 10, true).await;
+        scene.until_done(60).await;
+    });
+}
+
+#[test]
 fn a_source_that_holds_less_than_is_counted_off_is_found_without_another_record() {
     play(Props::default(), async |scene| {
         scene.world.loses(CONTINUES);
