@@ -170,9 +170,11 @@ async fn remains(
     let ours = cell.spec.route.home_id();
     let mut elder = false;
     let is_ours = |id| {
-        elder |= identity::is_elder(id, ours);
         let by_transactions = cell.producer.get().is_some_and(|producer| producer.id == id);
-        by_transactions || cell.spec.route.writer().wrote(id)
+        // The id of transactions goes by the topic's name: it was the old one's too.
+        let of_the_replaced = by_transactions && cell.spec.replaces.is_some();
+        elder |= identity::is_elder(id, ours) || of_the_replaced;
+        (by_transactions && !of_the_replaced) || cell.spec.route.writer().wrote(id)
     };
     let holds_ours = readback::tail_holds(share, connection, cell, start, end, is_ours).await?;
     Ok(match (holds_ours, elder) {

@@ -321,6 +321,23 @@ fn a_step_over_a_gap_whose_answer_is_lost_is_no_other_instance_s() {
 }
 
 #[test]
+fn a_topic_made_again_is_copied_behind_the_old_one_by_transactions_too() {
+    let props = Props { delivery: Delivery::Transactional, ..Props::default() };
+    play(props, async |scene| {
+        scene.world.loses(Policies { continues: true, restarts: true });
+        scene.world.start(0);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        scene.world.recreate_source(TOPIC);
+        scene.write(0, 5);
+        scene
+            .until("both", 60, || scene.world.oracle().arrived(&(TOPIC.to_owned(), 0)) == 10)
+            .await;
+        scene.until_done(60).await;
+    });
+}
+
+#[test]
 fn a_source_that_holds_less_than_is_counted_off_is_found_without_another_record() {
     play(Props::default(), async |scene| {
         scene.world.loses(CONTINUES);
