@@ -310,14 +310,15 @@ fn a_gap_is_named_before_the_position_behind_it_is_on_record() {
 
 #[test]
 fn a_step_over_a_gap_whose_answer_is_lost_is_no_other_instance_s() {
-    play(Props::default(), async |scene| {
-        scene.world.loses(CONTINUES);
-        scene.world.start(0);
-        scene.write(0, 5);
-        scene.until_done(20).await;
-        overtake(scene, 10, true).await;
-        scene.until_done(60).await;
-    });
+    for delivery in [Delivery::ExactlyOnce, Delivery::Transactional] {
+        play(Props { delivery, ..Props::default() }, async |scene| {
+            scene.world.loses(CONTINUES);
+            scene.world.start(0);
+            scene.until("a position", 20, || scene.committed(0) == Some(0)).await;
+            overtake(scene, 10, true).await;
+            scene.until_done(60).await;
+        });
+    }
 }
 
 #[test]
