@@ -44,7 +44,7 @@ pub enum Canary {
 
 impl Canary {
     /// Those that the simulator must catch. The model has [`Canary::OldAtOnce`] to itself: in the simulator no request is late.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::CommitUnacked,
         Self::SkipOvertakes,
         Self::WindowWithoutProof,
@@ -59,6 +59,9 @@ impl Canary {
         Self::BatchFromItsStart,
         Self::PartitionTwice,
         Self::NumbersFromZero,
+        Self::CountedBlind,
+        Self::GapNamedShort,
+        Self::TruncationUnseen,
     ];
 }
 

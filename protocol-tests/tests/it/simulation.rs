@@ -70,23 +70,30 @@ fn run_profile(plan: fn(u64) -> Plan, seeds: u64) {
     let (records, lives) = (AtomicU64::new(0), AtomicU64::new(0));
     let (commits, virtual_ms) = (AtomicU64::new(0), AtomicU64::new(0));
     let (repeated, events) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (cleaned, losses, stopped) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let bad = run_seeds(seeds, plan, |outcome| {
         records.fetch_add(outcome.records, Relaxed);
         lives.fetch_add(outcome.lives, Relaxed);
         commits.fetch_add(outcome.commits, Relaxed);
         events.fetch_add(outcome.events, Relaxed);
         repeated.fetch_add(outcome.repeated as u64, Relaxed);
+        cleaned.fetch_add(outcome.cleaned as u64, Relaxed);
+        losses.fetch_add(outcome.losses as u64, Relaxed);
+        stopped.fetch_add(outcome.stopped as u64, Relaxed);
         virtual_ms.fetch_add(u64::try_from(outcome.time.as_millis()).unwrap(), Relaxed);
         (!outcome.violations.is_empty()).then_some(outcome)
     });
     println!(
         "{seeds} seeds, {} records, {} lives of the engine, {} commits judged, {} network events, {} batches repeated \
-         (old records), {} simulated hours",
+         (old records), {} records compacted away, {} losses named, {} partitions rightly stopped, {} simulated hours",
         records.into_inner(),
         lives.into_inner(),
         commits.into_inner(),
         events.into_inner(),
         repeated.into_inner(),
+        cleaned.into_inner(),
+        losses.into_inner(),
+        stopped.into_inner(),
         virtual_ms.into_inner() / 3_600_000,
     );
     let reports: String = bad.iter().take(20).map(|(_, outcome)| report(outcome)).collect();
@@ -154,11 +161,25 @@ fn sim_two_that_know_nothing_of_each_other_copy_each_record_once() {
 }
 
 #[test]
+fn sim_compaction_that_runs_on_both_sides_loses_changes_and_repeats_nothing() {
+    run_profile(Plan::of_compaction, sized(150, 5_000));
+}
+
+#[test]
+fn sim_losses_are_named_exactly_and_nothing_else_is_lost() {
+    run_profile(Plan::of_losses, sized(200, 5_000));
+}
+
+#[test]
 fn sim_a_seed_is_the_same_run_every_time() {
-    for seed in 0..20 {
-        let (first, second) = (sim::run(seed), sim::run(seed));
-        assert!(first.events > 0);
-        assert_eq!((first.hash, first.events), (second.hash, second.events), "seed {seed}");
+    let profiles =
+        [(Plan::of as fn(u64) -> Plan, 20), (Plan::of_compaction, 10), (Plan::of_losses, 10)];
+    for (plan, seeds) in profiles {
+        for seed in 0..seeds {
+            let (first, second) = (sim::run_plan(plan(seed)), sim::run_plan(plan(seed)));
+            assert!(first.events > 0);
+            assert_eq!((first.hash, first.events), (second.hash, second.events), "seed {seed}");
+        }
     }
 }
 
