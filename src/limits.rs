@@ -133,6 +133,10 @@ pub const CREATED_TOPIC_LOOK: Duration = Duration::from_secs(5);
 pub const UNREACHABLE_TOLD: Duration = Duration::from_secs(5);
 /// Commands that wait in a lane's mailbox before those that cancel each other are taken out.
 pub const MAILBOX_COMMANDS_MAX: usize = 4096;
+/// Source brokers that wait to be dialled by a lane's reader; more wait on the lane.
+pub const READER_DIALS_MAX: usize = 64;
+/// Requests that wait for a reader's connection: a fetcher asks for one answer at a time.
+pub const READER_CALLS_MAX: usize = 1;
 /// What a thread waits for its last tasks.
 pub const LANE_SHUTDOWN: Duration = Duration::from_millis(500);
 /// A mirror's window unless the link says otherwise. What is on its way stays far below it where the link is short.

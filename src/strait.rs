@@ -66,7 +66,7 @@ impl Builder {
     /// why a link waits.
     pub fn start(self) -> Result<Handle, Error> {
         let (engine, board) = (self.config.engine, Arc::new(Board::default()));
-        let lanes = Lanes::start(&self.env, engine.lanes, engine.memory_bytes, board.clone())?;
+        let lanes = Lanes::start(&self.env, &engine, board.clone())?;
         let (mut handle, control, stopped) = self.assemble(board, lanes);
         let thread = std::thread::Builder::new().name("control".to_owned());
         let thread = thread.spawn(move || control.run(stopped)).map_err(|error| {
@@ -81,8 +81,7 @@ impl Builder {
     /// stop it at any point, as a crash would, drop that `LocalSet`.
     pub fn start_local(self) -> Handle {
         let (engine, board) = (self.config.engine, Arc::new(Board::default()));
-        let lanes = engine.lanes;
-        let lanes = Lanes::start_local(&self.env, lanes, engine.memory_bytes, board.clone());
+        let lanes = Lanes::start_local(&self.env, &engine, board.clone());
         let (handle, control, stopped) = self.assemble(board, lanes);
         tokio::task::spawn_local(control.until(stopped));
         handle

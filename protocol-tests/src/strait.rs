@@ -199,6 +199,12 @@ pub struct Strait {
     allowed: Vec<String>,
 }
 
+/// `Cpus_allowed_list` of a status in /proc.
+pub fn allowed_cores(status: &str) -> Option<String> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    Some(line.trim().to_owned())
+}
+
 impl Strait {
     /// Starts it; returns when telemetry answers.
     #[track_caller]
@@ -282,6 +288,19 @@ impl Strait {
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         self.process.signal(name);
+    }
+
+    /// Its threads by name, each with the cores that it may run on, as the kernel lists them.
+    pub fn threads(&self) -> Vec<(String, String)> {
+        let tasks =
+            fs::read_dir(format!("/proc/{}/task", self.process.pid)).expect("process is gone");
+        let read = |folder: &Path, file: &str| fs::read_to_string(folder.join(file)).ok();
+        let thread = |folder: &Path| {
+            let name = read(folder, "comm")?.trim().to_owned();
+            Some((name, allowed_cores(&read(folder, "status")?)?))
+        };
+        // One may end while it is looked at.
+        tasks.flatten().filter_map(|task| thread(&task.path())).collect()
     }
 
     /// What it uses.

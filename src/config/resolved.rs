@@ -361,11 +361,43 @@ pub enum Timestamps {
     Producer,
 }
 
+/// Who does a lane's work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Arrangement {
+    /// The lane itself.
+    #[default]
+    Fused,
+    /// The lane, and a second thread that reads from the source.
+    Split,
+}
+
+impl Arrangement {
+    /// Threads of a lane.
+    pub fn threads(self) -> usize {
+        match self {
+            Self::Fused => 1,
+            Self::Split => 2,
+        }
+    }
+
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fused => "fused",
+            Self::Split => "split",
+        }
+    }
+}
+
 /// Lanes and memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Engine {
     /// Threads that move batches.
     pub lanes: usize,
+    /// Which work they share out.
+    pub arrangement: Arrangement,
+    /// Each of them stays on a core of its own.
+    pub pin: bool,
     /// Bytes of frames, over all lanes.
     pub memory_bytes: usize,
 }

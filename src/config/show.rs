@@ -33,7 +33,8 @@ pub fn values(loaded: &Loaded) -> Vec<Shown> {
         all.link(link);
     }
     all.put("engine.lanes", engine.lanes.to_string());
-    all.put("engine.arrangement", "fused");
+    all.put("engine.arrangement", engine.arrangement.word());
+    all.put("engine.pin", engine.pin.to_string());
     all.put("engine.memory", show_size(engine.memory_bytes as u64));
     let listen = telemetry.map_or("off".to_owned(), |addr| addr.to_string());
     all.put("telemetry.listen", quote(&listen));

@@ -97,7 +97,7 @@ links:
     topics: { include: [".*"] }
     naming: prefix
     start: latest
-engine: { lanes: 2, arrangement: fused, memory: 64MiB }
+engine: { lanes: 2, arrangement: split, pin: true, memory: 64MiB }
 telemetry: { listen: off }
 "#;
     let Config { clusters, links, engine, telemetry } = parsed(text).unwrap().config;
@@ -140,7 +140,8 @@ telemetry: { listen: off }
         on_failure: OnFailure::Retry,
     };
     assert_eq!((link.policies, links[0].policies), (policies, Policies::default()));
-    assert_eq!(engine, Engine { lanes: 2, memory_bytes: 64 << 20 });
+    let (arrangement, memory_bytes) = (Arrangement::Split, 64 << 20);
+    assert_eq!(engine, Engine { lanes: 2, arrangement, pin: true, memory_bytes });
     assert_eq!(engine.memory_bound_bytes(), 96 << 20);
     assert_eq!(telemetry, None);
 }
@@ -397,10 +398,10 @@ fn bad_engine_and_telemetry_are_refused_with_place_and_cure() {
         ("engine: { lanes: 0 }", &[("14:18", "write a whole number from 1 to 256")]),
         ("engine: { lanes: all }", &[("14:18", "`lanes` is `all`")]),
         (
-            "engine: { arrangement: split }",
-            &[("14:24", "`arrangement: split` is not supported yet")],
+            "engine: { arrangement: splitt }",
+            &[("14:24", "`arrangement` is `splitt` (did you mean `split`?)")],
         ),
-        ("engine: { pin: true }", &[("14:11", "`pin` is not supported yet")]),
+        ("engine: { pin: yes }", &[("14:16", "`pin` is `yes` (write true or false)")]),
         ("engine: { memory: 1MiB }", &[("14:19", "write 16MiB to 1024GiB")]),
         ("engine: { threads: 2 }", &[("14:11", "unknown key `threads` in engine")]),
         ("telemetry: { listen: \":9660\" }", &[("14:22", "is not an address to listen at")]),

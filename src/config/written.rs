@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::problem::{Problem, Severity};
-use super::resolved::{Config, Engine};
+use super::resolved::{Arrangement, Config, Engine};
 use super::values::{parse_rate, parse_size, show_size};
 use super::yaml::{At, Entry, Node, Value};
 use super::{Loaded, Surroundings, links, secrets, yaml};
@@ -141,17 +141,35 @@ impl Reading<'_> {
     fn engine(&mut self, node: Option<&Node>) -> Engine {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         // The kernel's side of the sockets takes about as much: two lanes on two cores were slower than one.
-        let mut engine = Engine { lanes: (cores / 2).max(1), memory_bytes: 256 << 20 };
+        let mut engine = Engine {
+            lanes: (cores / 2).max(1),
+            arrangement: Arrangement::default(),
+            pin: false,
+            memory_bytes: 256 << 20,
+        };
         let Some(mut fields) = node.and_then(|node| self.fields(node, "engine".into(), "engine"))
         else {
             return engine;
         };
+        let arrangements = [Arrangement::Fused, Arrangement::Split]
+            .map(|arrangement| (arrangement.word(), arrangement));
+        let arrangement = fields.choice(self, "arrangement", &arrangements, &[]);
+        engine.arrangement = arrangement.unwrap_or_default();
         let auto = fields.get(self, "lanes").is_some_and(|node| node.is("auto"));
         if !auto && let Some(lanes) = fields.number(self, "lanes", 1..=256) {
             engine.lanes = usize::try_from(lanes).unwrap_or(1);
         }
-        fields.choice(self, "arrangement", &[("fused", ())], &["split"]);
-        fields.not_yet(self, &["pin"]);
+        engine.pin = fields.boolean(self, "pin").unwrap_or(false);
+        if let Some(node) =
+            fields.get(self, "pin").filter(|_| engine.pin && !cfg!(target_os = "linux"))
+        {
+            let what = "`pin` has no effect on this operating system";
+            self.warning(
+                node.at,
+                what,
+                "lanes run where the scheduler puts them; Linux can pin them",
+            );
+        }
         if let Some(memory) = fields.size(self, "memory", 16 << 20..=1 << 40) {
             engine.memory_bytes = memory;
         }

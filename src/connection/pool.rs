@@ -1,9 +1,10 @@
 //! Frame buffers by size class, last in first out. Owns the memory that responses are read into; a frame comes back
 //! when the last slice of it is dropped, on whichever thread. Never zeroes a buffer twice, never grows one in place.
 //!
-//! One pool serves a thread (a lane), so that a buffer that was just acknowledged, and is still in the core's cache, is
+//! One pool serves a lane, with its reader if it has one, so that a buffer that was just acknowledged, and is still in the core's cache, is
 //! the next to be filled. What is counted is whole buffers: a slice of ten bytes keeps its frame alive (I5).
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,7 +39,7 @@ struct Idle {
 }
 
 thread_local! {
-    static OF_THIS_THREAD: FramePool = FramePool::new();
+    static OF_THIS_THREAD: RefCell<FramePool> = RefCell::default();
 }
 
 impl Default for FramePool {
@@ -55,7 +56,12 @@ impl FramePool {
 
     /// The pool of the calling thread: the one that its connections read into.
     pub fn of_this_thread() -> Self {
-        OF_THIS_THREAD.with(Self::clone)
+        OF_THIS_THREAD.with_borrow(Self::clone)
+    }
+
+    /// Makes this the pool of the calling thread too: what its connections read is counted where this is.
+    pub fn serve_this_thread(&self) {
+        OF_THIS_THREAD.set(self.clone());
     }
 
     /// Bytes of the buffers that frames in use stand in. What a lane's budget reads.
@@ -186,6 +192,20 @@ mod tests {
         assert_eq!(pool.live_bytes(), 0);
         assert!(pool.idle_bytes() <= limits::POOL_IDLE_BYTES_MAX);
         assert!(pool.idle_bytes() > limits::POOL_IDLE_BYTES_MAX - (2 << 20));
+    }
+
+    #[test]
+    fn what_a_lane_s_reader_reads_counts_as_the_lane_s() {
+        let pool = FramePool::of_this_thread();
+        let reader = pool.clone();
+        let frame = std::thread::spawn(move || {
+            reader.serve_this_thread();
+            FramePool::of_this_thread().take(100_000).freeze(10)
+        });
+        let frame = frame.join().unwrap();
+        assert_eq!(pool.live_bytes(), class_bytes(3));
+        drop(frame);
+        assert_eq!((pool.live_bytes(), pool.idle_bytes()), (0, class_bytes(3)));
     }
 
     #[test]

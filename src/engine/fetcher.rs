@@ -15,6 +15,7 @@ use super::cell::{Halt, MirrorCell};
 use super::losses::LossKind;
 use super::mirror::Mirror;
 use super::offsets::Found;
+use super::reader::SourceConnection;
 use super::session::{Delta, Session, SourcePartition, Wish};
 use super::share::{FetchQueue, Share};
 use super::source_log;
@@ -24,7 +25,6 @@ use super::{transactions, trouble};
 use crate::canary::{Canary, planted};
 use crate::cluster::rights::Need;
 use crate::config::resolved::{self, OnPoison};
-use crate::connection::Connection;
 use crate::env::{Env, Moment};
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
@@ -55,7 +55,7 @@ pub async fn run(share: Rc<Share>, broker: i32, queue: Rc<FetchQueue>) {
             queue.wake.notified().await;
             continue;
         }
-        let error = match share.link.source.connect(&share.env, broker).await {
+        let error = match share.dial_source(broker).await {
             Ok(connection) => {
                 let mut session = Session::new();
                 for cell in share.mirrors() {
@@ -88,13 +88,13 @@ async fn fetch(
     share: &Rc<Share>,
     broker: i32,
     queue: &FetchQueue,
-    connection: &Connection,
+    connection: &SourceConnection,
     session: &mut Session,
 ) -> Option<Error> {
     let mut refused = 0;
     loop {
         let held = refresh_wishes(share, broker, queue, session);
-        if share.is_stopped() || (connection.is_ending() && !connection.is_closed()) {
+        if share.is_stopped() || connection.ends_soon() {
             return None;
         }
         if session.is_empty() {
@@ -110,7 +110,7 @@ async fn fetch(
         let max_wait = if held { MAX_WAIT_HELD } else { MAX_WAIT };
         let request = request(share, session.advance(), max_wait);
         let deadline = max_wait + limits::REQUEST_TIMEOUT;
-        let answer = connection.call(&request, deadline).await;
+        let answer = connection.fetch(request, deadline).await;
         drop(reservation);
         let answer = match answer {
             Ok(answer) => answer,

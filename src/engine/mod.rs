@@ -10,9 +10,10 @@
 //! The deciding half is pure, and is where the invariants live: [`admit`] (fate of a batch), [`mirror`] (one partition's
 //! state; with [`mirror_readback`]), [`window`] (when the next batch may leave), [`joining`] (which leave as one), [`flow`]
 //! (what a connection carries), [`rate_limit`], [`session`], [`identity`], [`route`], [`numberings`], [`anchor`],
-//! [`offset_map`], [`walk`], [`lineage`], [`overlap`]. The other half moves bytes between it and the network: [`fetcher`], [`sender`],
-//! [`recovery`] with [`position`] ([`decide`], [`source_log`], [`target_log`], `gap`) and [`readback`], [`committer`]; [`room`]
-//! says how far ahead.
+//! [`offset_map`], [`walk`], [`lineage`], [`overlap`]. The other half moves bytes between it and the network: [`fetcher`],
+//! [`sender`], [`recovery`] with [`position`] ([`decide`], [`source_log`], [`target_log`], `gap`) and [`readback`],
+//! [`committer`]; [`room`] says how far ahead. A [`reader`] fetches from a thread beside the lane's, where the engine is
+//! `split`.
 //! With `delivery: transactional` the position goes into the target's own group, in the transaction that brings the
 //! records: [`transaction`] and [`mirror_transaction`] decide, `transactions`, `fence` and `coordination` carry out.
 //! A [`share`] ties them together for one link on one lane.
@@ -30,6 +31,7 @@ pub mod fetcher;
 pub mod flow;
 mod gap;
 pub mod group;
+pub mod handoff;
 pub mod identity;
 pub mod joining;
 pub mod landed;
@@ -48,6 +50,7 @@ pub mod overlap;
 pub mod position;
 pub mod rate_limit;
 pub mod readback;
+pub mod reader;
 pub mod recovery;
 pub mod replay;
 pub mod retry;

@@ -14,6 +14,7 @@ use super::cell::{Halt, Leader, MirrorCell};
 use super::member::MemberCell;
 use super::mirror::{Mirror, Settled};
 use super::rate_limit::RateLimit;
+use super::reader::Reader;
 use super::room::Room;
 use super::session::SourcePartition;
 use super::settings::Settings;
@@ -84,6 +85,8 @@ pub struct Share {
     board: Arc<Board>,
     pub(super) stats: Arc<LaneStats>,
     pub(super) budget: Rc<Budget>,
+    /// Who reads from the source, if not the lane itself.
+    pub(super) reader: Option<Reader>,
     mirrors: RefCell<BTreeMap<MirrorId, Rc<MirrorCell>>>,
     by_source: RefCell<HashMap<SourcePartition, Rc<MirrorCell>>>,
     senders: RefCell<BTreeMap<(i32, usize), Rc<SendQueue>>>,
@@ -122,6 +125,7 @@ impl Share {
         board: Arc<Board>,
         stats: Arc<LaneStats>,
         budget: Rc<Budget>,
+        reader: Option<Reader>,
     ) -> Rc<Self> {
         stats.buffered_bytes_limit.store(budget.limit_bytes() as u64, Relaxed);
         let share = Rc::new(Self {
@@ -131,6 +135,7 @@ impl Share {
             board,
             stats,
             budget,
+            reader,
             mirrors: RefCell::default(),
             by_source: RefCell::default(),
             senders: RefCell::default(),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::Command;
+use super::thread::Command;
 use crate::limits;
 
 #[derive(Default)]

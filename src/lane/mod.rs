@@ -4,9 +4,10 @@
 //! Owns the threads and the decision which lane carries a mirror. Never looks at a batch.
 
 mod mailbox;
+mod pin;
 mod placement;
+mod thread;
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -14,32 +15,17 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::config::resolved::{Arrangement, Engine};
 use crate::engine::budget::Budget;
-use crate::engine::share::{LinkContext, Share};
+use crate::engine::reader;
+use crate::engine::share::LinkContext;
 use crate::engine::spec::{Leave, Left, MirrorId, MirrorSpec, Mirrors};
 use crate::engine::stats::{Board, LaneStats, MirrorStats};
 use crate::env::Env;
 use crate::error::{Action, Code, Error, Side};
-use crate::limits;
-use mailbox::{Mailbox, Sender};
+use mailbox::Sender;
 use placement::Placement;
-
-/// How often a draining lane looks whether it is done.
-const DRAIN_POLL: Duration = Duration::from_millis(10);
-
-/// What a lane is told.
-enum Command {
-    /// Take part in a link.
-    Join(LinkContext, Arc<LaneStats>),
-    /// Copy a topic-partition.
-    Add(MirrorSpec, Arc<MirrorStats>),
-    /// Copy it no longer.
-    Remove(MirrorId, Leave, oneshot::Sender<()>),
-    /// Stop fetching, wait for acks, commit; then say so.
-    Drain(oneshot::Sender<()>),
-    /// End.
-    Stop,
-}
+use thread::{Command, Lane};
 
 /// All lanes of a process.
 pub struct Lanes {
@@ -50,22 +36,29 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Starts the threads. `memory_bytes` is what all of them together may hold in frames.
-    pub fn start(
-        env: &Env,
-        lanes: usize,
-        memory_bytes: usize,
-        board: Arc<Board>,
-    ) -> Result<Self, Error> {
-        let lanes = lanes.max(1);
+    /// Starts the threads; together they hold no more in frames than `engine` says.
+    pub fn start(env: &Env, engine: &Engine, board: Arc<Board>) -> Result<Self, Error> {
+        let (lanes, memory_bytes) = (engine.lanes.max(1), engine.memory_bytes);
+        let cores = if engine.pin {
+            pin::allowed_cores(lanes * engine.arrangement.threads())
+        } else {
+            Vec::new()
+        };
         let mut mailboxes = Vec::with_capacity(lanes);
         let mut threads = Vec::with_capacity(lanes);
         for index in 0..lanes {
             let (sender, mailbox) = mailbox::mailbox();
-            let (env, budget_bytes, board) = (env.clone(), memory_bytes / lanes, board.clone());
-            let name = format!("lane-{index}");
-            let thread = std::thread::Builder::new().name(name);
-            let thread = thread.spawn(move || run(index, env, budget_bytes, mailbox, &board));
+            let lane = Lane {
+                index,
+                env: env.clone(),
+                arrangement: engine.arrangement,
+                budget_bytes: memory_bytes / lanes,
+                cores: [index, lanes + index].map(|index| pin::core_of(&cores, index)),
+                mailbox,
+                board: board.clone(),
+            };
+            let thread = std::thread::Builder::new().name(format!("lane-{index}"));
+            let thread = thread.spawn(move || lane.run());
             let thread = thread.map_err(|error| {
                 let message = format!("cannot start the thread of lane {index}: {error}");
                 Error::new(Code(71), Side::Local, Action::Stop, message)
@@ -78,13 +71,20 @@ impl Lanes {
     }
 
     /// The same without threads: the lanes are tasks of the caller's `LocalSet` or `LocalRuntime` and end with it.
-    pub fn start_local(env: &Env, lanes: usize, memory_bytes: usize, board: Arc<Board>) -> Self {
-        let lanes = lanes.max(1);
+    pub fn start_local(env: &Env, engine: &Engine, board: Arc<Board>) -> Self {
+        let (lanes, memory_bytes) = (engine.lanes.max(1), engine.memory_bytes);
         let start = |_| {
             let (sender, mailbox) = mailbox::mailbox();
             let budget = Rc::new(Budget::of_this_thread(memory_bytes / lanes));
             let (env, board) = (env.clone(), board.clone());
-            tokio::task::spawn_local(async move { serve(env, budget, mailbox, &board).await });
+            let reader = (engine.arrangement == Arrangement::Split).then(|| {
+                let (reader, dials) = reader::reader();
+                tokio::task::spawn_local(reader::serve(env.clone(), board.clone(), dials));
+                reader
+            });
+            tokio::task::spawn_local(async move {
+                thread::serve(env, budget, reader, mailbox, &board).await;
+            });
             sender
         };
         let mailboxes = (0..lanes).map(start).collect();
@@ -164,59 +164,5 @@ impl Mirrors for LinkMirrors {
             lanes.board.remove_mirror(&stats);
         }
         left
-    }
-}
-
-/// A lane's thread.
-fn run(index: usize, env: Env, budget_bytes: usize, mailbox: Mailbox, board: &Arc<Board>) {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            let message = format!("lane {index} has no runtime: {error}");
-            board.fail(Error::new(Code(71), Side::Local, Action::Stop, message));
-            return;
-        }
-    };
-    runtime.block_on(serve(env, Rc::new(Budget::of_this_thread(budget_bytes)), mailbox, board));
-    // Tasks that still wait on the network are dropped with the runtime.
-    runtime.shutdown_timeout(limits::LANE_SHUTDOWN);
-}
-
-async fn serve(env: Env, budget: Rc<Budget>, mailbox: Mailbox, board: &Arc<Board>) {
-    let mut shares: BTreeMap<Arc<str>, Rc<Share>> = BTreeMap::new();
-    loop {
-        match mailbox.next().await {
-            Command::Join(link, stats) => {
-                let name = stats.link.clone();
-                let share = Share::start(env.clone(), link, board.clone(), stats, budget.clone());
-                shares.insert(name, share);
-            }
-            Command::Add(spec, stats) => match shares.get(&spec.id.link) {
-                Some(share) => share.add(spec, stats),
-                None => board.remove_mirror(&stats),
-            },
-            Command::Remove(id, leave, left) => {
-                if let Some(share) = shares.get(&id.link) {
-                    share.remove(&id, leave, left);
-                }
-            }
-            Command::Drain(done) => {
-                shares.values().for_each(Share::drain);
-                let shares: Vec<_> = shares.values().cloned().collect();
-                tokio::task::spawn_local(async move {
-                    while !shares.iter().all(|share| share.is_drained()) {
-                        tokio::time::sleep(DRAIN_POLL).await;
-                    }
-                    // Nobody may wait for it any more.
-                    let _ = done.send(());
-                });
-            }
-            Command::Stop => {
-                shares.values().for_each(|share| share.stop());
-                return;
-            }
-        }
     }
 }

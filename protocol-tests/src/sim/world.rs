@@ -294,7 +294,7 @@ impl World {
              clusters:\n  source: {{ bootstrap: [{}] }}\n  target: {{ bootstrap: [{}] }}\n\
              links:\n  sim: {{ from: source, to: target, topics: {{ include: [\"sim-.*\"] }}, \
              start: earliest, {}window: {}, merge: {}, membership: {{ protocol: \"{}\" }}{}{} }}\n\
-             engine: {{ lanes: 1, memory: 64MiB }}\n",
+             engine: {{ lanes: 1, arrangement: {}, memory: 64MiB }}\n",
             bootstrap(&self.source),
             bootstrap(&self.target),
             self.policies.get().map(Policies::words).unwrap_or_default(),
@@ -303,6 +303,7 @@ impl World {
             self.fleet.membership.word(),
             delivery,
             self.keys.borrow(),
+            if self.rng.fork(&format!("split {begun}")).chance(30) { "split" } else { "fused" },
         );
         let around = config::Surroundings { directory: Path::new("."), variable: &|_| None };
         let mut config =

@@ -10,6 +10,7 @@ mod doubles;
 mod embedded_parity;
 mod engine;
 mod fleet;
+mod lanes;
 mod loops;
 mod model;
 mod offsets;

@@ -28,20 +28,32 @@ impl Stage {
 
     /// With these clusters; the target's listeners are the stage's own.
     pub fn with(name: &str, source: Options, target: Options) -> Self {
+        Self::secured(name, source, target, false)
+    }
+
+    /// The same over TLS to the source too, whose listeners are the stage's own then.
+    pub fn over_tls(name: &str, source: Options, target: Options) -> Self {
+        Self::secured(name, source, target, true)
+    }
+
+    fn secured(name: &str, source: Options, target: Options, source_tls: bool) -> Self {
         let authority = Authority::new("stage");
         let server = authority.server(&["localhost", "127.0.0.1"]).server_config();
         let plain_first = vec![Listener::plain(), Listener::tls(server)];
-        let manual = |options| Options { auto_create_topics: false, ..options };
-        let source = EmbeddedCluster::start(Env::real(), manual(source)).unwrap();
-        let target = manual(Options { listeners: plain_first, ..target });
-        let target = EmbeddedCluster::start(Env::real(), target).unwrap();
-        let bootstrap = |addresses: String| {
-            let quoted: Vec<_> = addresses.split(',').map(|a| format!("\"{a}\"")).collect();
-            format!("bootstrap: [{}]", quoted.join(", "))
+        let start = |options: Options, tls: bool| {
+            let listeners = if tls { plain_first.clone() } else { options.listeners.clone() };
+            let options = Options { auto_create_topics: false, listeners, ..options };
+            EmbeddedCluster::start(Env::real(), options).unwrap()
         };
-        let here = format!("{{ {} }}", bootstrap(source.bootstrap()));
-        let there = bootstrap(target.bootstrap_of(1));
-        let there = format!("{{ {there}, tls: {{ ca: \"{}\" }} }}", authority.ca().display());
+        let (source, target) = (start(source, source_tls), start(target, true));
+        let entry = |cluster: &EmbeddedCluster, tls: bool| {
+            let addresses = cluster.bootstrap_of(usize::from(tls));
+            let quoted: Vec<_> = addresses.split(',').map(|a| format!("\"{a}\"")).collect();
+            let bootstrap = format!("bootstrap: [{}]", quoted.join(", "));
+            let ca = format!(", tls: {{ ca: \"{}\" }}", authority.ca().display());
+            format!("{{ {bootstrap}{} }}", if tls { ca } else { String::new() })
+        };
+        let (here, there) = (entry(&source, source_tls), entry(&target, true));
         let config = Config::between(name, here, there, &["topic.*"]);
         source.create_topic("topic", 1, -1, &[]).unwrap();
         Self { source, target, config, _authority: authority }
