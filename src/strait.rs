@@ -313,6 +313,7 @@ impl Control {
                 None => open.push((link, entry, member, source, target)),
             }
         }
+        tokio::task::spawn_local(self.lanes.clone().keep_balance(self.env.clone()));
         let clusters: Vec<_> = watched.0.values().cloned().collect();
         let mut links = Vec::new();
         for (link, entry, member, source, target) in open {

@@ -346,6 +346,7 @@ fn lanes(exposition: &mut Exposition, board: &Board) {
     for (link, limit) in &limit {
         family.sample(&[("link", link)], limit);
     }
+    loads(exposition, board);
     let mut family = exposition.histogram(
         "strait_relay_latency_seconds",
         "From a fetch answer that was read to the target's acknowledgement.",
@@ -353,6 +354,30 @@ fn lanes(exposition: &mut Exposition, board: &Board) {
     let bounds = LATENCY_BOUNDS_US.map(|us| us as f64 / 1e6);
     for (link, (counts, total, sum)) in &latencies {
         family.buckets(&[("link", link)], &bounds, counts, *total, *sum);
+    }
+}
+
+fn loads(exposition: &mut Exposition, board: &Board) {
+    let loads = board.loads();
+    let mut family = exposition
+        .gauge("strait_lane_busy", "Part of the last seconds that a lane's thread was busy.");
+    for load in &loads {
+        let lane = load.lane.to_string();
+        let mut sample = |thread: &str, permille: &AtomicU64| {
+            let part = permille.load(Relaxed) as f64 / 1000.0;
+            family.sample(&[("lane", &lane), ("thread", thread)], part);
+        };
+        sample("lane", &load.busy_permille);
+        load.reader_busy_permille.iter().for_each(|permille| sample("reader", permille));
+    }
+    let mut family = exposition.gauge("strait_lane_partitions", "Partitions on a lane.");
+    for load in &loads {
+        family.sample(&[("lane", &load.lane.to_string())], load.mirrors.load(Relaxed));
+    }
+    let mut family = exposition
+        .counter("strait_lane_moves_total", "Partitions that a hot lane gave to another.");
+    for load in &loads {
+        family.sample(&[("lane", &load.lane.to_string())], load.given.load(Relaxed));
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::stats::{LaneStats, LinkEntry, MirrorState};
+use crate::engine::stats::{LaneLoad, LaneStats, LinkEntry, MirrorState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -116,10 +116,30 @@ fn latency_is_cumulative_over_lanes() {
 }
 
 #[test]
+fn lanes_and_readers_are_busy_apart() {
+    let board = board();
+    let loads = [LaneLoad::new(0, true), LaneLoad::new(1, false)].map(Arc::new);
+    loads.iter().for_each(|load| board.add_load(load.clone()));
+    loads[0].busy_permille.store(250, Relaxed);
+    loads[0].reader_busy_permille.as_ref().unwrap().store(875, Relaxed);
+    loads[1].given.store(3, Relaxed);
+    loads[1].mirrors.store(7, Relaxed);
+    let text = render(&board);
+    let busy = |lane, thread| {
+        value(&text, &format!("strait_lane_busy{{lane=\"{lane}\",thread=\"{thread}\"}}"))
+    };
+    assert_eq!((busy(0, "lane"), busy(0, "reader")), (Some(0.25), Some(0.875)));
+    assert_eq!((busy(1, "lane"), busy(1, "reader")), (Some(0.0), None));
+    assert_eq!(value(&text, "strait_lane_moves_total{lane=\"1\"}"), Some(3.0));
+    assert_eq!(value(&text, "strait_lane_partitions{lane=\"1\"}"), Some(7.0));
+}
+
+#[test]
 fn every_family_is_declared_once_before_its_samples() {
     let board = board();
     mirror(&board, "hostile\n\"name\\", 0);
     board.add_lane(Arc::new(LaneStats::new("l".into(), 0)));
+    board.add_load(Arc::new(LaneLoad::new(0, true)));
     let text = render(&board);
     let mut declared: Vec<&str> = Vec::new();
     for line in text.lines() {

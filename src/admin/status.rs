@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{link_word, mirror_word};
 use crate::engine::losses::{Loss, LossKind};
 use crate::engine::stats::{
-    Board, LinkEntry, LinkState, MirrorState, MirrorStats, new_latency_histogram,
+    Board, LaneLoad, LinkEntry, LinkState, MirrorState, MirrorStats, new_latency_histogram,
 };
 use crate::error::Error;
 use crate::limits;
@@ -27,6 +28,37 @@ pub struct Status {
     pub draining: bool,
     /// By name.
     pub links: Vec<LinkStatus>,
+    /// By number.
+    #[serde(default)]
+    pub lanes: Vec<LaneStatus>,
+}
+
+/// One lane, with all links together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LaneStatus {
+    /// Lane number.
+    pub lane: usize,
+    /// Part of the last seconds that its thread was busy.
+    pub busy: f64,
+    /// The same of its reader; null where the lane reads itself.
+    pub reader_busy: Option<f64>,
+    /// Partitions on it.
+    pub partitions: usize,
+    /// Partitions that it gave to other lanes because it ran hot.
+    pub moves: u64,
+}
+
+impl From<&LaneLoad> for LaneStatus {
+    fn from(load: &LaneLoad) -> Self {
+        let part = |permille: &AtomicU64| permille.load(Relaxed) as f64 / 1000.0;
+        Self {
+            lane: load.lane,
+            busy: part(&load.busy_permille),
+            reader_busy: load.reader_busy_permille.as_ref().map(part),
+            partitions: load.mirrors.load(Relaxed),
+            moves: load.given.load(Relaxed),
+        }
+    }
 }
 
 /// One link.
@@ -184,6 +216,7 @@ impl Status {
             worst: link_word(worst).to_owned(),
             draining: board.draining(),
             links: links.iter().map(|link| LinkStatus::of(board, link)).collect(),
+            lanes: board.loads().iter().map(|load| LaneStatus::from(&**load)).collect(),
         }
     }
 
@@ -311,6 +344,9 @@ mod tests {
         let lane = Arc::new(LaneStats::new("a".into(), 0));
         lane.relay_us.lock().unwrap().record(38_000).unwrap();
         board.add_lane(lane);
+        let load = Arc::new(LaneLoad::new(0, false));
+        load.busy_permille.store(123, Relaxed);
+        board.add_load(load);
         let status = Status::of(&board);
         let json = serde_json::to_value(&status).unwrap();
         assert_eq!(json["schema"], "strait.status/1");
@@ -330,6 +366,10 @@ mod tests {
             assert!(json["links"][0].get(key).is_some(), "{key}: {json}");
         }
         let p99 = status.links[0].relay_p99_seconds.unwrap();
+        let lane = serde_json::json!(
+            { "lane": 0, "busy": 0.123, "reader_busy": null, "partitions": 0, "moves": 0 }
+        );
+        assert_eq!(json["lanes"], serde_json::json!([lane]));
         assert!((0.037..0.039).contains(&p99), "{p99}");
         assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
     }

@@ -57,6 +57,12 @@ pub struct Partition {
 }
 
 impl ClusterMap {
+    /// What is known of a partition.
+    pub fn partition(&self, topic: &str, index: i32) -> Option<&Partition> {
+        let index = usize::try_from(index).ok()?;
+        self.topics.get(topic)?.partitions.get(index)
+    }
+
     /// The map after this answer. An answer that no broker of this cluster can have meant is refused, with the reason.
     pub(super) fn after(&self, answer: MetadataResponse) -> Result<Self, String> {
         if let (Some(known), Some(now)) = (&self.cluster_id, &answer.cluster_id)

@@ -536,8 +536,7 @@ impl Share {
 /// By the newest metadata.
 fn leader(cluster: &ClusterHandle, topic: &str, partition: i32) -> Leader {
     let map = cluster.map();
-    let index = usize::try_from(partition).unwrap_or(usize::MAX);
-    let found = map.topics.get(topic).and_then(|topic| topic.partitions.get(index));
+    let found = map.partition(topic, partition);
     found.map_or(Leader::NONE, |p| Leader { broker: p.leader, epoch: p.leader_epoch })
 }
 

@@ -257,6 +257,34 @@ impl LaneStats {
     }
 }
 
+/// How busy a lane is, with all its links together. Written by the control thread.
+#[derive(Debug)]
+pub struct LaneLoad {
+    /// Lane number.
+    pub lane: usize,
+    /// Thousandths of the last seconds that its thread was busy.
+    pub busy_permille: AtomicU64,
+    /// The same of its reader's thread, if it has one.
+    pub reader_busy_permille: Option<AtomicU64>,
+    /// Mirrors that it carries.
+    pub mirrors: AtomicUsize,
+    /// Mirrors that it gave to other lanes because it ran hot.
+    pub given: AtomicU64,
+}
+
+impl LaneLoad {
+    /// All zero.
+    pub fn new(lane: usize, has_reader: bool) -> Self {
+        Self {
+            lane,
+            busy_permille: AtomicU64::new(0),
+            reader_busy_permille: has_reader.then(|| AtomicU64::new(0)),
+            mirrors: AtomicUsize::new(0),
+            given: AtomicU64::new(0),
+        }
+    }
+}
+
 /// Microseconds, 1 us to 1 h, two digits.
 pub fn new_latency_histogram() -> Histogram<u64> {
     let mut histogram = match Histogram::new_with_bounds(1, 3_600_000_000, 2) {
@@ -348,6 +376,7 @@ pub struct Board {
     links: Mutex<Vec<Arc<LinkEntry>>>,
     mirrors: Mutex<Vec<Arc<MirrorStats>>>,
     lanes: Mutex<Vec<Arc<LaneStats>>>,
+    loads: Mutex<Vec<Arc<LaneLoad>>>,
     draining: std::sync::atomic::AtomicBool,
     failure: Mutex<Option<Error>>,
     telemetry: Mutex<Option<std::net::SocketAddr>>,
@@ -370,6 +399,7 @@ impl Board {
     register!(add_link, links, links, LinkEntry, "a link");
     register!(add_mirror, mirrors, mirrors, MirrorStats, "a mirror");
     register!(add_lane, lanes, lanes, LaneStats, "a lane's share of a link");
+    register!(add_load, loads, loads, LaneLoad, "how busy a lane is");
 
     /// Forgets a mirror.
     pub fn remove_mirror(&self, mirror: &Arc<MirrorStats>) {

@@ -11,6 +11,7 @@ use tokio::runtime::LocalRuntime;
 use tokio::sync::oneshot;
 
 use super::mailbox::Mailbox;
+use super::meter::Gauge;
 use super::pin;
 use crate::config::resolved::Arrangement;
 use crate::connection::FramePool;
@@ -48,6 +49,8 @@ pub(super) struct Lane {
     pub(super) budget_bytes: usize,
     /// Of the lane, and of its reader.
     pub(super) cores: [Option<usize>; 2],
+    /// Likewise.
+    pub(super) gauges: [Gauge; 2],
     pub(super) mailbox: Mailbox,
     pub(super) board: Arc<Board>,
 }
@@ -63,14 +66,16 @@ impl Lane {
     }
 
     fn work(self) -> std::io::Result<()> {
-        let Self { index, env, arrangement, budget_bytes, cores, mailbox, board } = self;
+        let Self { index, env, arrangement, budget_bytes, cores, gauges, mailbox, board } = self;
+        let [gauge, reader_gauge] = gauges;
         pin::stay_on(cores[0], &format!("lane-{index}"));
-        let runtime = runtime()?;
+        let runtime = runtime(&gauge)?;
         let budget = Rc::new(Budget::of_this_thread(budget_bytes));
         let (reader, thread) = match arrangement {
             Arrangement::Fused => (None, None),
             Arrangement::Split => {
-                let (reader, thread) = ReaderThread::start(index, &env, cores[1], &board)?;
+                let (reader, thread) =
+                    ReaderThread::start(index, &env, cores[1], reader_gauge, &board)?;
                 (Some(reader), Some(thread))
             }
         };
@@ -83,8 +88,12 @@ impl Lane {
     }
 }
 
-fn runtime() -> std::io::Result<LocalRuntime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())
+fn runtime(gauge: &Gauge) -> std::io::Result<LocalRuntime> {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build_local(Default::default())?;
+    // Set once: a thread has one runtime.
+    let _ = gauge.set(runtime.handle().metrics());
+    Ok(runtime)
 }
 
 /// The reader's thread; dropping it ends that.
@@ -98,6 +107,7 @@ impl ReaderThread {
         index: usize,
         env: &Env,
         core: Option<usize>,
+        gauge: Gauge,
         board: &Arc<Board>,
     ) -> std::io::Result<(Reader, Self)> {
         let (reader, dials) = reader::reader();
@@ -107,7 +117,7 @@ impl ReaderThread {
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
             pin::stay_on(core, &name);
             pool.serve_this_thread();
-            let runtime = match runtime() {
+            let runtime = match runtime(&gauge) {
                 Ok(runtime) => runtime,
                 Err(error) => {
                     let message = format!("{name} has no runtime: {error}");

@@ -1,11 +1,15 @@
-//! The lanes of a process: which core each stays on, and who reads for it.
+//! The lanes of a process: which core each stays on, who reads for it, and what it gives away when it runs hot.
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use protocol_tests::raw::batch::{HEADER, now_ms};
+use protocol_tests::raw::{Batch, Codec, RawRecord};
 use protocol_tests::strait::{Strait, allowed_cores};
+use protocol_tests::wait::{wait_for, wait_until};
 use strait::embedded::{ApiKey, Fault, Options, Order, Replica};
 
-use crate::stage::Stage;
+use crate::stage::{Stage, seen};
 
 /// The cores of a list such as `0-2,5`.
 fn cores(list: &str) -> Vec<usize> {
@@ -77,5 +81,86 @@ fn a_split_lane_copies_each_record_once_whatever_breaks() {
     assert!(source_faults.into_iter().all(|fault| stage.source.fault_struck(fault) == 1));
     assert!(target_faults.into_iter().all(|fault| stage.target.fault_struck(fault) == 1));
     assert_eq!(stage.arrived_numbers(), (0..400).collect::<Vec<_>>());
+    wait_until("the reader's work", 30, || {
+        stage.append_many([7]);
+        strait.metric("strait_lane_busy", &["thread=\"reader\""]) > 0.0
+    });
+    strait.assert_clean_log();
+}
+
+/// A batch that costs a lane more than a broker: it is opened and compressed anew, for its time is the broker's.
+struct Costly(Vec<u8>);
+
+impl Costly {
+    fn new() -> Self {
+        let mut state = 1_u32;
+        let mut letter = || {
+            state = state.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+            char::from(b'a' + (state >> 28) as u8)
+        };
+        let value: String = (0..64 << 10).map(|_| letter()).collect();
+        let batch = Batch::of(vec![RawRecord::at(0, &value)]);
+        Self(batch.with(|b| (b.codec, b.attributes) = (Codec::Gzip, 8)).bytes())
+    }
+
+    /// The batch as appended at this time.
+    fn at(&self, time: i64) -> Bytes {
+        let mut bytes = self.0.clone();
+        bytes[35..43].copy_from_slice(&time.to_be_bytes());
+        let crc = crc32c::crc32c(&bytes[21..]).to_be_bytes();
+        bytes[17..21].copy_from_slice(&crc);
+        assert!(bytes.len() > HEADER);
+        Bytes::from(bytes)
+    }
+}
+
+#[test]
+fn a_hot_lane_gives_mirrors_away_and_each_record_arrives_once_in_order() {
+    const HOT: [i32; 4] = [0, 2, 4, 6];
+    let mut stage = Stage::new("hot");
+    // One after the other, the partitions are spread over both lanes: what is written to is all on one.
+    let link = stage.config.link("membership: { protocol: \"off\" }");
+    stage.config = link.top("engine: { lanes: 2, pin: false }");
+    stage.source.delete_topic("topic").unwrap();
+    stage.source.create_topic("topic-hot", 8, -1, &[]).unwrap();
+    let (batch, begin) = (Costly::new(), now_ms() - 3_600_000);
+    let strait = stage.start();
+    let mut written = 0;
+    let mut keep_busy = || {
+        if strait.metric("strait_lag_offsets", &[]) < 100.0 {
+            for _ in 0..50 {
+                for partition in HOT {
+                    let bytes = batch.at(begin + written);
+                    stage.source.append("topic-hot", partition, &bytes).unwrap();
+                }
+                written += 1;
+            }
+        }
+    };
+    let busy = |lane: &str| strait.metric("strait_lane_busy", &[lane]);
+    let moves = |lane: &str| strait.metric("strait_lane_moves_total", &[lane]);
+    wait_for("move of a mirror", 90, || {
+        keep_busy();
+        let (moves, busy) = (moves("lane"), ["lane=\"0\"", "lane=\"1\""].map(busy));
+        if moves >= 1.0 { Ok(()) } else { Err(format!("{moves} moves, {busy:?} busy")) }
+    });
+    wait_for("work on both lanes", 90, || {
+        keep_busy();
+        let busy = ["lane=\"0\"", "lane=\"1\""].map(busy);
+        if busy.iter().all(|busy| *busy > 0.3) { Ok(()) } else { Err(busy) }
+    });
+    println!("{} moves, {written} batches each", moves("lane"));
+    wait_until("the rest", 120, || {
+        let committed = stage.source.committed(&stage.config.group());
+        HOT.iter().all(|partition| {
+            let position = committed.get(&("topic-hot".to_owned(), *partition));
+            position.is_some_and(|position| position.offset == written)
+        })
+    });
+    for partition in HOT {
+        let times: Vec<_> =
+            seen(&stage.target, "topic-hot", partition).into_iter().map(|(time, _)| time).collect();
+        assert!(times == Vec::from_iter(begin..begin + written), "partition {partition}");
+    }
     strait.assert_clean_log();
 }
