@@ -150,6 +150,18 @@ pub const AHEAD_BYTES_MAX: usize = 2 << 20;
 pub const AHEAD_BYTES_PER_MIRROR: usize = 4 << 10;
 /// The lowest rate that a link may be held to: a batch of a stock broker's largest size still takes less than its timeout.
 pub const RATE_LIMIT_MIN: u64 = 64 << 10;
+/// A mirror at its source's end stays in the tail while less than this lies before it: some answers.
+pub const TAIL_BYTES_MAX: u64 = 4 << 20;
+/// The same in time: so long the end may run ahead of it.
+pub const TAIL_BEHIND_MAX: Duration = Duration::from_secs(1);
+/// What a record is taken to weigh while none of its partition was seen.
+pub const RECORD_BYTES_GUESS: u64 = 1 << 10;
+/// What the sources' ends may take to be told to a mirror that begins; without them it begins all the same.
+pub const ENDS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a connection stays open that no mirror uses: far less than brokers leave it (`connections.max.idle.ms`, 10 min).
+pub const IDLE_CONNECTION: Duration = Duration::from_secs(60);
+/// A mirror that gets no further for so long leaves the next one its turn to catch up.
+pub const TURN_STALL_MAX: Duration = Duration::from_secs(5);
 /// How often mirrors that wait for room are looked at without a sign of room.
 pub const HELD_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How far before a log's end it is looked at for batches of our own, one Fetch each.

@@ -322,9 +322,12 @@ impl Control {
                 source: source.clone(),
                 target: target.clone(),
                 member: member.clone(),
-                rate_limit: link
-                    .bytes_per_second_max
-                    .map(|bytes| Arc::new(RateLimit::new(bytes, self.env.now()))),
+                rate_limit: RateLimit::new(
+                    link.bytes_per_second_max,
+                    link.backfill.bytes_per_second_max,
+                    self.env.now(),
+                )
+                .map(Arc::new),
             };
             let task = link::Context {
                 env: self.env.clone(),

@@ -20,6 +20,7 @@ pub mod checker;
 pub mod compare;
 pub mod copying;
 pub mod lab;
+pub mod latency;
 pub mod load;
 pub mod mirror_maker;
 pub mod ports;

@@ -12,7 +12,7 @@ use super::resolved::{
 use super::values::parse_time;
 use super::written::{Fields, Reading, Text, nearest};
 use super::yaml::{At, Entry, Node, Value};
-use super::{delivery, forward};
+use super::{backfill, delivery, forward};
 use crate::limits;
 
 /// By name; none is one that is wrong.
@@ -94,6 +94,7 @@ fn link(
     // A window of more than the memory could never fill.
     let window = fields.size(reading, "window", 1 << 16..=memory_bytes as u64);
     let limit = fields.rate(reading, "limit", limits::RATE_LIMIT_MIN);
+    let backfill = backfill::read(reading, &mut fields, limit);
     let merge = fields.choice(reading, "merge", &[("auto", true), ("off", false)], &[]);
     let membership = membership(reading, &mut fields);
     let ends = (from.as_ref().map(|(_, from)| from), to.as_ref().map(|(_, to)| to));
@@ -117,6 +118,7 @@ fn link(
         connections_per_broker: usize::try_from(connections).unwrap_or(1),
         window_bytes_max: window.unwrap_or(limits::WINDOW_BYTES_DEFAULT.min(memory_bytes)),
         bytes_per_second_max: limit,
+        backfill,
         merges: merge.unwrap_or(true),
         policies,
         membership,

@@ -4,6 +4,7 @@
 //! Owns every check that needs no network, and reports all of its findings at once. Never opens a port, never dials,
 //! and never repeats a value that may be a secret.
 
+mod backfill;
 mod clusters;
 mod delivery;
 mod forward;

@@ -175,12 +175,28 @@ pub struct Link {
     pub window_bytes_max: usize,
     /// Bytes of batches sent per second, all mirrors and lanes together; none is as fast as it goes.
     pub bytes_per_second_max: Option<u64>,
+    /// How partitions that are behind catch up.
+    pub backfill: Backfill,
     /// Small batches that wait are sent as one.
     pub merges: bool,
     /// What is done about what cannot be copied.
     pub policies: Policies,
     /// How it belongs to its group.
     pub membership: Membership,
+}
+
+/// How partitions that are behind catch up, beside those that are not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backfill {
+    /// So many at a time on each lane, in the order of `include`; none is all of them at once.
+    pub at_once_max: Option<usize>,
+    /// Bytes of batches sent per second for them, all lanes together; none is what the link may send.
+    pub bytes_per_second_max: Option<u64>,
+}
+
+impl Backfill {
+    /// `concurrent` unless it is written.
+    pub const AT_ONCE_DEFAULT: usize = 4;
 }
 
 /// How readers of the target get to see what is copied.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::resolved::{
-    Cluster, Config, Delivery, Isolation, Link, MembershipProtocol, Naming, OnFailure, OnGap,
-    OnPoison, OnRecreate, Policies, Sasl, ScramHash, Start, Timestamps, TokenSource,
+    Backfill, Cluster, Config, Delivery, Isolation, Link, MembershipProtocol, Naming, OnFailure,
+    OnGap, OnPoison, OnRecreate, Policies, Sasl, ScramHash, Start, Timestamps, TokenSource,
 };
 use super::values::{show_size, show_time};
 use super::{Loaded, Origin};
@@ -238,6 +238,15 @@ impl Values<'_> {
         self.put(format!("{base}.window"), show_size(link.window_bytes_max as u64));
         if let Some(bytes) = link.bytes_per_second_max {
             self.put(format!("{base}.limit"), format!("{}/s", show_size(bytes)));
+        }
+        let Backfill { at_once_max, bytes_per_second_max } = link.backfill;
+        let order = if at_once_max.is_some() { "in_turn" } else { "even" };
+        self.put(format!("{base}.backfill.order"), order);
+        if let Some(most) = at_once_max {
+            self.put(format!("{base}.backfill.concurrent"), most.to_string());
+        }
+        if let Some(bytes) = bytes_per_second_max {
+            self.put(format!("{base}.backfill.limit"), format!("{}/s", show_size(bytes)));
         }
         self.put(format!("{base}.merge"), if link.merges { "auto" } else { "off" });
         let protocol = match link.membership.protocol {

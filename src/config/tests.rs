@@ -328,6 +328,18 @@ fn bad_links_are_refused_with_place_and_cure() {
         ("window: 64MB/s", &[("13:13", "a size is a whole number with KiB, MiB or GiB")]),
         ("limit: 200MiB", &[("13:12", "a rate is a size with /s, for instance 200MiB/s")]),
         ("limit: 1KiB/s", &[("13:12", "write 64KiB/s or more")]),
+        ("backfill: even", &[("13:15", "backfill must be a mapping of keys")]),
+        ("backfill: { order: newest }", &[("13:24", "write even or in_turn")]),
+        ("backfill: { concurrent: 2 }", &[("13:29", "no meaning without `order: in_turn`")]),
+        (
+            "backfill: { order: in_turn, concurrent: 0 }",
+            &[("13:45", "write a whole number from 1")],
+        ),
+        ("backfill: { share: 80% }", &[("13:17", "unknown key `share`")]),
+        (
+            "limit: 1MiB/s\n    backfill: { limit: 2MiB/s }",
+            &[("14:24", "more than the link's `limit`")],
+        ),
         ("window: 1GiB", &[("13:13", "write 64KiB to 256MiB")]),
         ("on_gap: skip", &[("13:13", "write stop or continue")]),
         ("on_failure: park", &[("13:17", "write pause or retry or stop")]),
@@ -490,6 +502,7 @@ fn what_is_shown_parses_again_to_the_same() {
     let text = minimal(
         "tls: { ca: ca.pem, min_version: 1.3 }",
         "naming: prefix\n    start: { timestamp: 2026-01-01T00:00:00Z }\n    window: 1MiB\n    limit: 200MiB/s\n    \
+         backfill: { order: in_turn, concurrent: 2, limit: 20MiB/s }\n    \
          on_poison: skip\n    on_gap: continue\n    on_failure: stop\n    delivery: transactional\n    \
          transaction: { interval: 250ms, bytes: 1MiB }",
     );
@@ -507,6 +520,8 @@ fn what_is_shown_parses_again_to_the_same() {
     assert_eq!(again.config.links[0].start, loaded.config.links[0].start);
     assert_eq!(again.config.links[0].policies, loaded.config.links[0].policies);
     assert_eq!(again.config.links[0].delivery, loaded.config.links[0].delivery);
+    assert_eq!(again.config.links[0].backfill, loaded.config.links[0].backfill);
+    assert_eq!(again.config.links[0].backfill.at_once_max, Some(2));
     let limit = again.config.links[0].bytes_per_second_max;
     assert_eq!((limit, loaded.config.links[0].bytes_per_second_max), (Some(200 << 20), limit));
     assert_eq!(again.config.engine, loaded.config.engine);

@@ -65,13 +65,14 @@ impl Budget {
         self.limit_bytes.saturating_sub(self.used_bytes() + self.reserved_bytes.get())
     }
 
-    /// Waits until `bytes` are free and takes them. A figure above the limit is cut to it, so that one oversized request
-    /// can run alone.
-    pub async fn reserve(&self, bytes: usize) -> Reservation<'_> {
+    /// Waits until `bytes` are free, with `spare` that others may need first, and takes them. A figure above the limit is cut
+    /// to it, so that one oversized request can run alone.
+    pub async fn reserve(&self, bytes: usize, spare: usize) -> Reservation<'_> {
         let bytes = bytes.min(self.limit_bytes);
+        let needed = bytes.saturating_add(spare).min(self.limit_bytes);
         loop {
             let room = self.room.notified();
-            if self.free_bytes() >= bytes {
+            if self.free_bytes() >= needed {
                 self.reserved_bytes.set(self.reserved_bytes.get() + bytes);
                 return Reservation { budget: self, bytes };
             }

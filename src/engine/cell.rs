@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::class::{Class, Standing, Way};
 use super::coordination;
 use super::doubles::Told;
 use super::mirror::Mirror;
@@ -137,14 +138,22 @@ pub struct MirrorCell {
     pub committed_at: Cell<Option<Instant>>,
     /// When its position was found.
     pub(super) begun_at: Cell<Option<Instant>>,
+    /// The pattern of `include` that names its topic.
+    pub(super) rank: usize,
+    /// Whether it follows its source's end or catches up.
+    pub(super) standing: Cell<Standing>,
+    /// Whom it is fetched and sent beside; changes where nothing asks for it.
+    pub(super) class: Cell<Class>,
+    /// It may catch up now.
+    pub(super) has_turn: Cell<bool>,
     /// Fetching waits for room.
     pub(super) held: Cell<bool>,
     /// It stands in the list of those that wait for their connection's room.
     pub(super) is_listed: Cell<bool>,
-    /// The target broker in whose sender's queue it stands; -1 for none. An entry in another queue is void.
-    pub(super) ready_at: Cell<i32>,
-    /// The source broker in whose fetcher's list it stands; -1 for none.
-    pub(super) dirty_at: Cell<i32>,
+    /// In which sender's queue it stands. An entry in another queue is void.
+    pub(super) ready_at: Cell<Option<Way>>,
+    /// In which fetcher's list it stands.
+    pub(super) dirty_at: Cell<Option<Way>>,
     pub(super) removed: Cell<bool>,
     /// Rises whenever the mirror is given up: what an older life is about is not this one's.
     pub(super) life: Cell<u64>,
@@ -175,6 +184,8 @@ impl MirrorCell {
     pub fn new(spec: MirrorSpec, stats: Arc<MirrorStats>, link: &Link) -> Self {
         let forwarding = spec.route.forwarding();
         let (isolation, timestamps) = (link.isolation, link.timestamps);
+        let names = |pattern: &regex::Regex| pattern.is_match(&spec.id.topic);
+        let rank = link.topics.include.iter().position(names).unwrap_or(usize::MAX);
         let settings = Settings::new(isolation, timestamps, forwarding, &spec.target_topic);
         Self {
             spec,
@@ -211,10 +222,14 @@ impl MirrorCell {
             committed: Cell::new(-1),
             committed_at: Cell::new(None),
             begun_at: Cell::new(None),
+            rank,
+            standing: Cell::default(),
+            class: Cell::default(),
+            has_turn: Cell::new(true),
             held: Cell::new(false),
             is_listed: Cell::new(false),
-            ready_at: Cell::new(-1),
-            dirty_at: Cell::new(-1),
+            ready_at: Cell::new(None),
+            dirty_at: Cell::new(None),
             removed: Cell::new(false),
             life: Cell::new(0),
             producer: Cell::new(None),
@@ -235,6 +250,16 @@ impl MirrorCell {
     pub fn source_partition(&self) -> SourcePartition {
         let partition = self.spec.id.partition;
         SourcePartition { topic_id: self.spec.source_topic_id, partition }
+    }
+
+    /// Whose answers bring its records.
+    pub(super) fn source_way(&self) -> Way {
+        Way { broker: self.source_leader.get().broker, class: self.class.get() }
+    }
+
+    /// Over whose connection they leave.
+    pub(super) fn target_way(&self) -> Way {
+        Way { broker: self.target_leader.get().broker, class: self.class.get() }
     }
 
     /// Under which its transactions are coordinated.

@@ -1,4 +1,5 @@
-//! Reads one source broker for a share: a connection, a fetch session on it, and the answers handed to their mirrors.
+//! Reads one source broker for the mirrors of a class: a connection, a fetch session on it, and the answers handed to their
+//! mirrors.
 //!
 //! A partition is asked for only while its mirror has room for what comes; otherwise it leaves the session. What the lane
 //! may hold is reserved before each request (I5).
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 
 use super::admit::{Cause, Refusal, Rules, Step, admit};
 use super::cell::{Halt, MirrorCell};
+use super::class::{Class, Way};
 use super::losses::LossKind;
 use super::mirror::Mirror;
 use super::offsets::Found;
@@ -48,21 +50,22 @@ const REPLAY_LOOK: Duration = Duration::from_secs(1);
 const PARTITION_PAUSE: Duration = Duration::from_millis(200);
 
 /// Runs until the share stops.
-pub async fn run(share: Rc<Share>, broker: i32, queue: Rc<FetchQueue>) {
+pub async fn run(share: Rc<Share>, way: Way, queue: Rc<FetchQueue>) {
+    let broker = way.broker;
     let mut attempt = 0;
     while !share.is_stopped() {
-        if !share.reads_from(broker) {
+        if !share.reads_from(way) {
             queue.wake.notified().await;
             continue;
         }
         let error = match share.dial_source(broker).await {
             Ok(connection) => {
                 let mut session = Session::new();
-                for cell in share.mirrors() {
-                    share.touch_fetch(&cell);
+                for cell in share.mirrors().iter().filter(|cell| cell.source_way() == way) {
+                    share.touch_fetch(cell);
                 }
                 let began = share.env.now();
-                let error = fetch(&share, broker, &queue, &connection, &mut session).await;
+                let error = fetch(&share, way, &queue, &connection, &mut session).await;
                 if share.env.now() - began > limits::RECONNECT_BACKOFF.1 {
                     attempt = 0;
                 }
@@ -86,14 +89,14 @@ pub async fn run(share: Rc<Share>, broker: i32, queue: Rc<FetchQueue>) {
 /// Fetches until the connection fails; none if it is left in peace.
 async fn fetch(
     share: &Rc<Share>,
-    broker: i32,
+    way: Way,
     queue: &FetchQueue,
     connection: &SourceConnection,
     session: &mut Session,
 ) -> Option<Error> {
     let mut refused = 0;
     loop {
-        let held = refresh_wishes(share, broker, queue, session);
+        let held = refresh_wishes(share, way, queue, session);
         if share.is_stopped() || connection.ends_soon() {
             return None;
         }
@@ -101,12 +104,20 @@ async fn fetch(
             if held {
                 // Whoever has room again says so; what the lane's other connections gave back, nobody does.
                 let _ = tokio::time::timeout(MAX_WAIT_HELD, queue.wake.notified()).await;
-            } else {
+            } else if share.reads_from(way) {
                 queue.wake.notified().await;
+            } else {
+                let wake = queue.wake.notified();
+                let idle = tokio::time::timeout(limits::IDLE_CONNECTION, wake).await.is_err();
+                if idle && !share.reads_from(way) {
+                    return None;
+                }
             }
             continue;
         }
-        let reservation = share.budget.reserve(limits::FETCH_BYTES).await;
+        // What fills up leaves room for an answer at the tail.
+        let spare = if way.class == Class::Backfill { limits::FETCH_BYTES } else { 0 };
+        let reservation = share.budget.reserve(limits::FETCH_BYTES, spare).await;
         let max_wait = if held { MAX_WAIT_HELD } else { MAX_WAIT };
         let request = request(share, session.advance(), max_wait);
         let deadline = max_wait + limits::REQUEST_TIMEOUT;
@@ -118,7 +129,7 @@ async fn fetch(
         };
         let throttle = Duration::from_millis(answer.throttle_time_ms.max(0) as u64);
         if session.on_answer(answer.error, answer.session_id).is_err() {
-            tracing::debug!(broker, error = %answer.error, "fetch session ended, asking in full");
+            tracing::debug!(broker = way.broker, error = %answer.error, "fetch session ended, asking in full");
             share.stats.count_error("source", "Fetch", answer.error.name());
             refused += 1;
             let (base, max) = limits::RECONNECT_BACKOFF;
@@ -128,43 +139,40 @@ async fn fetch(
             continue;
         }
         refused = 0;
-        deliver(share, session, answer);
+        deliver(share, way, session, answer);
         share.budget.freed();
         share.throttle(throttle).await;
     }
 }
 
 /// Brings the session's wishes up to date with the mirrors that changed. Says whether one waits for room.
-fn refresh_wishes(
-    share: &Rc<Share>,
-    broker: i32,
-    queue: &FetchQueue,
-    session: &mut Session,
-) -> bool {
+fn refresh_wishes(share: &Rc<Share>, way: Way, queue: &FetchQueue, session: &mut Session) -> bool {
     let now = share.env.now();
-    if share.any_held() {
+    if share.any_held(way.class) {
         share.touch_held();
     }
-    for cell in queue.take_dirty(broker) {
+    for cell in queue.take_dirty(way) {
         // A late word about a mirror that is gone must not withdraw the wish of the one that came back.
         if cell.is_removed() && share.by_source(cell.source_partition()).is_some() {
             continue;
         }
-        let wish = wish(share, broker, &cell, now);
+        let wish = wish(share, way, &cell, now);
         if wish.is_some() && cell.replay_waits() {
             session.reset();
         }
         session.set(cell.source_partition(), wish);
     }
-    share.any_held()
+    share.any_held(way.class)
 }
 
-/// What to ask for of a mirror; none while it has no room, no position, or another leader.
-fn wish(share: &Rc<Share>, broker: i32, cell: &Rc<MirrorCell>, now: Instant) -> Option<Wish> {
-    let leader = cell.source_leader.get();
+/// What to ask for of a mirror; none while it has no room, no position, no turn, or is somebody else's.
+fn wish(share: &Rc<Share>, way: Way, cell: &Rc<MirrorCell>, now: Instant) -> Option<Wish> {
+    if cell.source_way() != way {
+        return None;
+    }
     // Without a leader on the target nothing would count what is fetched against a connection's share.
-    let blocked = leader.broker != broker
-        || cell.target_leader.get().broker < 0
+    let blocked = cell.target_leader.get().broker < 0
+        || !cell.has_turn.get()
         || cell.is_removed()
         || share.is_draining()
         || cell.halt.get() == Halt::Parked
@@ -189,7 +197,7 @@ fn wish(share: &Rc<Share>, broker: i32, cell: &Rc<MirrorCell>, now: Instant) -> 
             true => -1,
             false => mirror.fetch_epoch(),
         },
-        current_leader_epoch: leader.epoch,
+        current_leader_epoch: cell.source_leader.get().epoch,
         bytes_max: limits::FETCH_BYTES as i32,
     })
 }
@@ -250,7 +258,7 @@ fn request(share: &Share, delta: Delta, max_wait: Duration) -> FetchRequest {
 }
 
 /// Hands each partition of an answer to its mirror.
-fn deliver(share: &Rc<Share>, session: &Session, answer: FetchResponse) {
+fn deliver(share: &Rc<Share>, way: Way, session: &Session, answer: FetchResponse) {
     let fetched_at = share.env.now();
     for partition in answer.partitions {
         let Some(TopicKey::Id(topic_id)) = answer.topics.get(partition.topic) else { continue };
@@ -274,6 +282,10 @@ fn deliver(share: &Rc<Share>, session: &Session, answer: FetchResponse) {
             take(share, &cell, partition, fetched_at);
         }
         share.touch_fetch(&cell);
+        // Between two requests of the session that it stands in: the other's first answer is for what this one left.
+        if cell.source_way() == way {
+            share.reclass(&cell);
+        }
     }
 }
 
@@ -292,6 +304,7 @@ fn take(
     };
     let mut guard = cell.mirror.borrow_mut();
     let Some(mirror) = &mut *guard else { return };
+    let (before, bytes) = (mirror.fetch_offset(), partition.records.len());
     if !partition.records.is_empty() && !share.is_draining() && cell.halt.get() != Halt::Parked {
         let rules = Rules {
             isolation: settings.isolation,
@@ -332,6 +345,7 @@ fn take(
     }
     look_at_replay(share, cell, fetched_at, end);
     cell.note_source_end(fetched_at, end);
+    share.note_answer(cell, before, bytes, fetched_at);
     share.touch_send(cell);
     if cell.may_take_new_settings() {
         share.recovery_wake.notify_one();

@@ -21,7 +21,9 @@
 pub mod admit;
 pub mod anchor;
 pub mod budget;
+mod catching_up;
 pub mod cell;
+pub mod class;
 pub mod committer;
 mod coordination;
 pub mod decide;
@@ -68,6 +70,7 @@ pub mod target_log;
 pub mod transaction;
 mod transactions;
 pub mod trouble;
+pub mod turns;
 pub mod unseen;
 pub mod walk;
 pub mod window;

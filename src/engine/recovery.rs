@@ -110,6 +110,7 @@ async fn recover(share: &Rc<Share>, broker: i32, cells: &[Rc<MirrorCell>]) {
         return;
     }
     if !starting.is_empty() {
+        let mut begun = Vec::new();
         for (cell, outcome) in position::begin(share, broker, &starting).await {
             if cell.is_removed() {
                 continue;
@@ -122,13 +123,12 @@ async fn recover(share: &Rc<Share>, broker: i32, cells: &[Rc<MirrorCell>]) {
                         mirror.join_up_to(limits::JOINED_BYTES_MAX);
                     }
                     *cell.mirror.borrow_mut() = Some(mirror);
-                    resume(share, &cell);
-                    // The target's position may be ahead of what the source group holds.
-                    share.commit_wake.notify_one();
+                    begun.push(cell);
                 }
                 Err(error) => stumble(share, &cell, error),
             }
         }
+        begin(share, &begun);
     }
     if !doubtful.is_empty() {
         for (cell, outcome) in readback::read_back(share, broker, &doubtful).await {
@@ -146,6 +146,26 @@ async fn recover(share: &Rc<Share>, broker: i32, cells: &[Rc<MirrorCell>]) {
                 Err(error) => stumble(share, &cell, error),
             }
         }
+    }
+}
+
+/// Lets mirrors go that have a position, each once its source broker has said how far the end is: a backlog does not begin
+/// among the tails.
+fn begin(share: &Rc<Share>, cells: &[Rc<MirrorCell>]) {
+    for (_, cells) in source_log::by_source_leader(cells) {
+        let own = share.clone();
+        share.spawn(async move {
+            let share = own;
+            let lives: Vec<_> = cells.iter().map(|cell| cell.life.get()).collect();
+            source_log::note_ends(&share, &cells).await;
+            let same = |(cell, life): &(&Rc<MirrorCell>, u64)| cell.life.get() == *life;
+            for (cell, _) in cells.iter().zip(lives).filter(same) {
+                share.begin_standing(cell, share.env.now());
+                resume(&share, cell);
+            }
+            // The target's position may be ahead of what the source group holds.
+            share.commit_wake.notify_one();
+        });
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::cell::MirrorCell;
+use super::class::{Class, Way};
 use super::flow::{Departure, Flow};
 use super::mirror::Mirror;
 use super::share::{SendQueue, Share};
@@ -52,19 +53,24 @@ impl Room {
 
 impl Share {
     /// A request goes out over a queue's connection: it is ahead no more.
-    pub(super) fn on_sent(self: &Rc<Self>, queue: &SendQueue, bytes: usize) -> Departure {
+    pub(super) fn on_sent(
+        self: &Rc<Self>,
+        class: Class,
+        queue: &SendQueue,
+        bytes: usize,
+    ) -> Departure {
         let now = self.env.now();
         if let Some(limit) = &self.link.rate_limit {
-            limit.on_sent(bytes, now);
+            limit.on_sent(class, bytes, now);
         }
         let sent = queue.room.flow.borrow_mut().on_sent(bytes, now);
         self.look_at_room(&queue.room);
         sent
     }
 
-    /// How long the link's limit lets nothing go out.
-    pub(super) fn rate_pause(&self) -> Option<Duration> {
-        self.link.rate_limit.as_ref()?.wait(self.env.now())
+    /// How long the link's limits let nothing of a class go out.
+    pub(super) fn rate_pause(&self, class: Class) -> Option<Duration> {
+        self.link.rate_limit.as_ref()?.wait(class, self.env.now())
     }
 
     /// Changes a mirror's buffer and keeps its sender's share of the budget in step.
@@ -76,20 +82,20 @@ impl Share {
     ) -> T {
         let before = mirror.buffered_bytes();
         let result = change(mirror);
-        self.shift_buffered(cell.target_leader.get().broker, cell, before, mirror.buffered_bytes());
+        self.shift_buffered(cell.target_way(), cell, before, mirror.buffered_bytes());
         result
     }
 
     /// Bytes came to the room of a mirror's connection, or left it.
     pub(super) fn shift_buffered(
         self: &Rc<Self>,
-        broker: i32,
+        way: Way,
         cell: &MirrorCell,
         before: usize,
         after: usize,
     ) {
         self.budget.shift_buffered(before, after);
-        let Some(queue) = self.send_queue(broker, cell) else { return };
+        let Some(queue) = self.send_queue(way, cell) else { return };
         let shifted = |bytes: usize| (bytes + after).saturating_sub(before);
         queue.room.buffered_bytes.set(shifted(queue.room.buffered_bytes.get()));
         let all = shifted(self.buffered_bytes.get());
@@ -100,7 +106,7 @@ impl Share {
 
     /// Whether more may be fetched for a mirror.
     pub(super) fn has_room(self: &Rc<Self>, cell: &Rc<MirrorCell>, mirror: &Mirror) -> bool {
-        let queue = self.send_queue(cell.target_leader.get().broker, cell);
+        let queue = self.send_queue(cell.target_way(), cell);
         let has_room = mirror.buffered_bytes() < self.link.config.window_bytes_max
             && queue.as_ref().is_none_or(|queue| {
                 let ahead = self.ahead_bytes_max().saturating_sub(queue.room.queued_bytes());
@@ -130,7 +136,7 @@ impl Share {
         } else if queued > most || buffered > free {
             room.is_full.set(true);
             for cell in self.mirrors() {
-                let queue = self.send_queue(cell.target_leader.get().broker, &cell);
+                let queue = self.send_queue(cell.target_way(), &cell);
                 if queue.is_some_and(|queue| std::ptr::eq(&queue.room, room)) {
                     self.touch_fetch(&cell);
                 }
@@ -163,13 +169,13 @@ impl Share {
     /// Notes whether a mirror's fetching waits.
     pub(super) fn set_held(&self, cell: &MirrorCell, held: bool) {
         if cell.held.replace(held) != held {
-            let count = self.held.get();
-            self.held.set(if held { count + 1 } else { count - 1 });
+            let count = &self.held[cell.class.get() as usize];
+            count.set(if held { count.get() + 1 } else { count.get() - 1 });
         }
     }
 
-    /// Whether the fetching of some mirror waits for room.
-    pub(super) fn any_held(&self) -> bool {
-        self.held.get() > 0
+    /// Whether the fetching of some mirror of a class waits for room.
+    pub(super) fn any_held(&self, class: Class) -> bool {
+        self.held[class as usize].get() > 0
     }
 }

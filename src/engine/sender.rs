@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::cell::{MirrorCell, Refused};
+use super::class::Way;
 use super::flow::Departure;
 use super::mirror::Stamped;
 use super::share::{SendQueue, Share};
@@ -41,7 +42,8 @@ struct InFlight {
 }
 
 /// Runs until the share stops.
-pub async fn run(share: Rc<Share>, broker: i32, queue: Rc<SendQueue>) {
+pub async fn run(share: Rc<Share>, way: Way, queue: Rc<SendQueue>) {
+    let broker = way.broker;
     let mut attempt = 0;
     let mut is_first = true;
     while !share.is_stopped() {
@@ -54,9 +56,9 @@ pub async fn run(share: Rc<Share>, broker: i32, queue: Rc<SendQueue>) {
         let error = match share.link.target.connect(&share.env, broker).await {
             Ok(connection) => {
                 queue.room.restart();
-                share.restart_windows(broker, &queue);
+                share.restart_windows(way, &queue);
                 let mut in_flight = VecDeque::new();
-                let error = send(&share, broker, &queue, &connection, &mut in_flight).await;
+                let error = send(&share, way, &queue, &connection, &mut in_flight).await;
                 connection.close();
                 let Some(error) = error else { continue };
                 // Nobody knows what became of these (R1): their mirrors read the target back.
@@ -77,7 +79,7 @@ pub async fn run(share: Rc<Share>, broker: i32, queue: Rc<SendQueue>) {
         }
         tracing::warn!(link = %share.link.config.name, broker, %error, "target connection lost");
         share.stats.count_error("target", "connection", &error.code.to_string());
-        share.note_target_trouble(broker, &error);
+        share.note_target_trouble(way, &error);
         share.link.target.refresh();
         let (base, max) = limits::RECONNECT_BACKOFF;
         tokio::time::sleep(share.env.backoff(base, max, attempt)).await;
@@ -88,7 +90,7 @@ pub async fn run(share: Rc<Share>, broker: i32, queue: Rc<SendQueue>) {
 /// Sends and reads answers until the connection fails; none if it is left in peace.
 async fn send(
     share: &Rc<Share>,
-    broker: i32,
+    way: Way,
     queue: &SendQueue,
     connection: &Connection,
     in_flight: &mut VecDeque<InFlight>,
@@ -108,11 +110,11 @@ async fn send(
             && connection.bytes_queued() < limits::CONNECTION_QUEUE_BYTES_MAX / 2
             && queue.room.may_send(share)
         {
-            pause = share.rate_pause();
+            pause = share.rate_pause(way.class);
             if pause.is_some() {
                 break;
             }
-            match send_one(share, broker, queue, connection, version) {
+            match send_one(share, way, queue, connection, version) {
                 Ok(Some(request)) => in_flight.push_back(request),
                 Ok(None) => break,
                 Err(error) => return Some(trouble::call(Side::Target, "Produce", &error)),
@@ -141,6 +143,11 @@ async fn send(
             }
             () = queue.wake.notified() => {}
             () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+            () = tokio::time::sleep(limits::IDLE_CONNECTION), if in_flight.is_empty() => {
+                if pause.is_none() && !share.writes_to(way) {
+                    return None;
+                }
+            }
         }
     }
 }
@@ -160,7 +167,7 @@ async fn next_answer(
 /// Gathers one batch of each ready mirror, up to a request's size, and queues the request.
 fn send_one(
     share: &Rc<Share>,
-    broker: i32,
+    way: Way,
     queue: &SendQueue,
     connection: &Connection,
     version: i16,
@@ -172,10 +179,10 @@ fn send_one(
     // A request has one transactional id, and so one mirror.
     let mut transaction = None;
     while bytes < limits::PRODUCE_BYTES && transaction.is_none() {
-        let Some(cell) = share.next_ready(broker, queue) else { break };
+        let Some(cell) = share.next_ready(way, queue) else { break };
         if share.is_transactional() && cell.has_transactions() {
             if !gathered.is_empty() {
-                cell.ready_at.set(broker);
+                cell.ready_at.set(Some(way));
                 queue.ready.borrow_mut().push_front(cell);
                 break;
             }
@@ -188,7 +195,7 @@ fn send_one(
             let stamped = mirror.send(now_ms);
             // A joined batch is held beside those that it is made of.
             if mirror.buffered_bytes() != before {
-                share.shift_buffered(broker, &cell, before, mirror.buffered_bytes());
+                share.shift_buffered(way, &cell, before, mirror.buffered_bytes());
             }
             (stamped, mirror.can_send(now_ms))
         };
@@ -249,7 +256,7 @@ fn send_one(
     let sent = body.and_then(|body| connection.send(ApiKey::Produce, version, body, deadline));
     match sent {
         Ok(answer) => {
-            let sent = share.on_sent(queue, bytes);
+            let sent = share.on_sent(way.class, queue, bytes);
             share.env.reached(Moment::Sent);
             Ok(Some(InFlight { answer, sent, mirrors, version }))
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::budget::Budget;
 use super::cell::{Halt, Leader, MirrorCell};
+use super::class::{Class, Way};
 use super::member::MemberCell;
 use super::mirror::{Mirror, Settled};
 use super::rate_limit::RateLimit;
@@ -20,7 +21,8 @@ use super::session::SourcePartition;
 use super::settings::Settings;
 use super::spec::{Leave, MirrorId, MirrorSpec};
 use super::stats::{Board, LaneStats, MirrorStats};
-use super::{committer, fetcher, recovery, retry, sender, transactions};
+use super::turns::Turns;
+use super::{catching_up, committer, fetcher, recovery, retry, sender, transactions};
 use crate::cluster::ClusterHandle;
 use crate::config::resolved::Link;
 use crate::connection::Connection;
@@ -64,12 +66,12 @@ pub struct FetchQueue {
 
 impl FetchQueue {
     /// Mirrors whose wish may have changed since the last call.
-    pub(super) fn take_dirty(&self, broker: i32) -> Vec<Rc<MirrorCell>> {
+    pub(super) fn take_dirty(&self, way: Way) -> Vec<Rc<MirrorCell>> {
         let dirty = self.dirty.take();
         dirty
             .iter()
-            .filter(|cell| cell.dirty_at.get() == broker)
-            .for_each(|cell| cell.dirty_at.set(-1));
+            .filter(|cell| cell.dirty_at.get() == Some(way))
+            .for_each(|cell| cell.dirty_at.set(None));
         dirty
     }
 }
@@ -89,8 +91,10 @@ pub struct Share {
     pub(super) reader: Option<Reader>,
     mirrors: RefCell<BTreeMap<MirrorId, Rc<MirrorCell>>>,
     by_source: RefCell<HashMap<SourcePartition, Rc<MirrorCell>>>,
-    senders: RefCell<BTreeMap<(i32, usize), Rc<SendQueue>>>,
-    fetchers: RefCell<BTreeMap<i32, Rc<FetchQueue>>>,
+    senders: RefCell<BTreeMap<(Way, usize), Rc<SendQueue>>>,
+    fetchers: RefCell<BTreeMap<Way, Rc<FetchQueue>>>,
+    /// Who may catch up, where that is not everyone.
+    pub(super) turns: Option<RefCell<Turns<catching_up::Key>>>,
     pub(super) recovery_wake: Notify,
     pub(super) commit_wake: Notify,
     /// Held from the making of a commit to its answer: an older anchor never follows a newer one.
@@ -105,8 +109,8 @@ pub struct Share {
     questions: RefCell<BTreeMap<(bool, i32), Connection>>,
     /// Held while one of them is dialled, so that two who ask share it.
     question_dials: RefCell<BTreeMap<(bool, i32), DialTurn>>,
-    /// Mirrors whose fetching waits for room.
-    pub(super) held: Cell<usize>,
+    /// Mirrors whose fetching waits for room, by class.
+    pub(super) held: [Cell<usize>; Class::ALL.len()],
     /// When they were looked at last.
     pub(super) held_looked_at: Cell<Option<Instant>>,
     /// Bytes queued and in flight of all mirrors.
@@ -128,6 +132,7 @@ impl Share {
         reader: Option<Reader>,
     ) -> Rc<Self> {
         stats.buffered_bytes_limit.store(budget.limit_bytes() as u64, Relaxed);
+        let turns = link.config.backfill.at_once_max.map(|most| RefCell::new(Turns::new(most)));
         let share = Rc::new(Self {
             env,
             group: format!("strait.{}", link.config.name),
@@ -140,6 +145,7 @@ impl Share {
             by_source: RefCell::default(),
             senders: RefCell::default(),
             fetchers: RefCell::default(),
+            turns,
             recovery_wake: Notify::new(),
             commit_wake: Notify::new(),
             commit_turn: Mutex::new(()),
@@ -148,7 +154,7 @@ impl Share {
             coordinator: RefCell::default(),
             questions: RefCell::default(),
             question_dials: RefCell::default(),
-            held: Cell::new(0),
+            held: Default::default(),
             held_looked_at: Cell::new(None),
             buffered_bytes: Cell::new(0),
             settings_then: Cell::new(0),
@@ -158,6 +164,9 @@ impl Share {
         share.spawn(route(share.clone()));
         share.spawn(recovery::run(share.clone()));
         share.spawn(committer::run(share.clone()));
+        if share.turns.is_some() {
+            share.spawn(catching_up::take_turns(share.clone()));
+        }
         if share.is_transactional() {
             share.spawn(transactions::keep_alive(share.clone()));
         }
@@ -199,6 +208,7 @@ impl Share {
             self.add_buffered(&cell, mirror, Mirror::drop_queue);
         }
         self.set_held(&cell, false);
+        self.end_turn(&cell);
         self.set_settings_then(&cell, None);
         self.touch_fetch(&cell);
         cell.transaction_wake.notify_one();
@@ -228,9 +238,19 @@ impl Share {
         self.mirrors.borrow().contains_key(id)
     }
 
-    /// Whether a source broker leads any mirror.
-    pub(super) fn reads_from(&self, broker: i32) -> bool {
-        self.mirrors.borrow().values().any(|cell| cell.source_leader.get().broker == broker)
+    /// Whether any mirror is fetched this way.
+    pub(super) fn reads_from(&self, way: Way) -> bool {
+        self.mirrors.borrow().values().any(|cell| cell.source_way() == way)
+    }
+
+    /// Whether any mirror is sent this way.
+    pub(super) fn writes_to(&self, way: Way) -> bool {
+        self.mirrors.borrow().values().any(|cell| cell.target_way() == way)
+    }
+
+    /// The mirror of this name.
+    pub(super) fn mirror(&self, id: &MirrorId) -> Option<Rc<MirrorCell>> {
+        self.mirrors.borrow().get(id).cloned()
     }
 
     /// Every mirror of this lane.
@@ -306,43 +326,62 @@ impl Share {
         let id = &cell.spec.id;
         let source = leader(&self.link.source, &id.topic, id.partition);
         let target = leader(&self.link.target, &cell.spec.target_topic, id.partition);
-        let moved = cell.source_leader.replace(source);
-        if moved.broker != source.broker {
-            cell.dirty_at.set(-1);
-            self.touch_fetcher(moved.broker, cell);
-            cell.dirty_at.set(-1);
+        self.settle(cell, source, target, cell.class.get());
+    }
+
+    /// Hands a mirror to the fetcher and the sender of these leaders and this class.
+    pub(super) fn settle(
+        self: &Rc<Self>,
+        cell: &Rc<MirrorCell>,
+        source: Leader,
+        target: Leader,
+        class: Class,
+    ) {
+        let (source_before, target_before) = (cell.source_way(), cell.target_way());
+        if source_before != (Way { broker: source.broker, class }) {
+            self.set_held(cell, false);
         }
-        let old_target = cell.target_leader.get();
-        if old_target.broker != target.broker
+        cell.source_leader.set(source);
+        cell.target_leader.set(target);
+        cell.class.set(class);
+        if cell.source_way() != source_before {
+            cell.dirty_at.set(None);
+            self.touch_fetcher(source_before, cell);
+            cell.dirty_at.set(None);
+        }
+        if cell.target_way() != target_before
             && let Some(mirror) = &mut *cell.mirror.borrow_mut()
         {
             let bytes = mirror.buffered_bytes();
-            self.shift_buffered(old_target.broker, cell, bytes, 0);
-            self.shift_buffered(target.broker, cell, 0, bytes);
+            self.shift_buffered(target_before, cell, bytes, 0);
+            self.shift_buffered(cell.target_way(), cell, 0, bytes);
             mirror.on_moved();
         }
-        cell.target_leader.set(target);
         self.touch_fetch(cell);
         self.touch_send(cell);
-        // Its connection is dialled while the position is looked for.
-        self.send_queue(target.broker, cell);
+        if cell.mirror.borrow().is_none() {
+            // Dialled while its position is looked for, which tells its class.
+            for class in Class::ALL {
+                self.send_queue(Way { broker: target.broker, class }, cell);
+            }
+        }
     }
 
     /// The queue of the connection that `cell` is pinned to; starts its sender when it is the first.
     pub(super) fn send_queue(
         self: &Rc<Self>,
-        broker: i32,
+        way: Way,
         cell: &MirrorCell,
     ) -> Option<Rc<SendQueue>> {
-        if broker < 0 {
+        if way.broker < 0 {
             return None;
         }
         let index =
             cell.spec.id.partition as usize % self.link.config.connections_per_broker.max(1);
         let mut senders = self.senders.borrow_mut();
-        let queue = senders.entry((broker, index)).or_insert_with(|| {
+        let queue = senders.entry((way, index)).or_insert_with(|| {
             let queue = Rc::new(SendQueue::default());
-            self.spawn(sender::run(self.clone(), broker, queue.clone()));
+            self.spawn(sender::run(self.clone(), way, queue.clone()));
             queue
         });
         Some(queue.clone())
@@ -367,28 +406,28 @@ impl Share {
         if !can_send && self.is_transactional() {
             transactions::open(self, cell);
         }
-        let broker = cell.target_leader.get().broker;
-        let queued = cell.ready_at.get() == broker;
+        let way = cell.target_way();
+        let queued = cell.ready_at.get() == Some(way);
         if !can_send || queued || cell.removed.get() || cell.halt.get() != Halt::None {
             return;
         }
-        if let Some(queue) = self.send_queue(broker, cell) {
-            cell.ready_at.set(broker);
+        if let Some(queue) = self.send_queue(way, cell) {
+            cell.ready_at.set(Some(way));
             queue.ready.borrow_mut().push_back(cell.clone());
             queue.wake.notify_one();
         }
     }
 
     /// The next mirror that this queue can take a batch of.
-    pub(super) fn next_ready(&self, broker: i32, queue: &SendQueue) -> Option<Rc<MirrorCell>> {
+    pub(super) fn next_ready(&self, way: Way, queue: &SendQueue) -> Option<Rc<MirrorCell>> {
         loop {
             let cell = queue.ready.borrow_mut().pop_front()?;
             // An entry of before a move is void, and so is the older of two: a partition stands once in a request (P4).
-            if cell.ready_at.get() != broker {
+            if cell.ready_at.get() != Some(way) {
                 continue;
             }
-            cell.ready_at.set(-1);
-            let here = cell.target_leader.get().broker == broker;
+            cell.ready_at.set(None);
+            let here = cell.target_way() == way;
             if here && !cell.removed.get() && cell.halt.get() == Halt::None {
                 return Some(cell);
             }
@@ -397,17 +436,17 @@ impl Share {
 
     /// Tells the fetcher of this mirror's leader that its wish may have changed.
     pub(super) fn touch_fetch(self: &Rc<Self>, cell: &Rc<MirrorCell>) {
-        self.touch_fetcher(cell.source_leader.get().broker, cell);
+        self.touch_fetcher(cell.source_way(), cell);
     }
 
-    fn touch_fetcher(self: &Rc<Self>, broker: i32, cell: &Rc<MirrorCell>) {
-        if broker < 0 || cell.dirty_at.replace(broker) == broker {
+    fn touch_fetcher(self: &Rc<Self>, way: Way, cell: &Rc<MirrorCell>) {
+        if way.broker < 0 || cell.dirty_at.replace(Some(way)) == Some(way) {
             return;
         }
         let mut fetchers = self.fetchers.borrow_mut();
-        let queue = fetchers.entry(broker).or_insert_with(|| {
+        let queue = fetchers.entry(way).or_insert_with(|| {
             let queue = Rc::new(FetchQueue::default());
-            self.spawn(fetcher::run(self.clone(), broker, queue.clone()));
+            self.spawn(fetcher::run(self.clone(), way, queue.clone()));
             queue
         });
         queue.dirty.borrow_mut().push(cell.clone());
@@ -478,10 +517,10 @@ impl Share {
     }
 
     /// A connection was opened anew: it has proved nothing to the mirrors that are pinned to it (W1).
-    pub(super) fn restart_windows(self: &Rc<Self>, broker: i32, queue: &Rc<SendQueue>) {
+    pub(super) fn restart_windows(self: &Rc<Self>, way: Way, queue: &Rc<SendQueue>) {
         for cell in self.mirrors() {
-            let here = cell.target_leader.get().broker == broker
-                && self.send_queue(broker, &cell).is_some_and(|own| Rc::ptr_eq(&own, queue));
+            let here = cell.target_way() == way
+                && self.send_queue(way, &cell).is_some_and(|own| Rc::ptr_eq(&own, queue));
             if here && let Some(mirror) = &mut *cell.mirror.borrow_mut() {
                 mirror.on_moved();
             }
@@ -489,10 +528,10 @@ impl Share {
     }
 
     /// Shows why mirrors with something to send wait.
-    pub(super) fn note_target_trouble(&self, broker: i32, error: &Error) {
+    pub(super) fn note_target_trouble(&self, way: Way, error: &Error) {
         for cell in self.mirrors() {
             let waits = cell.mirror.borrow().as_ref().is_some_and(|mirror| !mirror.is_idle());
-            if waits && cell.target_leader.get().broker == broker {
+            if waits && cell.target_way() == way {
                 cell.note_trouble(error.clone());
             }
         }

@@ -16,6 +16,7 @@ use super::trouble;
 use crate::cluster::rights::Need;
 use crate::config::resolved::{Isolation, Start};
 use crate::error::{Code, Error, Side};
+use crate::limits;
 use crate::wire::error_code::ErrorCode;
 
 /// The operator's `start` for mirrors without a commit, asked of each source leader.
@@ -105,12 +106,27 @@ async fn ask(
     Ok(cells.iter().zip(answers).map(named).collect())
 }
 
-fn by_source_leader(cells: &[Rc<MirrorCell>]) -> BTreeMap<i32, Vec<Rc<MirrorCell>>> {
+pub(super) fn by_source_leader(cells: &[Rc<MirrorCell>]) -> BTreeMap<i32, Vec<Rc<MirrorCell>>> {
     let mut by_leader: BTreeMap<i32, Vec<_>> = BTreeMap::new();
     for cell in cells {
         by_leader.entry(cell.source_leader.get().broker).or_default().push(cell.clone());
     }
     by_leader
+}
+
+/// Notes where the logs end, of mirrors that nothing is fetched for yet. A broker that does not answer soon is left: the first
+/// Fetch tells it too.
+pub(super) async fn note_ends(share: &Rc<Share>, cells: &[Rc<MirrorCell>]) {
+    for (leader, cells) in by_source_leader(cells) {
+        let asked = source_offsets(share, leader, &cells, offsets::LATEST);
+        let answer = tokio::time::timeout(limits::ENDS_TIMEOUT, asked).await;
+        let now = share.env.now();
+        for (cell, end) in cells.iter().zip(answer.into_iter().flatten().flatten()) {
+            if let Ok(end) = end {
+                cell.note_source_end(now, end.offset);
+            }
+        }
+    }
 }
 
 /// The source says that the wanted offset is not in its log: names what was lost (I6).

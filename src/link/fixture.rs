@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::config::resolved::{
-    Cluster, Delivery, Forward, Isolation, Link, Membership, Naming, Policies, Start, Timestamps,
+    Backfill, Cluster, Delivery, Forward, Isolation, Link, Membership, Naming, Policies, Start,
+    Timestamps,
 };
 
 /// A cluster that nobody dials.
@@ -28,6 +29,7 @@ pub(crate) fn link(include: &[&str], exclude: &[&str]) -> Link {
         connections_per_broker: 1,
         window_bytes_max: 1 << 20,
         bytes_per_second_max: None,
+        backfill: Backfill::default(),
         merges: true,
         policies: Policies::default(),
         membership: Membership::default(),

@@ -21,6 +21,7 @@ mod scenes;
 mod simulation;
 mod stage;
 mod starts;
+mod tails;
 mod takeovers;
 mod tidy;
 mod transactional;

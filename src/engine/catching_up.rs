@@ -1,0 +1,97 @@
+//! Moves mirrors between the tail and the backfill of a share, and gives those that catch up their turns.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::time::Instant;
+
+use super::cell::MirrorCell;
+use super::class::Class;
+use super::mirror::Mirror;
+use super::share::Share;
+use super::source_log;
+use super::spec::MirrorId;
+use crate::limits;
+
+/// In whose order mirrors catch up: the pattern of `include` that names their topic, then name and partition.
+pub(super) type Key = (usize, MirrorId);
+
+fn key(cell: &MirrorCell) -> Key {
+    (cell.rank, cell.spec.id.clone())
+}
+
+impl Share {
+    /// A mirror's position was found; the source's end is known, if it could be asked.
+    pub(super) fn begin_standing(self: &Rc<Self>, cell: &Rc<MirrorCell>, now: Instant) {
+        let end = cell.stats.source_end.load(Relaxed);
+        let offset = cell.mirror.borrow().as_ref().map(Mirror::fetch_offset);
+        if let Some(offset) = offset.filter(|_| end >= 0) {
+            let mut standing = cell.standing.get();
+            standing.begin(end - offset, now);
+            cell.standing.set(standing);
+            self.reclass(cell);
+        }
+    }
+
+    /// An answer of so many bytes took a mirror on from the offset `before`.
+    pub(super) fn note_answer(&self, cell: &MirrorCell, before: i64, bytes: usize, now: Instant) {
+        let Some(offset) = cell.mirror.borrow().as_ref().map(Mirror::fetch_offset) else { return };
+        let end = cell.stats.source_end.load(Relaxed);
+        let mut standing = cell.standing.get();
+        standing.on_answer(offset - before, bytes, end - offset, now);
+        cell.standing.set(standing);
+        if offset > before
+            && let Some(turns) = &self.turns
+        {
+            turns.borrow_mut().on_progress(&key(cell), now);
+        }
+    }
+
+    /// Moves a mirror to where its standing belongs. Only between two requests of its session: nothing is asked for twice.
+    pub(super) fn reclass(self: &Rc<Self>, cell: &Rc<MirrorCell>) {
+        let class = cell.standing.get().class();
+        if class == cell.class.get() || cell.is_removed() {
+            return;
+        }
+        match &self.turns {
+            Some(turns) if class == Class::Backfill => {
+                cell.has_turn.set(false);
+                turns.borrow_mut().enter(key(cell));
+                self.give_turns();
+            }
+            _ => self.end_turn(cell),
+        }
+        self.settle(cell, cell.source_leader.get(), cell.target_leader.get(), class);
+    }
+
+    /// A mirror catches up no more.
+    pub(super) fn end_turn(self: &Rc<Self>, cell: &MirrorCell) {
+        cell.has_turn.set(true);
+        if let Some(turns) = &self.turns {
+            turns.borrow_mut().leave(&key(cell));
+            self.give_turns();
+        }
+    }
+
+    fn give_turns(self: &Rc<Self>) {
+        let Some(turns) = &self.turns else { return };
+        let begun = turns.borrow_mut().next(self.env.now());
+        for cell in begun.iter().filter_map(|(_, id)| self.mirror(id)) {
+            cell.has_turn.set(true);
+            self.touch_fetch(&cell);
+        }
+    }
+}
+
+/// Looks for turns that nobody gets further in, and for the ends of those that wait: nobody fetches for these, and their lag
+/// would look smaller than it is (I9). Runs until the share stops.
+pub(super) async fn take_turns(share: Rc<Share>) {
+    while !share.is_stopped() {
+        tokio::time::sleep(limits::TURN_STALL_MAX).await;
+        share.give_turns();
+        let Some(turns) = &share.turns else { return };
+        let waiting: Vec<_> =
+            turns.borrow().waiting().filter_map(|(_, id)| share.mirror(id)).collect();
+        source_log::note_ends(&share, &waiting).await;
+    }
+}
