@@ -9,11 +9,11 @@
 //!
 //! The deciding half is pure, and is where the invariants live: [`admit`] (fate of a batch), [`mirror`] (one partition's
 //! state; with [`mirror_readback`]), [`window`] (when the next batch may leave), [`joining`] (which leave as one), [`flow`]
-//! (what a connection carries), [`rate_limit`], [`session`], [`identity`], [`route`], [`numberings`], [`anchor`],
-//! [`offset_map`], [`walk`], [`lineage`], [`overlap`]. The other half moves bytes between it and the network: [`fetcher`],
-//! [`sender`], [`recovery`] with [`position`] ([`decide`], [`source_log`], [`target_log`], `gap`) and [`readback`],
-//! [`committer`]; [`room`] says how far ahead. A [`reader`] fetches from a thread beside the lane's, where the engine is
-//! `split`.
+//! (what a connection carries), [`class`] (tail or backlog), [`turns`], [`rate_limit`], [`session`], [`identity`],
+//! [`route`], [`numberings`], [`anchor`], [`offset_map`], [`walk`], [`lineage`], [`overlap`]. The other half moves bytes
+//! between it and the network: [`fetcher`], [`sender`], [`recovery`] with [`position`] ([`decide`], [`source_log`],
+//! [`target_log`], `gap`) and [`readback`], [`committer`]; [`room`] says how far ahead, `catching_up` moves mirrors between
+//! the classes. A [`reader`] fetches from a thread beside the lane's, where the engine is `split`.
 //! With `delivery: transactional` the position goes into the target's own group, in the transaction that brings the
 //! records: [`transaction`] and [`mirror_transaction`] decide, `transactions`, `fence` and `coordination` carry out.
 //! A [`share`] ties them together for one link on one lane.
