@@ -455,7 +455,7 @@ impl Planner {
             return;
         }
         let near = selection::nearest(&link.topics, &names, NEAREST_SHOWN);
-        let any_topic = names.iter().any(|name| !name.starts_with("__"));
+        let any_topic = names.iter().any(|name| !selection::is_internal_name(name));
         plan.warnings.push(reasons::no_match(&link, &missing, &near, any_topic));
     }
 

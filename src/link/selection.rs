@@ -1,9 +1,13 @@
 //! Which source topics a link copies. Owns the order of the rules; never talks to a cluster.
 //!
-//! An internal topic (the broker says so, or the name begins with `__`) is copied only when an include pattern is its
-//! very name: `.*` must not copy `__consumer_offsets`, whose records mean nothing on another cluster.
+//! An internal topic (the broker says so, or the name begins with `__` or [`BENCH_PREFIX`]) is copied only when an include
+//! pattern is its very name: `.*` must not copy `__consumer_offsets`, whose records mean nothing on another cluster, nor
+//! what a measurement writes and takes away again.
 
 use crate::config::resolved::TopicSelection;
+
+/// How the topics of `strait bench link` begin, on both sides.
+pub const BENCH_PREFIX: &str = "strait.bench.";
 
 /// What the selection says about one topic, in the order in which the rules are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +28,16 @@ pub fn judge(selection: &TopicSelection, topic: &str, internal: bool) -> Verdict
         Verdict::NotIncluded
     } else if selection.exclude.iter().any(|pattern| pattern.is_match(topic)) {
         Verdict::Excluded
-    } else if (internal || topic.starts_with("__")) && !is_literal(selection, topic) {
+    } else if (internal || is_internal_name(topic)) && !is_literal(selection, topic) {
         Verdict::Internal
     } else {
         Verdict::Selected
     }
+}
+
+/// Whether patterns pass over it whatever the broker says.
+pub(super) fn is_internal_name(topic: &str) -> bool {
+    topic.starts_with("__") || topic.starts_with(BENCH_PREFIX)
 }
 
 /// Whether an include pattern is the topic's very name.
@@ -52,7 +61,7 @@ pub fn nearest<'a>(selection: &TopicSelection, topics: &[&'a str], count: usize)
     let wanted: Vec<String> = selection.include.iter().map(|p| skeleton(p.as_str())).collect();
     let mut scored: Vec<(f64, &str)> = topics
         .iter()
-        .filter(|topic| !topic.starts_with("__"))
+        .filter(|topic| !is_internal_name(topic))
         .filter(|topic| judge(selection, topic, false) == Verdict::NotIncluded)
         .map(|topic| {
             let score = wanted.iter().map(|w| strsim::jaro_winkler(w, topic)).fold(0.0, f64::max);
@@ -111,6 +120,8 @@ pub(super) mod tests {
             (&all, "__by_name_only", false, Verdict::Internal),
             (&all, "flagged", true, Verdict::Internal),
             (&all, "_one_underscore", false, Verdict::Selected),
+            (&all, "strait.bench.00c0ffee", false, Verdict::Internal),
+            (&all, "strait.benchmarks", false, Verdict::Selected),
             (&all, "secret-orders", false, Verdict::Excluded),
         ] {
             assert_eq!(judge(selection, topic, internal), wanted, "{topic}");
