@@ -78,6 +78,7 @@ fn configuration(
         let tone = match problem.severity {
             Severity::Error => Tone::Bad,
             Severity::Warning => Tone::Warn,
+            Severity::Note => Tone::Faint,
         };
         let line = screen.paint(tone, &problem.line_of(file));
         writeln!(screen.out, "{line}")?;
@@ -109,6 +110,7 @@ fn print(findings: &[Finding], screen: &mut Screen<'_>) -> std::io::Result<()> {
                 None => continue,
                 Some(Severity::Warning) => (Tone::Warn, "!"),
                 Some(Severity::Error) => (Tone::Bad, "✗"),
+                Some(Severity::Note) => (Tone::Faint, "i"),
             };
             let mark = screen.paint(tone, mark);
             let code = finding.code.as_deref().map_or(String::new(), |code| format!("  {code}"));

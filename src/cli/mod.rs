@@ -12,6 +12,7 @@ mod explain;
 mod lag;
 mod net;
 mod offsets;
+mod path;
 mod probe;
 mod progress;
 mod reset;

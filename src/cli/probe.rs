@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 
 use super::net;
+use super::path::{self, Note, Way};
 use crate::cluster::ClusterHandle;
 use crate::cluster::admin::{self, Connections};
 use crate::cluster::rights::Need;
@@ -66,6 +67,11 @@ impl Findings {
         });
     }
 
+    fn note(&mut self, note: Note) {
+        let (group, severity) = (self.group.clone(), Some(Severity::Note));
+        self.list.push(Finding { group, severity, code: None, what: note.what, fix: note.fix });
+    }
+
     fn bad(&mut self, error: &Error) {
         self.told(Severity::Error, error);
     }
@@ -79,10 +85,11 @@ pub(super) async fn all(env: &Env, config: &Config) -> Vec<Finding> {
         let named = |link: &Arc<Link>| link.forward.origins.iter().any(|o| o.name == cluster.name);
         let forwarded = config.links.iter().any(named);
         // A cluster that no link uses is a matter for the configuration, which warns.
-        let side = if reads { Side::Source } else { Side::Target };
-        (reads || written || forwarded).then_some((cluster, side))
+        let sides = [(reads, Side::Source), (written, Side::Target)];
+        let sides = sides.into_iter().filter_map(|(is, side)| is.then_some(side));
+        (reads || written || forwarded).then_some((cluster, sides.collect::<Vec<_>>()))
     });
-    let looked = join_all(clusters.map(|(cluster, side)| probe(env, cluster, side))).await;
+    let looked = join_all(clusters.map(|(cluster, sides)| probe(env, cluster, sides))).await;
     let mut findings = Vec::new();
     let mut handles = BTreeMap::new();
     for (of_cluster, handle) in looked {
@@ -104,7 +111,12 @@ pub(super) async fn all(env: &Env, config: &Config) -> Vec<Finding> {
 }
 
 /// One cluster: every bootstrap address, then every broker that it advertises.
-async fn probe(env: &Env, cluster: &Arc<Cluster>, side: Side) -> (Findings, Option<ClusterHandle>) {
+async fn probe(
+    env: &Env,
+    cluster: &Arc<Cluster>,
+    sides: Vec<Side>,
+) -> (Findings, Option<ClusterHandle>) {
+    let side = sides.first().copied().unwrap_or(Side::Target);
     let group = format!("cluster {}", cluster.name);
     let mut findings = Findings { group, list: Vec::new() };
     let security = match Security::load(cluster) {
@@ -143,20 +155,29 @@ async fn probe(env: &Env, cluster: &Arc<Cluster>, side: Side) -> (Findings, Opti
     };
     let map = handle.map();
     let ids = map.brokers.keys().copied().collect::<Vec<_>>();
-    let opened = stream::iter(ids.iter().map(|id| handle.connect(env, *id)))
+    let opened = stream::iter(ids.iter().map(|id| way(env, &handle, *id, &sides)))
         .buffered(DIALLED_AT_ONCE)
-        .map(|result| result.map(drop))
         .collect::<Vec<_>>()
         .await;
     let reached = opened.iter().filter(|result| result.is_ok()).count();
     if reached > 0 {
         findings.good(format!("brokers {reached}/{}", ids.len()));
     }
-    for error in opened.into_iter().filter_map(Result::err) {
-        findings.bad(&error);
+    let (ways, errors): (Vec<_>, Vec<_>) = opened.into_iter().partition(Result::is_ok);
+    let ways = ways.into_iter().filter_map(Result::ok).collect::<Vec<Way>>();
+    if let Some(longest) = ways.iter().map(|way| way.round_trip).max() {
+        findings.good(format!("round trip {}", path::show_ms(longest)));
     }
+    errors.into_iter().filter_map(Result::err).for_each(|error| findings.bad(&error));
+    path::notes(cluster, &ways).into_iter().for_each(|note| findings.note(note));
     findings.good(format!("id {}", map.cluster_id.as_deref().unwrap_or("unknown")));
     (findings, Some(handle))
+}
+
+/// A broker that lets us in, and the way to it.
+async fn way(env: &Env, cluster: &ClusterHandle, id: i32, sides: &[Side]) -> Result<Way, Error> {
+    let connection = cluster.connect(env, id).await?;
+    path::look(env, &connection, id, sides).await
 }
 
 fn security_words(cluster: &Cluster, version: Option<&str>) -> String {

@@ -5,7 +5,7 @@ use std::fmt;
 use super::Origin;
 use super::yaml::At;
 
-/// Whether a finding stops the configuration.
+/// What a finding means for what it was found in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -13,6 +13,8 @@ pub enum Severity {
     Error,
     /// It can, and the operator should know.
     Warning,
+    /// Nothing is wrong; it could be better.
+    Note,
 }
 
 /// One finding.
@@ -63,6 +65,7 @@ impl Problem {
         let severity = match self.severity {
             Severity::Error => "",
             Severity::Warning => "warning: ",
+            Severity::Note => "note: ",
         };
         let fix = if self.fix.is_empty() { String::new() } else { format!(" ({})", self.fix) };
         format!("{file}:{line}:{column}: {severity}{what}{fix}")

@@ -120,6 +120,8 @@ pub struct Options {
     pub consumer_heartbeat_interval: Duration,
     /// `max.incremental.fetch.session.cache.slots` of each broker.
     pub fetch_sessions: usize,
+    /// `socket.receive.buffer.bytes` and `socket.send.buffer.bytes`, as DescribeConfigs tells them; no socket is set.
+    pub socket_buffer_bytes: i32,
     /// `transaction.version` 2 is finalized (KIP-890 part 2), where the release knows it.
     pub transactions_v2: bool,
 }
@@ -154,6 +156,7 @@ impl Default for Options {
             consumer_session_timeout: Duration::from_secs(45),
             consumer_heartbeat_interval: Duration::from_secs(5),
             fetch_sessions: 1000,
+            socket_buffer_bytes: 102_400,
             transactions_v2: true,
         }
     }

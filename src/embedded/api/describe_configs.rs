@@ -131,6 +131,8 @@ fn of_broker(state: &State) -> Vec<Config> {
             options.producer_expiry.as_millis().to_string(),
             Kind::Int,
         ),
+        config("socket.receive.buffer.bytes", options.socket_buffer_bytes.to_string(), Kind::Int),
+        config("socket.send.buffer.bytes", options.socket_buffer_bytes.to_string(), Kind::Int),
         config("transaction.max.timeout.ms", "900000".into(), Kind::Int),
     ]
 }
