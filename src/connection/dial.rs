@@ -46,6 +46,7 @@ async fn connect(
     let mut handle = Handle {
         shared: shared.clone(),
         tls_version: transport.tls_version(),
+        tls_suite: transport.tls_suite(),
         offered: ApiVersionsResponse::default(),
         session_end: None,
     };

@@ -86,6 +86,7 @@ pub struct Connection(Rc<Handle>);
 struct Handle {
     shared: Rc<driver::Shared>,
     tls_version: Option<&'static str>,
+    tls_suite: Option<&'static str>,
     offered: ApiVersionsResponse,
     session_end: Option<Instant>,
 }
@@ -233,6 +234,11 @@ impl Connection {
     /// `TLSv1.2` or `TLSv1.3`; none is plaintext.
     pub fn tls_version(&self) -> Option<&'static str> {
         self.0.tls_version
+    }
+
+    /// The TLS suite by its IANA name; none is plaintext.
+    pub fn tls_suite(&self) -> Option<&'static str> {
+        self.0.tls_suite
     }
 
     /// When the broker ends the SASL session, and with it the connection (KIP-368); none if it sets no end. Whoever

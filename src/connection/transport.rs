@@ -27,6 +27,16 @@ impl Transport {
             },
         }
     }
+
+    /// By its IANA name.
+    pub(super) fn tls_suite(&self) -> Option<&'static str> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => {
+                stream.get_ref().1.negotiated_cipher_suite().and_then(|s| s.suite().as_str())
+            }
+        }
+    }
 }
 
 /// Copies of up to this stay out of `rep movsb`, which on common CPUs with common C libraries falls to a tenth of the

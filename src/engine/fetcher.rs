@@ -121,7 +121,10 @@ async fn fetch(
         let max_wait = if held { MAX_WAIT_HELD } else { MAX_WAIT };
         let request = request(share, session.advance(), max_wait);
         let deadline = max_wait + limits::REQUEST_TIMEOUT;
+        let asked_at = share.env.now();
         let answer = connection.fetch(request, deadline).await;
+        let waited = share.env.now().saturating_duration_since(asked_at);
+        MirrorStats::add(&share.stats.fetch_wait_us, waited.as_micros() as u64);
         drop(reservation);
         let answer = match answer {
             Ok(answer) => answer,

@@ -231,6 +231,8 @@ pub struct LaneStats {
     pub buffered_bytes_limit: AtomicU64,
     /// Sum of the brokers' `throttle_time_ms`.
     pub throttle_ms: AtomicU64,
+    /// How long Fetch requests were on their way, of all source brokers together, microseconds.
+    pub fetch_wait_us: AtomicU64,
     /// Why offsets cannot be committed; none while they can.
     pub group_error: Mutex<Option<Error>>,
 }
@@ -246,6 +248,7 @@ impl LaneStats {
             buffered_bytes: AtomicU64::new(0),
             buffered_bytes_limit: AtomicU64::new(0),
             throttle_ms: AtomicU64::new(0),
+            fetch_wait_us: AtomicU64::new(0),
             group_error: Mutex::new(None),
         }
     }
