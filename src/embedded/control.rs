@@ -365,8 +365,9 @@ impl Cluster {
         if batch.len() < 17 {
             return Err(ErrorCode::CORRUPT_MESSAGE);
         }
-        let mut padded = batch.to_vec();
-        padded.resize(padded.len().max(HEADER_BYTES), 0);
+        let mut padded = [0; HEADER_BYTES];
+        let len = batch.len().min(HEADER_BYTES);
+        padded[..len].copy_from_slice(&batch[..len]);
         let head = Head::read(&padded).ok_or(ErrorCode::CORRUPT_MESSAGE)?;
         self.with_topic(topic, |topic| {
             let min_isr = topic.settings.min_isr;
