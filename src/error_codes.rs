@@ -25,8 +25,8 @@ pub const EXPLANATIONS: &[Explanation] = &[
     // 001-009 configuration
     Explanation {
         code: 6,
-        title: "the demo cannot be set up",
-        text: "It needs a few ports of the loopback interface and a directory under the system's temporary one for its \
+        title: "the demo or the loopback bench cannot be set up",
+        text: "Each needs a few ports of the loopback interface and a directory under the system's temporary one for its \
                certificate; the message has what was refused.\n\
                Fix: make room there, or set TMPDIR.",
     },
@@ -510,6 +510,14 @@ pub const EXPLANATIONS: &[Explanation] = &[
         text: "With `delivery: transactional` each partition's records and position are written in transactions of the target. The \
                message names the setting of the target's brokers that stands in the way.\n\
                Fix: change that setting, or the link's `transaction`.",
+    },
+    Explanation {
+        code: 82,
+        title: "the topic of a measurement cannot be made, filled, copied or removed",
+        text: "`strait bench link` makes a topic `strait.bench.<random>` on both clusters of the link, fills it on the source, \
+               copies it and removes it. The message has the cluster's words.\n\
+               Fix: what the message says. Where a topic stayed, `kafka-topics.sh --delete --topic NAME` removes it; no link copies \
+               it by a pattern.",
     },
 ];
 

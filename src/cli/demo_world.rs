@@ -49,8 +49,21 @@ pub(super) struct Verdict {
     pub(super) difference: String,
 }
 
-/// A directory that is removed at the end.
-struct Directory(PathBuf);
+/// A directory of a name of its own that is removed at the end.
+pub(super) struct Directory(PathBuf);
+
+impl Directory {
+    pub(super) fn make(env: &Env, what: &str) -> Result<Self, Failure> {
+        let name = format!("strait-{what}-{:016x}", env.random_u64());
+        let directory = Self(std::env::temp_dir().join(name));
+        std::fs::create_dir(&directory.0).map_err(|e| failed("temporary directory", e))?;
+        Ok(directory)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Drop for Directory {
     fn drop(&mut self) {
@@ -58,16 +71,14 @@ impl Drop for Directory {
     }
 }
 
-fn failed(what: &str, error: impl std::fmt::Display) -> Failure {
-    Error::new(Code(6), Side::Local, Action::Stop, format!("demo: {what}: {error}")).into()
+pub(super) fn failed(what: &str, error: impl std::fmt::Display) -> Failure {
+    Error::new(Code(6), Side::Local, Action::Stop, format!("{what}: {error}")).into()
 }
 
 impl World {
     pub(super) fn open(env: &Env) -> Result<Self, Failure> {
-        let name = format!("strait-demo-{:016x}", env.random_u64());
-        let directory = Directory(std::env::temp_dir().join(name));
-        std::fs::create_dir(&directory.0).map_err(|e| failed("temporary directory", e))?;
-        let tls = certificate(&directory.0)?;
+        let directory = Directory::make(env, "demo")?;
+        let tls = certificate(directory.path())?;
         let start = |options| {
             EmbeddedCluster::start(env.clone(), options).map_err(|e| failed("cluster", e))
         };

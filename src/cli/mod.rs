@@ -3,6 +3,7 @@
 //! Owns words and exit codes. Never decides anything about replication, and never exits, installs a subscriber or a
 //! global: that is `main.rs`.
 
+mod bench;
 mod check;
 mod completions;
 mod config;
@@ -23,6 +24,8 @@ mod version;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_bench;
 #[cfg(test)]
 mod tests_clusters;
 
@@ -117,6 +120,9 @@ pub enum Verb {
     Offsets(offsets::OffsetsArgs),
     /// Name the position at which a stopped link goes on
     Reset(reset::ResetArgs),
+    /// Measure a link, or this machine
+    #[command(subcommand)]
+    Bench(bench::BenchVerb),
     /// Make or show a configuration
     #[command(subcommand)]
     Config(config::ConfigVerb),
@@ -196,6 +202,7 @@ pub fn execute(cli: Cli, screen: &mut Screen<'_>) -> Exit {
         Verb::Status(args) => status::main(&args, common, screen),
         Verb::Lag(args) => lag::main(&args, common, screen),
         Verb::Reset(args) => reset::main(&args, common, screen),
+        Verb::Bench(verb) => bench::main(&verb, common, screen),
         Verb::Offsets(args) => offsets::main(&args, common, screen),
         Verb::Config(verb) => config::main(&verb, common, screen),
         Verb::Explain(args) => explain::main(&args, screen),

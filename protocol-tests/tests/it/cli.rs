@@ -2,7 +2,11 @@
 
 use protocol_tests::chaos::Proxy;
 use protocol_tests::ports;
+use protocol_tests::process::Guarded;
 use protocol_tests::strait;
+use protocol_tests::wait::wait_until;
+
+use crate::stage::Stage;
 
 const BAD: &str = "\
 version: 1
@@ -65,4 +69,36 @@ fn the_generated_configuration_is_right() {
         output.code == 0 || said.contains("environment") || said.contains("No such file"),
         "{said}"
     );
+}
+
+#[test]
+fn a_bench_that_is_interrupted_leaves_no_topic() {
+    let stage = Stage::new("bench");
+    let config = stage.config.clone();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("strait.yaml");
+    std::fs::write(&file, config.yaml(ports::free())).unwrap();
+    let is_bench = |topic: &String| topic.starts_with("strait.bench.");
+    for side in ["source", "target"] {
+        // Long enough to be in the middle of: of filling, and of copying.
+        let mut command = vec![strait::binary().display().to_string()];
+        command.extend(
+            ["bench", "link", "bench", "--seconds", "60", "--bytes", "256MiB"].map(String::from),
+        );
+        command.extend(["-c".to_owned(), file.display().to_string()]);
+        let log = folder.path().join(format!("{side}.log"));
+        let mut bench = Guarded::start(&command, &log, &[]);
+        wait_until("records of a measurement", 30, || {
+            let cluster = if side == "source" { &stage.source } else { &stage.target };
+            let topics = cluster.topics();
+            let topic = topics.iter().find(|topic| is_bench(topic));
+            topic.is_some_and(|topic| cluster.dump(topic, 0).is_ok_and(|dump| dump.log_end > 0))
+        });
+        bench.signal("INT");
+        assert_eq!(bench.wait(30), 1, "{}", std::fs::read_to_string(&log).unwrap());
+        let said = std::fs::read_to_string(&log).unwrap();
+        assert!(said.contains("interrupted; its topic is removed"), "{said}");
+        let left = [stage.source.topics(), stage.target.topics()].concat();
+        assert!(!left.iter().any(is_bench), "{left:?}");
+    }
 }
