@@ -123,6 +123,9 @@ pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
 pub const CONFIG_NODES_MAX: usize = 100_000;
 /// Topics in one administrative request: an answer with all settings of a topic is about 4 KiB.
 pub const TOPICS_PER_ADMIN_REQUEST_MAX: usize = 100;
+/// Metadata records that one administrative request makes: one for each topic, partition and setting. A KRaft controller
+/// refuses a request that would make more than 10,000, and all of its topics with it.
+pub const RECORDS_PER_ADMIN_REQUEST_MAX: usize = 5_000;
 /// How often the target topics' settings are read again.
 pub const TARGET_FACTS_REFRESH: Duration = Duration::from_secs(60);
 /// When a topic that the target refused is asked for again: a cure needs no restart.

@@ -32,28 +32,64 @@ use crate::wire::offset_for_leader_epoch::{
 /// What a broker may take for its own work; below our own deadline, so that it is the broker who answers.
 const BROKER_TIMEOUT_MS: i32 = 20_000;
 
-/// Makes topics. Any broker takes it.
+/// Makes topics, in as many requests as a controller wants them in. Any broker takes it. An error is that of the first
+/// request that failed: what those before it made shows in the metadata.
 pub async fn create_topics(
     connection: &Connection,
     topics: Vec<NewTopic>,
     validate_only: bool,
 ) -> Result<Vec<CreatedTopic>, Error> {
-    let request = CreateTopicsRequest { topics, timeout_ms: BROKER_TIMEOUT_MS, validate_only };
-    let answer = connection.ask(&request).await?;
-    pause(answer.throttle_time_ms).await;
-    Ok(answer.topics)
+    let records = |topic: &NewTopic| records_of(topic.partitions) + topic.configs.len();
+    let mut made = Vec::new();
+    for topics in runs(topics, records) {
+        let request = CreateTopicsRequest { topics, timeout_ms: BROKER_TIMEOUT_MS, validate_only };
+        let answer = connection.ask(&request).await?;
+        pause(answer.throttle_time_ms).await;
+        made.extend(answer.topics);
+    }
+    Ok(made)
 }
 
-/// Grows topics, each to the count beside it. Any broker takes it.
+/// Grows topics, each to the count beside it; otherwise like [`create_topics`].
 pub async fn create_partitions(
     connection: &Connection,
     topics: Vec<(String, i32)>,
     validate_only: bool,
 ) -> Result<Vec<GrownTopic>, Error> {
-    let request = CreatePartitionsRequest { topics, timeout_ms: BROKER_TIMEOUT_MS, validate_only };
-    let answer = connection.ask(&request).await?;
-    pause(answer.throttle_time_ms).await;
-    Ok(answer.topics)
+    let mut grown = Vec::new();
+    for topics in runs(topics, |(_, partitions)| records_of(*partitions)) {
+        let request =
+            CreatePartitionsRequest { topics, timeout_ms: BROKER_TIMEOUT_MS, validate_only };
+        let answer = connection.ask(&request).await?;
+        pause(answer.throttle_time_ms).await;
+        grown.extend(answer.topics);
+    }
+    Ok(grown)
+}
+
+/// A topic's own record and one for each partition.
+fn records_of(partitions: i32) -> usize {
+    1 + usize::try_from(partitions).unwrap_or(1)
+}
+
+/// Runs of topics that one request may hold: a topic that is too large alone goes alone.
+fn runs<T>(topics: Vec<T>, records: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut runs: Vec<Vec<T>> = Vec::new();
+    let mut left = 0;
+    for topic in topics {
+        let needed = records(&topic);
+        match runs.last_mut() {
+            Some(run) if needed <= left => {
+                left -= needed;
+                run.push(topic);
+            }
+            _ => {
+                left = limits::RECORDS_PER_ADMIN_REQUEST_MAX.saturating_sub(needed);
+                runs.push(vec![topic]);
+            }
+        }
+    }
+    runs
 }
 
 /// Deletes topics. Any broker takes it.
@@ -276,4 +312,21 @@ async fn pause(throttle_time_ms: i32) {
 pub fn throttle(throttle_time_ms: i32) -> Duration {
     let asked = Duration::from_millis(u64::try_from(throttle_time_ms).unwrap_or(0));
     asked.min(limits::THROTTLE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_makes_no_more_records_than_a_controller_takes() {
+        let runs_of = |sizes: &[usize]| runs(sizes.to_vec(), |size| *size);
+        let max = limits::RECORDS_PER_ADMIN_REQUEST_MAX;
+        assert!(runs_of(&[]).is_empty());
+        assert_eq!(runs_of(&[max - 1, 1, 1]), [vec![max - 1, 1], vec![1]]);
+        assert_eq!(runs_of(&[1, 3 * max, 1]), [vec![1], vec![3 * max], vec![1]]);
+        let many = runs_of(&[1001; 100]);
+        assert!(many.iter().all(|run| run.iter().sum::<usize>() <= max));
+        assert_eq!(many.concat().len(), 100);
+    }
 }

@@ -14,15 +14,24 @@ use super::super::topic::{self, Topic};
 use super::text;
 use crate::wire::error_code::ErrorCode;
 
+/// Records that a controller writes for one request (`QuorumController.MAX_RECORDS_PER_USER_OP`).
+const RECORDS_MAX: usize = 10_000;
+
 pub(super) fn handle(call: &Call<'_>, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let shared = &call.peer.shared;
     let mut state = shared.lock();
     let names: Vec<String> = request.topics.iter().map(|topic| topic.name.to_string()).collect();
     let twice = |name: &str| names.iter().filter(|known| *known == name).count() > 1;
+    let default = state.options.partitions;
+    let records: usize = request.topics.iter().map(|topic| records(topic, default)).sum();
     let topics = request.topics.iter().map(|topic| {
         let answer = CreatableTopicResult::default().with_name(topic.name.clone());
         let made = match twice(&topic.name) {
             true => Err((ErrorCode::INVALID_REQUEST, "duplicate topic name".to_owned())),
+            false if records > RECORDS_MAX => Err((
+                ErrorCode::POLICY_VIOLATION,
+                "Unable to perform excessively large batch operation.".to_owned(),
+            )),
             false => create(&mut state, call, topic, request.validate_only),
         };
         match made {
@@ -37,6 +46,16 @@ pub(super) fn handle(call: &Call<'_>, request: CreateTopicsRequest) -> CreateTop
     drop(state);
     shared.changed();
     CreateTopicsResponse::default().with_topics(topics)
+}
+
+/// One for the topic, each partition and each setting.
+fn records(topic: &CreatableTopic, default: i32) -> usize {
+    let count = match topic.num_partitions {
+        _ if !topic.assignments.is_empty() => topic.assignments.len(),
+        -1 => usize::try_from(default).unwrap_or(0),
+        count => usize::try_from(count).unwrap_or(0),
+    };
+    1 + count + topic.configs.len()
 }
 
 fn create(

@@ -34,6 +34,25 @@ async fn create(
 }
 
 #[tokio::test]
+async fn a_request_for_more_than_a_controller_writes_at_once_makes_nothing() {
+    let cluster = cluster(Options::default(), &[]);
+    let mut client = Client::to(&cluster).await;
+    let topics = |count: i32, partitions: i32| {
+        let topic = |n: i32| {
+            let name = topic_name(&format!("new-{n}"));
+            let topic = CreatableTopic::default().with_name(name);
+            topic.with_num_partitions(partitions).with_replication_factor(1)
+        };
+        CreateTopicsRequest::default().with_topics((0..count).map(topic).collect())
+    };
+    for (count, partitions, code) in [(10, 1000, 44), (1, 10_000, 44), (10, 999, 0)] {
+        let answer = client.call(7, &topics(count, partitions)).await;
+        assert!(answer.topics.iter().all(|topic| topic.error_code == code), "{count}");
+    }
+    assert_eq!(cluster.topics().len(), 11);
+}
+
+#[tokio::test]
 async fn what_a_new_topic_may_be() {
     let cluster = cluster(Options::default(), &[]);
     let mut client = Client::to(&cluster).await;
