@@ -174,6 +174,28 @@ pub struct Output {
     pub err: String,
 }
 
+/// A GET on a telemetry listener: status and body.
+pub fn get(telemetry: u16, path: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", telemetry))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    Ok((code, body.to_owned()))
+}
+
+/// The sum over a metric's series in `body` whose labels contain all of `labels` (such as `topic="a"`).
+pub fn metric(body: &str, name: &str, labels: &[&str]) -> f64 {
+    let is = |line: &&str| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && labels.iter().all(|label| line.contains(label))
+    };
+    let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+    body.lines().filter(is).map(value).sum()
+}
+
 /// Runs `strait` with a configuration file of this text and waits for its end.
 #[track_caller]
 pub fn run(yaml: &str, arguments: &[&str]) -> Output {
@@ -315,14 +337,7 @@ impl Strait {
 
     /// A GET on the telemetry listener: status and body.
     pub fn get(&self, path: &str) -> std::io::Result<(u16, String)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.telemetry))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-        Ok((code, body.to_owned()))
+        get(self.telemetry, path)
     }
 
     /// `/status`.
@@ -337,14 +352,7 @@ impl Strait {
     #[track_caller]
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let (_, body) = self.get("/metrics").unwrap();
-        let is = |line: &&str| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
-                && labels.iter().all(|label| line.contains(label))
-        };
-        body.lines()
-            .filter(is)
-            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
-            .sum()
+        metric(&body, name, labels)
     }
 
     /// Everything that it wrote, over all its lives.

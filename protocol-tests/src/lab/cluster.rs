@@ -21,6 +21,7 @@ pub struct ClusterBuilder {
     nodes: usize,
     properties: Vec<(String, String)>,
     advertised: HashMap<(i32, Listener), String>,
+    hosts: HashMap<Listener, String>,
     authorizer: bool,
     for_speed: bool,
 }
@@ -49,6 +50,7 @@ impl Cluster {
             nodes: 1,
             properties: Vec::new(),
             advertised: HashMap::new(),
+            hosts: HashMap::new(),
             authorizer: false,
             for_speed: false,
         }
@@ -120,6 +122,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// Binds a listener to this address of the machine instead of loopback's, and advertises it there.
+    #[must_use]
+    pub fn bind(mut self, listener: Listener, host: &str) -> Self {
+        self.hosts.insert(listener, host.into());
+        self
+    }
+
     /// Access control on: the plain listener (anonymous) and `admin` may everything, the others nothing yet.
     #[must_use]
     pub fn authorizer(mut self) -> Self {
@@ -157,12 +166,14 @@ impl ClusterBuilder {
         }
     }
 
-    fn start_with(self, permits: pool::Permits) -> Cluster {
+    fn start_with(mut self, permits: pool::Permits) -> Cluster {
         sweep();
         let prefix = format!("strait-lab-{}-", std::process::id());
         let folder = tempfile::Builder::new().prefix(&prefix).tempdir().unwrap();
         let authority = Authority::new("lab");
-        let certificate = authority.server(&["localhost", "127.0.0.1"]);
+        let mut names = vec!["localhost", "127.0.0.1"];
+        names.extend(self.hosts.values().map(String::as_str));
+        let certificate = authority.server(&names);
         let id = cluster_id();
         let controllers: Vec<u16> = (0..self.nodes).map(|_| ports::free()).collect();
         let voters: Vec<String> =
@@ -172,6 +183,10 @@ impl ClusterBuilder {
             let node_folder = folder.path().join(node_id.to_string());
             fs::create_dir_all(&node_folder).unwrap();
             let ports: HashMap<_, _> = Listener::ALL.map(|l| (l, ports::free())).into();
+            for (listener, host) in &self.hosts {
+                let address = format!("{host}:{}", ports[listener]);
+                self.advertised.insert((node_id, *listener), address);
+            }
             let mut lines = self.common_properties();
             lines.push(format!("node.id={node_id}"));
             lines.push(format!("controller.quorum.voters={}", voters.join(",")));
@@ -202,7 +217,10 @@ impl ClusterBuilder {
 
     fn listeners(&self, id: i32, ports: &HashMap<Listener, u16>, controller: u16) -> Vec<String> {
         let each = |format: &dyn Fn(Listener) -> String| Listener::ALL.map(format).join(",");
-        let bound = each(&|l| format!("{}://127.0.0.1:{}", l.name(), ports[&l]));
+        let bound = each(&|l| {
+            let host = self.hosts.get(&l).map_or("127.0.0.1", String::as_str);
+            format!("{}://{host}:{}", l.name(), ports[&l])
+        });
         let advertised = each(&|l| {
             let address = self.advertised.get(&(id, l));
             let own = format!("localhost:{}", ports[&l]);

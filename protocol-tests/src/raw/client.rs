@@ -88,6 +88,12 @@ impl RawClient {
         Ok(client)
     }
 
+    /// The same connection for another thread: one sends, the other receives.
+    pub fn split(&self) -> io::Result<Self> {
+        let (stream, versions) = (self.stream.try_clone()?, self.versions.clone());
+        Ok(Self { stream, correlation: self.correlation, versions })
+    }
+
     /// Highest version that the broker and the protocol crate both have.
     pub fn version<R: Request>(&self) -> i16 {
         let broker = self.versions.get(&R::KEY).copied().unwrap_or(-1);
@@ -245,6 +251,33 @@ impl RawClient {
             log_start: data.log_start_offset,
             aborted: aborted.map(|a| (a.producer_id.0, a.first_offset)).collect(),
         }
+    }
+
+    /// The bytes of batches behind these offsets of partitions 0 and up, in one request as a consumer sends it: it waits for
+    /// the first byte. An error of the broker's is an error here.
+    pub fn fetch_each(&mut self, topic: &str, offsets: &[i64]) -> io::Result<Vec<(i32, Bytes)>> {
+        let wanted = (0..).zip(offsets).map(|(partition, offset)| {
+            FetchPartition::default()
+                .with_partition(partition)
+                .with_fetch_offset(*offset)
+                .with_partition_max_bytes(1 << 20)
+        });
+        let topic =
+            FetchTopic::default().with_topic(topic_name(topic)).with_partitions(wanted.collect());
+        let request = FetchRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_max_wait_ms(500)
+            .with_min_bytes(1)
+            .with_max_bytes(50 << 20)
+            .with_session_epoch(-1)
+            .with_topics(vec![topic]);
+        let answer = self.try_call_at(12, &request)?;
+        let partitions = answer.responses.into_iter().flat_map(|topic| topic.partitions);
+        let bytes = partitions.map(|data| match data.error_code {
+            0 => Ok((data.partition_index, data.records.unwrap_or_default())),
+            code => Err(invalid(format!("fetch: error {code}"))),
+        });
+        bytes.collect()
     }
 
     /// All batches of a partition as the broker stores them, control batches and aborted data included.
