@@ -12,27 +12,45 @@ use protocol_tests::strait::cluster_yaml;
 use tempfile::TempDir;
 
 use crate::measure::Running;
-use crate::shape::{Batch, Filled, Shape};
+use crate::shape::{Batch, Shape};
 
 /// What is to be copied, and where to.
 #[derive(Clone, Copy, Debug)]
 pub struct Job<'a> {
-    /// The source.
-    pub source: &'a Cluster,
-    /// The target.
-    pub target: &'a Cluster,
+    /// The source, and where it is read.
+    pub source: (&'a Cluster, Listener),
+    /// The target, and where it is written.
+    pub target: (&'a Cluster, Listener),
     /// The shape.
     pub shape: Shape,
-    /// The topic.
-    pub filled: &'a Filled,
+    /// The topic, for Strait a pattern of topics.
+    pub topic: &'a str,
     /// Names the run; the target's topic is `<run>.<topic>`.
     pub run: &'a str,
+    /// Further lines of Strait's link.
+    pub link: &'a [String],
+    /// Further top-level lines of Strait's.
+    pub top: &'a [String],
+    /// The network namespace that it runs in; none is the harness's own.
+    pub namespace: Option<&'a str>,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    /// Over the listeners that the shape asks for.
+    pub fn new(
+        clusters: (&'a Cluster, &'a Cluster),
+        shape: Shape,
+        topic: &'a str,
+        run: &'a str,
+    ) -> Self {
+        let source = (clusters.0, shape.source_listener());
+        let target = (clusters.1, shape.target_listener());
+        Self { source, target, shape, topic, run, link: &[], top: &[], namespace: None }
+    }
+
     /// The topic that this run writes.
     pub fn target_topic(&self) -> String {
-        format!("{}.{}", self.run, self.filled.topic)
+        format!("{}.{}", self.run, self.topic)
     }
 }
 
@@ -43,19 +61,24 @@ pub enum Contestant {
     Strait,
     /// Kafka's own, tuned.
     MirrorMaker,
+    /// Kafka's own as it comes.
+    MirrorMakerDefaults,
     /// `franz/main.go`.
     Franz,
 }
 
 impl Contestant {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Strait, Self::MirrorMaker, Self::Franz];
+    /// Those that copy as much as they can.
+    pub const FOR_SPEED: [Self; 3] = [Self::Strait, Self::MirrorMaker, Self::Franz];
+    /// Those whose first record and whose delay are looked at.
+    pub const FOR_TIME: [Self; 3] = [Self::Strait, Self::MirrorMaker, Self::MirrorMakerDefaults];
 
     /// As the table names it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Strait => "strait",
             Self::MirrorMaker => "mirror-maker-2",
+            Self::MirrorMakerDefaults => "mirror-maker-2-defaults",
             Self::Franz => "franz-go",
         }
     }
@@ -63,14 +86,19 @@ impl Contestant {
     /// Starts it.
     pub fn start(self, job: &Job<'_>, programs: &Programs) -> Running {
         let folder = tempfile::Builder::new().prefix("duel-").tempdir().expect("a folder");
-        let command = match self {
-            Self::Strait => strait(job, programs, &folder),
-            Self::MirrorMaker => mirror_maker(job, &folder),
+        let telemetry = ports::free();
+        let mut command = match self {
+            Self::Strait => strait(job, programs, &folder, telemetry),
+            Self::MirrorMaker => mirror_maker(job, &tuned(job), &folder),
+            Self::MirrorMakerDefaults => mirror_maker(job, &[], &folder),
             Self::Franz => franz(job, programs),
         };
+        if let Some(namespace) = job.namespace {
+            command.splice(0..0, ["ip", "netns", "exec", namespace].map(String::from));
+        }
         let started = Instant::now();
         let process = Guarded::start(&command, &folder.path().join("log"), &[]);
-        Running { process, folder, started }
+        Running { process, folder, started, telemetry }
     }
 }
 
@@ -97,27 +125,25 @@ fn write(folder: &TempDir, name: &str, text: &str) -> String {
     file.display().to_string()
 }
 
-fn strait(job: &Job<'_>, programs: &Programs, folder: &TempDir) -> Vec<String> {
-    let yaml = format!(
+fn strait(job: &Job<'_>, programs: &Programs, folder: &TempDir, telemetry: u16) -> Vec<String> {
+    let mut yaml = format!(
         "version: 1\nclusters:\n  {run}: {}\n  target: {}\nlinks:\n  {run}:\n    from: {run}\n    to: target\n    \
-         topics: {{ include: ['{}'] }}\n    naming: prefix\n\
-         telemetry: {{ listen: \"127.0.0.1:{}\" }}\n",
-        cluster_yaml(job.source, job.shape.source_listener()),
-        cluster_yaml(job.target, job.shape.target_listener()),
-        job.filled.topic,
-        ports::free(),
+         topics: {{ include: ['{}'] }}\n    naming: prefix\n",
+        cluster_yaml(job.source.0, job.source.1),
+        cluster_yaml(job.target.0, job.target.1),
+        job.topic,
         run = job.run,
     );
+    job.link.iter().for_each(|line| yaml += &format!("    {line}\n"));
+    job.top.iter().for_each(|line| yaml += &format!("{line}\n"));
+    yaml += &format!("telemetry: {{ listen: \"127.0.0.1:{telemetry}\" }}\n");
     let file = write(folder, "strait.yaml", &yaml);
     vec![programs.strait.display().to_string(), "run".into(), "-c".into(), file]
 }
 
-fn mirror_maker(job: &Job<'_>, folder: &TempDir) -> Vec<String> {
+fn tuned(job: &Job<'_>) -> Vec<String> {
     let run = job.run;
-    let mut lines = vec![
-        format!("clusters = {run}, target"),
-        format!("{run}->target.enabled = true"),
-        format!("{run}->target.topics = {}", job.filled.topic),
+    vec![
         MIRROR_MAKER_TASKS.into(),
         "emit.heartbeats.enabled = false".into(),
         format!("{run}.consumer.fetch.max.bytes = 52428800"),
@@ -130,11 +156,21 @@ fn mirror_maker(job: &Job<'_>, folder: &TempDir) -> Vec<String> {
         "target.producer.enable.idempotence = true".into(),
         "target.producer.max.in.flight.requests.per.connection = 5".into(),
         format!("target.producer.compression.type = {}", job.shape.codec.name()),
+    ]
+}
+
+fn mirror_maker(job: &Job<'_>, settings: &[String], folder: &TempDir) -> Vec<String> {
+    let run = job.run;
+    let mut lines = vec![
+        format!("clusters = {run}, target"),
+        format!("{run}->target.enabled = true"),
+        format!("{run}->target.topics = {}", job.topic),
         format!("listeners = http://127.0.0.1:{}", ports::free()),
     ];
+    lines.extend(settings.iter().cloned());
     lines.extend(mirror_maker::ONE_REPLICA.map(String::from));
-    lines.extend(mirror_maker::cluster(run, job.source, job.shape.source_listener()));
-    lines.extend(mirror_maker::cluster("target", job.target, job.shape.target_listener()));
+    lines.extend(mirror_maker::cluster(run, job.source.0, job.source.1));
+    lines.extend(mirror_maker::cluster("target", job.target.0, job.target.1));
     let file = write(folder, "mm2.properties", &lines.join("\n"));
     let mut command: Vec<String> =
         ["java", "-Xms256M", "-Xmx3G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
@@ -153,20 +189,20 @@ fn franz(job: &Job<'_>, programs: &Programs) -> Vec<String> {
         Listener::Plain => String::new(),
         _ => cluster.authority.ca().display().to_string(),
     };
-    let (source, target) = (job.shape.source_listener(), job.shape.target_listener());
+    let ((from, source), (to, target)) = (job.source, job.target);
     let batch = batch_bytes(&job.shape).max(1 << 20);
     [
         &programs.franz.display().to_string(),
         "-source",
-        &job.source.bootstrap(source),
+        &from.bootstrap(source),
         "-source-ca",
-        &ca(job.source, source),
+        &ca(from, source),
         "-target",
-        &job.target.bootstrap(target),
+        &to.bootstrap(target),
         "-target-ca",
-        &ca(job.target, target),
+        &ca(to, target),
         "-from",
-        &job.filled.topic,
+        job.topic,
         "-to",
         &job.target_topic(),
         "-codec",

@@ -65,6 +65,9 @@ pub fn run(feed: &Feed, value_bytes: u64) -> Result<Measured, String> {
         cpu_s: used.cpu.as_secs_f64(),
         warm_cpu_s: used.cpu.as_secs_f64(),
         warm_from: 0.0,
+        half_s: 0.0,
+        half_cpu_s: 0.0,
+        half_from: 0.0,
         rss_mb: used.rss_peak_bytes as f64 / 1e6,
     })
 }

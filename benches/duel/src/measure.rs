@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use protocol_tests::lab::Cluster;
-use protocol_tests::process::{Guarded, Usage, tail, usage};
+use protocol_tests::process::{Guarded, tail, usage};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -19,6 +19,23 @@ pub struct Running {
     pub folder: TempDir,
     /// When it was started.
     pub started: Instant,
+    /// Strait's telemetry port.
+    pub telemetry: u16,
+}
+
+impl Running {
+    /// An error once it ended by itself.
+    pub fn check(&mut self) -> Result<(), String> {
+        match self.process.exit_code() {
+            Some(code) => Err(format!("it ended with {code}:\n{}", self.log())),
+            None => Ok(()),
+        }
+    }
+
+    /// The end of its log.
+    pub fn log(&self) -> String {
+        tail(&self.folder.path().join("log"), 30)
+    }
 }
 
 /// What one run took.
@@ -36,6 +53,12 @@ pub struct Measured {
     pub warm_cpu_s: f64,
     /// Share of the records that stood there when the first was seen: not part of the warm figures.
     pub warm_from: f64,
+    /// When half of the records stood there, seconds from the start of the process.
+    pub half_s: f64,
+    /// CPU-seconds by then.
+    pub half_cpu_s: f64,
+    /// Share of the records that stood there when that was seen.
+    pub half_from: f64,
     /// Peak resident size, MB of 10^6 bytes.
     pub rss_mb: f64,
 }
@@ -51,15 +74,23 @@ impl Measured {
         self.megabytes / self.cpu_s.max(0.01)
     }
 
-    /// MB a CPU-second from the first record on.
-    pub fn warm_per_cpu(&self) -> f64 {
-        self.megabytes * (1.0 - self.warm_from) / self.warm_cpu_s.max(0.01)
+    /// MB a second of wall time over the second half of the records.
+    pub fn half_wall(&self) -> f64 {
+        self.megabytes * (1.0 - self.half_from) / (self.whole_s - self.half_s).max(0.001)
     }
 
-    /// MB a second of wall time from the first record on.
-    pub fn warm_wall(&self) -> f64 {
-        self.megabytes * (1.0 - self.warm_from) / (self.whole_s - self.first_s).max(0.001)
+    /// MB a CPU-second over the second half of the records.
+    pub fn half_per_cpu(&self) -> f64 {
+        self.megabytes * (1.0 - self.half_from) / (self.cpu_s - self.half_cpu_s).max(0.01)
     }
+}
+
+/// How a run stood at some moment.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    at: Duration,
+    cpu: Duration,
+    share: f64,
 }
 
 /// Waits until the target holds `records` in `topic`, and reads what it took.
@@ -73,36 +104,39 @@ pub fn watch(
 ) -> Result<Measured, String> {
     let mut client = target.nodes[0].client();
     let pause = Duration::from_millis(if partitions > 100 { 50 } else { 10 });
-    let mut first: Option<(Duration, Usage, f64)> = None;
+    let (mut first, mut half): (Option<Mark>, Option<Mark>) = (None, None);
     let (mut last_count, mut last_moved) = (0, Instant::now());
     loop {
-        if let Some(code) = running.process.exit_code() {
-            let log = tail(&running.folder.path().join("log"), 30);
-            return Err(format!("it ended with {code}:\n{log}"));
-        }
+        running.check()?;
         let count: i64 = client.ends(topic, partitions).unwrap_or_default().iter().sum();
         let count = u64::try_from(count).unwrap_or(0);
-        let elapsed = running.started.elapsed();
-        if count > 0 && first.is_none() {
-            first = Some((elapsed, usage(running.process.pid), count as f64 / records as f64));
-        }
-        if let (Some((first, at_first, warm_from)), true) = (first, count >= records) {
-            let used = usage(running.process.pid);
-            return Ok(Measured {
-                megabytes: value_bytes as f64 / 1e6,
-                first_s: first.as_secs_f64(),
-                whole_s: elapsed.as_secs_f64(),
-                cpu_s: used.cpu.as_secs_f64(),
-                warm_cpu_s: (used.cpu - at_first.cpu).as_secs_f64(),
-                warm_from,
-                rss_mb: used.rss_peak_bytes as f64 / 1e6,
-            });
+        let used = usage(running.process.pid);
+        let share = count as f64 / records as f64;
+        let now = Mark { at: running.started.elapsed(), cpu: used.cpu, share };
+        if count > 0 {
+            let first = *first.get_or_insert(now);
+            if count * 2 >= records {
+                half.get_or_insert(now);
+            }
+            if let (Some(half), true) = (half, count >= records) {
+                return Ok(Measured {
+                    megabytes: value_bytes as f64 / 1e6,
+                    first_s: first.at.as_secs_f64(),
+                    whole_s: now.at.as_secs_f64(),
+                    cpu_s: now.cpu.as_secs_f64(),
+                    warm_cpu_s: (now.cpu - first.cpu).as_secs_f64(),
+                    warm_from: first.share,
+                    half_s: half.at.as_secs_f64(),
+                    half_cpu_s: half.cpu.as_secs_f64(),
+                    half_from: half.share,
+                    rss_mb: used.rss_peak_bytes as f64 / 1e6,
+                });
+            }
         }
         if count != last_count {
             (last_count, last_moved) = (count, Instant::now());
         } else if last_moved.elapsed() > PATIENCE {
-            let log = tail(&running.folder.path().join("log"), 30);
-            return Err(format!("it stands at {count} of {records} records:\n{log}"));
+            return Err(format!("it stands at {count} of {records} records:\n{}", running.log()));
         }
         std::thread::sleep(pause);
     }

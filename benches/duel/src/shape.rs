@@ -47,10 +47,12 @@ pub enum Codec {
 }
 
 /// The cells of a run that names none: about ten minutes on two cores.
-pub const SUBSET: [&str; 5] = [
+pub const SUBSET: [&str; 7] = [
     "256KiB/none/8/0ms/plain",
+    "256KiB/none/8/0ms/tls",
     "256KiB/zstd/8/0ms/plain",
     "1x300/none/8/0ms/plain",
+    "1x300/lz4/8/0ms/plain",
     "1x1000/none/8/100ms/plain",
     "256KiB/none/1/100ms/plain",
 ];
