@@ -379,7 +379,7 @@ impl LinkArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::resolved::Engine;
+    use crate::config::resolved::{Arrangement, Engine};
     use crate::link::fixture;
     use crate::link::selection::{Verdict, judge};
 
@@ -387,7 +387,8 @@ mod tests {
     fn what_is_run_is_this_link_and_this_topic_and_nothing_else() {
         let mut link = fixture::link(&[".*"], &[]);
         (link.window_bytes_max, link.bytes_per_second_max) = (12_345, Some(777_777));
-        let engine = Engine { lanes: 3, memory_bytes: 64 << 20 };
+        let arrangement = Arrangement::Split;
+        let engine = Engine { lanes: 3, arrangement, pin: true, memory_bytes: 64 << 20 };
         let telemetry = Some(([127, 0, 0, 1], 9660).into());
         let links = vec![Arc::new(link.clone()), Arc::new(fixture::link(&["x"], &[]))];
         let config = Config { clusters: BTreeMap::new(), links, engine, telemetry };
