@@ -37,6 +37,7 @@ pub mod handoff;
 pub mod identity;
 pub mod joining;
 pub mod landed;
+mod leaders;
 pub mod lineage;
 pub mod losses;
 pub mod member;

@@ -22,7 +22,7 @@ use super::settings::Settings;
 use super::spec::{Leave, MirrorId, MirrorSpec};
 use super::stats::{Board, LaneStats, MirrorStats};
 use super::turns::Turns;
-use super::{catching_up, committer, fetcher, recovery, retry, sender, transactions};
+use super::{catching_up, committer, fetcher, leaders, recovery, retry, sender, transactions};
 use crate::cluster::ClusterHandle;
 use crate::config::resolved::Link;
 use crate::connection::Connection;
@@ -161,7 +161,7 @@ impl Share {
             draining: Cell::new(false),
             stopped: Cell::new(false),
         });
-        share.spawn(route(share.clone()));
+        share.spawn(leaders::follow(share.clone()));
         share.spawn(recovery::run(share.clone()));
         share.spawn(committer::run(share.clone()));
         if share.turns.is_some() {
@@ -324,8 +324,8 @@ impl Share {
     /// Looks up the leaders of a mirror and hands it to their fetcher and sender.
     pub(super) fn place(self: &Rc<Self>, cell: &Rc<MirrorCell>) {
         let id = &cell.spec.id;
-        let source = leader(&self.link.source, &id.topic, id.partition);
-        let target = leader(&self.link.target, &cell.spec.target_topic, id.partition);
+        let source = leaders::leader(&self.link.source, &id.topic, id.partition);
+        let target = leaders::leader(&self.link.target, &cell.spec.target_topic, id.partition);
         self.settle(cell, source, target, cell.class.get());
     }
 
@@ -569,48 +569,5 @@ impl Share {
             MirrorStats::add(&self.stats.throttle_ms, time.as_millis() as u64);
             tokio::time::sleep(time).await;
         }
-    }
-}
-
-/// By the newest metadata.
-fn leader(cluster: &ClusterHandle, topic: &str, partition: i32) -> Leader {
-    let map = cluster.map();
-    let found = map.partition(topic, partition);
-    found.map_or(Leader::NONE, |p| Leader { broker: p.leader, epoch: p.leader_epoch })
-}
-
-/// Follows both clusters' metadata: a mirror whose leader moved goes to that leader's fetcher or sender.
-async fn route(share: Rc<Share>) {
-    let (mut source, mut target) = (share.link.source.clone(), share.link.target.clone());
-    let mut greeted = false;
-    while !share.is_stopped() {
-        if !greeted && target.map().generation > 0 {
-            greeted = true;
-            greet(&share);
-        }
-        tokio::select! {
-            biased;
-            () = source.changed() => {}
-            () = target.changed() => {}
-        }
-        for cell in share.mirrors() {
-            let id = &cell.spec.id;
-            let source_now = leader(&share.link.source, &id.topic, id.partition);
-            let target_now = leader(&share.link.target, &cell.spec.target_topic, id.partition);
-            if (source_now, target_now) != (cell.source_leader.get(), cell.target_leader.get()) {
-                share.place(&cell);
-            }
-        }
-    }
-}
-
-/// Dials the target's brokers before there are mirrors to ask about, unless they are many: the dial is some round trips of
-/// the way to the first record.
-fn greet(share: &Rc<Share>) {
-    let map = share.link.target.map();
-    for &broker in map.brokers.keys().take(limits::GREETED_BROKERS_MAX) {
-        let own = share.clone();
-        // Whoever asks next finds out why it failed.
-        share.spawn(async move { drop(own.question(Side::Target, broker).await) });
     }
 }

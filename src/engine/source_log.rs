@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::cell::MirrorCell;
 use super::gap;
 use super::losses::LossKind;
+use super::mirror::Mirror;
 use super::offsets::{self, Ask, Reader};
 use super::position::key;
 use super::recovery::refresh_on;
@@ -144,6 +145,11 @@ pub async fn resolve_out_of_range(share: &Rc<Share>, cells: &[Rc<MirrorCell>]) {
         for ((cell, start), end) in cells.iter().zip(starts).zip(ends) {
             let wanted = cell.out_of_range.take().unwrap_or(-1);
             share.touch_fetch(cell);
+            // It was refused while an earlier refusal was looked into, which took the mirror further.
+            let has_moved = |mirror: &Mirror| mirror.fetch_offset() != wanted;
+            if cell.mirror.borrow().as_ref().is_some_and(has_moved) {
+                continue;
+            }
             let (Ok(start), Ok(end)) = (start, end) else { continue };
             if wanted < start.offset {
                 gap::overtaken(share, leader, cell, wanted, start.offset).await;

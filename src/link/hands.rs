@@ -131,8 +131,13 @@ impl Hands {
     /// Reads the facts of target topics, given as (source topic, target topic). What cannot be read stays as it was: a
     /// stock broker's default at first.
     async fn read_facts(&mut self, topics: &[(Arc<str>, Arc<str>)]) {
-        let targets = topics.iter().map(|(_, target)| target);
-        let mut settings = match self.target.settings(targets, Some(FACT_KEYS)).await {
+        let targets = || topics.iter().map(|(_, target)| target);
+        let mut settings = self.target.settings(targets(), Some(FACT_KEYS)).await;
+        if settings.is_err() {
+            // Over a fresh connection: a mirror that begins without the facts takes a compacted target for one with holes.
+            settings = self.target.settings(targets(), Some(FACT_KEYS)).await;
+        }
+        let mut settings = match settings {
             Ok(settings) => settings,
             Err(error) => {
                 self.tell(&error);

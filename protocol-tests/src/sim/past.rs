@@ -388,6 +388,13 @@ impl Oracle {
                 let here =
                     track.each().filter(|(_, _, fate, _)| fate.incarnation == told.incarnation);
                 let mut copied = false;
+                // Behind a crash, and with holes in what is gone, it is known how many records a former life had copied of it
+                // and not where the last of them lay: it may be named from further down.
+                let is_lost = |(at, offset, _, arrived): &(usize, i64, &Fate, u32)| {
+                    let is_wanted = track.originals[*at].wanted != Wanted::Never;
+                    holds(&gap, *offset) && *arrived == 0 && is_wanted
+                };
+                let first_lost = here.clone().find(is_lost).map(|(_, offset, ..)| offset);
                 for (at, offset, fate, arrived) in here.clone() {
                     if !holds(&gap, offset) {
                         continue;
@@ -397,7 +404,8 @@ impl Oracle {
                     }
                     copied |= arrived > 0;
                     let is_wanted = track.originals[at].wanted != Wanted::Never;
-                    let may_be = !gap.continued && told.may_have_counted_off();
+                    let is_before = first_lost.is_none_or(|first| offset < first);
+                    let may_be = told.may_have_counted_off() && (!gap.continued || is_before);
                     if arrived > 0 && is_wanted && !may_be {
                         found.push(format!("{name}: {offset} was copied"));
                     }
