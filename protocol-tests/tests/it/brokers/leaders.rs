@@ -37,9 +37,21 @@ fn load(admin: &Admin, seconds: u64) -> u64 {
     }))
 }
 
-/// Makes the next replica of a random-looking partition its leader, every two seconds.
-fn move_leaders(admin: &Admin, stop: &AtomicBool, moves: &AtomicU32) {
+/// Ends the moves also where the load fails: nothing else would.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// Makes the next replica of a random-looking partition its leader, every two seconds, once `source` has records in all of
+/// them: Kafka's own producer stands still for two minutes where a leader refuses its very first batch and takes the next.
+fn move_leaders(admin: &Admin, source: &Admin, stop: &AtomicBool, moves: &AtomicU32) {
     let mut turn = 0;
+    let begun = || source.summary("moving").iter().all(|partition| partition.count > 0);
+    while !stop.load(Relaxed) && !begun() {}
     while !stop.load(Relaxed) {
         let partition = PARTITIONS[turn % PARTITIONS.len()];
         let mut replicas = admin.describe("moving")[partition as usize].replicas.clone();
@@ -71,11 +83,10 @@ fn rule_30_leaders_that_move_under_load_lose_and_reorder_nothing() {
     let seconds = sized(25, 120);
     let (stop, moves) = (AtomicBool::new(false), [AtomicU32::new(0), AtomicU32::new(0)]);
     let acked = std::thread::scope(|scope| {
-        scope.spawn(|| move_leaders(&source.admin(), &stop, &moves[0]));
-        scope.spawn(|| move_leaders(&target.admin(), &stop, &moves[1]));
-        let acked = load(&source.admin(), seconds);
-        stop.store(true, Relaxed);
-        acked
+        let _stops = Stops(&stop);
+        scope.spawn(|| move_leaders(&source.admin(), &source.admin(), &stop, &moves[0]));
+        scope.spawn(|| move_leaders(&target.admin(), &source.admin(), &stop, &moves[1]));
+        load(&source.admin(), seconds)
     });
     println!("{acked} records, leader moves: {moves:?}");
     assert!(moves.iter().all(|count| count.load(Relaxed) >= 5), "{moves:?}");
