@@ -54,7 +54,8 @@ impl Share {
             return;
         }
         match &self.turns {
-            Some(turns) if class == Class::Backfill => {
+            // A tail that fell behind would stand behind backlogs of hours.
+            Some(turns) if class == Class::Backfill && !cell.standing.get().was_at_end() => {
                 cell.has_turn.set(false);
                 turns.borrow_mut().enter(key(cell));
                 self.give_turns();

@@ -37,8 +37,10 @@ pub struct Way {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Standing {
     class: Class,
-    /// When it was last at the end, or began.
-    at_end: Option<Instant>,
+    /// Since when every answer has left it behind the end; a session says nothing of a partition that is silent.
+    behind_since: Option<Instant>,
+    /// It was at the end in this life.
+    was_at_end: bool,
     /// Bytes and offsets of the last answer that brought any.
     bytes: u64,
     offsets: u64,
@@ -50,9 +52,14 @@ impl Standing {
         self.class
     }
 
+    /// Whether it was at the end in this life: it does not wait its turn among backlogs.
+    pub fn was_at_end(&self) -> bool {
+        self.was_at_end
+    }
+
     /// Its position was found so many offsets before the end.
     pub fn begin(&mut self, behind: i64, now: Instant) {
-        self.at_end = Some(now);
+        (self.behind_since, self.was_at_end) = ((behind > 0).then_some(now), behind <= 0);
         let is_far = self.bytes_behind(behind) > limits::TAIL_BYTES_MAX;
         self.class = if is_far { Class::Backfill } else { Class::Tail };
     }
@@ -63,11 +70,11 @@ impl Standing {
             (self.offsets, self.bytes) = (offsets, bytes as u64);
         }
         if behind <= 0 {
-            self.at_end = Some(now);
+            (self.behind_since, self.was_at_end) = (None, true);
             self.class = Class::Tail;
             return;
         }
-        let since = *self.at_end.get_or_insert(now);
+        let since = *self.behind_since.get_or_insert(now);
         let is_late = now.saturating_duration_since(since) > limits::TAIL_BEHIND_MAX;
         if is_late || self.bytes_behind(behind) > limits::TAIL_BYTES_MAX {
             self.class = Class::Backfill;
@@ -123,6 +130,7 @@ mod tests {
             now += 50 * MS;
             standing.on_answer(5, 500, 0, now);
         }
+        standing.on_answer(10, 1_000, 5, now);
         now += limits::TAIL_BEHIND_MAX + MS;
         standing.on_answer(10, 1_000, 5, now);
         assert_eq!(standing.class(), Class::Backfill);
@@ -135,6 +143,18 @@ mod tests {
         assert_eq!(standing.class(), Class::Tail);
         standing.on_answer(0, 0, 5, now);
         assert_eq!(standing.class(), Class::Tail, "it has its time again");
+    }
+
+    #[test]
+    fn a_burst_behind_a_silence_is_no_backlog() {
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        standing.begin(0, now);
+        assert!(standing.was_at_end());
+        // No answer spoke of it for ten seconds, for there was nothing to tell.
+        standing.on_answer(10, 1_000, 5, now + 10_000 * MS);
+        assert_eq!(standing.class(), Class::Tail);
+        standing.begin(1_000_000, now);
+        assert!(!standing.was_at_end(), "another life");
     }
 
     #[test]
