@@ -61,6 +61,8 @@ pub const READ_BACK_OFFSETS: i64 = 1_000_000;
 pub const UNKNOWN_REFUSALS_MAX: u32 = 14;
 /// A broker's `throttle_time_ms` is obeyed up to this (I7: a lying broker must not stop a mirror for days).
 pub const THROTTLE_MAX: Duration = Duration::from_secs(60);
+/// Records of the source that are compared with the target's tail behind a gap, at least.
+pub const COMPARED_RECORDS_MIN: usize = 1000;
 /// Target brokers that a lane dials before it has a mirror of theirs.
 pub const GREETED_BROKERS_MAX: usize = 8;
 /// Bytes that one Fetch asks for. 1 MiB frames stay in the CPU's cache between the two sockets.

@@ -11,7 +11,7 @@ use super::losses::LossKind;
 use super::member::Standing;
 use super::mirror::{Mirror, Outgoing};
 use super::mirror_readback::CountsOff;
-use super::overlap::{Overlap, Print, overlap};
+use super::overlap::{Overlap, Print, compared, overlap};
 use super::position::key;
 use super::readback;
 use super::recovery;
@@ -178,11 +178,13 @@ async fn former(
     else {
         return Ok(Former::Unclear);
     };
-    let Some(source) = left_at_source(share, leader, cell, log_start, count).await? else {
+    let most = compared(count);
+    let Some(source) = left_at_source(share, leader, cell, log_start, most).await? else {
         return Ok(Former::Unclear);
     };
     let prints: Vec<_> = source.iter().map(|left| left.print).collect();
-    Ok(match overlap(tail, &prints, log_start - wanted) {
+    let times_differ = cell.spec.target.log_append_time();
+    Ok(match overlap(tail, &prints, log_start - wanted, times_differ) {
         Overlap::Unclear => Former::Unclear,
         Overlap::Records(0) if wanted + i64::from(left) < log_start => {
             Former::Lost { from: wanted + i64::from(left), records: left }

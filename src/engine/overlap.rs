@@ -45,9 +45,16 @@ pub enum Overlap {
     Unclear,
 }
 
-/// Lays the end of `target` over the beginning of `source`, of which no more than as many as the target has need be known.
-/// `deleted` source offsets lie before it: each record that the target has more took one of them.
-pub fn overlap(target: &[Print], source: &[Print], deleted: i64) -> Overlap {
+/// How many of the source's first records are compared with so many of the target: some behind them too, or a record that is
+/// repeated there would be taken for the only one of its kind.
+pub fn compared(target: usize) -> usize {
+    target.max(limits::COMPARED_RECORDS_MIN)
+}
+
+/// Lays the end of `target` over the beginning of `source`, of which [`compared`] records are known.
+/// `deleted` source offsets lie before it: each record that the target has more took one of them. Where times tell nothing
+/// (`times_differ`) and none of the deleted was on the target, a record that only looks like the first copied one would do.
+pub fn overlap(target: &[Print], source: &[Print], deleted: i64, times_differ: bool) -> Overlap {
     let Some(last) = target.last() else { return Overlap::Records(0) };
     let of = |row: &[Print]| row.iter().filter(|print| *print == last).count();
     let common = match (of(target), of(source)) {
@@ -62,7 +69,8 @@ pub fn overlap(target: &[Print], source: &[Print], deleted: i64) -> Overlap {
     let mut known = target.to_vec();
     known.sort_unstable();
     let strays = source.iter().skip(common).any(|print| known.binary_search(print).is_ok());
-    if fits && !strays { Overlap::Records(common) } else { Overlap::Unclear }
+    let is_doubtful = times_differ && common > 0 && gone == 0 && deleted > 0;
+    if fits && !strays && !is_doubtful { Overlap::Records(common) } else { Overlap::Unclear }
 }
 
 #[cfg(test)]
@@ -75,7 +83,20 @@ mod tests {
     }
 
     fn of(target: &[u128], source: &[u128], deleted: i64) -> Overlap {
-        overlap(&row(target), &row(source), deleted)
+        overlap(&row(target), &row(source), deleted, false)
+    }
+
+    #[test]
+    fn a_record_that_is_repeated_is_not_taken_for_the_one_that_was_copied() {
+        // The source's first record is like the target's only one, which was deleted: the ones behind it show that.
+        assert!(compared(1) > 1);
+        assert_eq!(of(&[7], &[7, 7, 7], 1), Overlap::Unclear);
+        let alone = |deleted, times_differ| overlap(&row(&[7]), &row(&[7]), deleted, times_differ);
+        assert_eq!(alone(1, true), Overlap::Unclear, "no time tells them apart");
+        assert_eq!(alone(0, true), Overlap::Records(1));
+        assert_eq!(alone(1, false), Overlap::Records(1), "a marker was deleted before it");
+        let some = overlap(&row(&[6, 7]), &row(&[7, 8]), 1, true);
+        assert_eq!(some, Overlap::Records(1), "what was deleted is on the target");
     }
 
     #[test]
