@@ -278,6 +278,7 @@ impl MirrorCell {
         self.life.set(self.life.get() + 1);
         self.transaction_wake.notify_one();
         drop(self.transaction_trouble.take());
+        self.replay_waits_since.set(None);
     }
 
     /// Whether it was taken off this lane.

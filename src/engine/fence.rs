@@ -58,8 +58,8 @@ pub(super) async fn settle(share: &Rc<Share>, cells: &[Rc<MirrorCell>], committe
         }
     }
     share.env.reached(Moment::Fenced);
-    read_again(share, &well, committed).await;
     let Some(first) = well.first() else { return };
+    read_again(share, &well, committed).await;
     let positions = positions(share, first, &well).await;
     for cell in &well {
         let position = match &positions {

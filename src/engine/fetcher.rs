@@ -191,7 +191,11 @@ fn wish(share: &Rc<Share>, way: Way, cell: &Rc<MirrorCell>, now: Instant) -> Opt
     };
     // What comes behind the records of a former life's numbering is of a new one.
     let waits = cell.settings_then.get().is_some() && !mirror.is_replaying();
-    if waits || !share.has_room(cell, mirror) {
+    if waits {
+        share.set_held(cell, false);
+        return None;
+    }
+    if !share.has_room(cell, mirror) {
         return None;
     }
     Some(Wish {
