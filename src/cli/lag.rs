@@ -9,11 +9,11 @@ use serde_json::json;
 use super::screen::{Tone, show_count};
 use super::{Common, Exit, Failure, Output, OutputArg, Screen, load, net};
 use crate::cluster::admin::{self, Connections};
-use crate::config::resolved::{self, Link};
+use crate::config::resolved::Link;
 use crate::env::Env;
 use crate::error::{Error, Side};
 use crate::link::plan::{Planner, View};
-use crate::wire::common::{Isolation, TopicPartitions};
+use crate::wire::common::TopicPartitions;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::list_offsets::LATEST;
 
@@ -101,10 +101,7 @@ async fn rows(env: &Env, link: &std::sync::Arc<Link>, group: &str) -> Result<Vec
         let partitions = source.topics.get(topic).map_or(0, |seen| seen.partitions);
         (0..partitions).map(|partition| (topic.to_string(), partition))
     });
-    let isolation = match link.isolation {
-        resolved::Isolation::ReadCommitted => Isolation::ReadCommitted,
-        resolved::Isolation::ReadUncommitted => Isolation::ReadUncommitted,
-    };
+    let isolation = link.isolation.into();
     let connections = Connections::new(cluster.clone());
     let ends = admin::list_offsets_by_leader(&connections, env, isolation, LATEST, wanted).await;
     let coordinator = cluster.coordinator(env, group).await?;

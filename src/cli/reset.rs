@@ -19,7 +19,7 @@ use crate::error::{Action, Code, Error, Side};
 use crate::limits;
 use crate::link::codes;
 use crate::link::plan::{Planner, View};
-use crate::wire::common::{Isolation, TopicPartitions};
+use crate::wire::common::TopicPartitions;
 use crate::wire::error_code::ErrorCode;
 use crate::wire::list_offsets::{EARLIEST, LATEST};
 use crate::wire::offset_commit::OffsetToCommit;
@@ -218,10 +218,7 @@ async fn places(
     place: Place,
     partitions: Vec<(String, i32)>,
 ) -> Vec<Row> {
-    let isolation = match link.isolation {
-        crate::config::resolved::Isolation::ReadCommitted => Isolation::ReadCommitted,
-        crate::config::resolved::Isolation::ReadUncommitted => Isolation::ReadUncommitted,
-    };
+    let isolation = link.isolation.into();
     let connections = Connections::new(cluster.clone());
     let list = async |timestamp| {
         let wanted = partitions.iter().cloned();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::admit::{Cause, Refusal, Rules, Step, admit};
+use super::admit::{Cause, Refusal, Step, admit};
 use super::cell::{Halt, MirrorCell};
 use super::class::{Class, Way};
 use super::losses::LossKind;
@@ -26,7 +26,7 @@ use super::step_over::{self, StepOver};
 use super::{transactions, trouble};
 use crate::canary::{Canary, planted};
 use crate::cluster::rights::Need;
-use crate::config::resolved::{self, OnPoison};
+use crate::config::resolved::OnPoison;
 use crate::env::{Env, Moment};
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
@@ -184,17 +184,13 @@ fn wish(share: &Rc<Share>, way: Way, cell: &Rc<MirrorCell>, now: Instant) -> Opt
         || cell.step_over.borrow().is_some()
         || cell.renews.get()
         || cell.fetch_not_before.get().is_some_and(|at| at > now);
+    // What comes behind the records of a former life's numbering is of a new one.
+    let waits = |mirror: &Mirror| cell.settings_then.get().is_some() && !mirror.is_replaying();
     let mirror = cell.mirror.borrow();
-    let Some(mirror) = mirror.as_ref().filter(|_| !blocked) else {
+    let Some(mirror) = mirror.as_ref().filter(|mirror| !blocked && !waits(mirror)) else {
         share.set_held(cell, false);
         return None;
     };
-    // What comes behind the records of a former life's numbering is of a new one.
-    let waits = cell.settings_then.get().is_some() && !mirror.is_replaying();
-    if waits {
-        share.set_held(cell, false);
-        return None;
-    }
     if !share.has_room(cell, mirror) {
         return None;
     }
@@ -248,13 +244,10 @@ fn request(share: &Share, delta: Delta, max_wait: Duration) -> FetchRequest {
         max_wait_ms: max_wait.as_millis() as i32,
         min_bytes: 1,
         max_bytes: limits::FETCH_BYTES as i32,
-        isolation: match share.link.config.isolation {
-            resolved::Isolation::ReadCommitted => Isolation::ReadCommitted,
-            // Those settings may have been of a reader that must know what was aborted.
-            resolved::Isolation::ReadUncommitted if share.any_settings_then() => {
-                Isolation::ReadCommitted
-            }
-            resolved::Isolation::ReadUncommitted => Isolation::ReadUncommitted,
+        // Those settings may have been of a reader that must know what was aborted.
+        isolation: match share.any_settings_then() {
+            true => Isolation::ReadCommitted,
+            false => share.link.config.isolation.into(),
         },
         session_id: delta.session_id,
         session_epoch: delta.session_epoch,
@@ -305,19 +298,12 @@ fn take(
 ) {
     let then = cell.settings_then.get();
     let settings = then.unwrap_or(cell.settings);
-    let end = match settings.isolation {
-        resolved::Isolation::ReadCommitted => partition.last_stable_offset,
-        resolved::Isolation::ReadUncommitted => partition.high_watermark,
-    };
+    let end = partition.end(settings.isolation.into());
     let mut guard = cell.mirror.borrow_mut();
     let Some(mirror) = &mut *guard else { return };
     let (before, bytes) = (mirror.fetch_offset(), partition.records.len());
     if !partition.records.is_empty() && !share.is_draining() && cell.halt.get() != Halt::Parked {
-        let rules = Rules {
-            isolation: settings.isolation,
-            timestamps: settings.timestamps,
-            batch_bytes_max: transactions::batch_bytes_max(cell),
-        };
+        let rules = settings.rules(transactions::batch_bytes_max(cell));
         let route = &cell.spec.route;
         let route_then = then.map(|then| then.route_then(route, mirror.numberings()));
         let route = route_then.as_ref().unwrap_or(route);

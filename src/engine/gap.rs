@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use super::admit::{Rules, Step, admit};
+use super::admit::{Step, admit};
 use super::cell::MirrorCell;
 use super::group;
 use super::losses::LossKind;
@@ -19,9 +19,9 @@ use super::share::Share;
 use super::step_over::{self, StepOver};
 use super::transactions;
 use super::trouble;
-use crate::config::resolved::{Isolation, OnGap};
+use crate::config::resolved::OnGap;
 use crate::error::{Action, Code, Error, Side};
-use crate::wire::common::{self, TopicRef};
+use crate::wire::common::TopicRef;
 use crate::wire::error_code::ErrorCode;
 
 /// Another instance went on: the position is to be found anew.
@@ -209,21 +209,14 @@ async fn left_at_source(
 ) -> Result<Option<Vec<Left>>, Error> {
     let then = cell.settings_then.get();
     let settings = then.unwrap_or(cell.settings);
-    let rules = Rules {
-        isolation: settings.isolation,
-        timestamps: settings.timestamps,
-        batch_bytes_max: transactions::batch_bytes_max(cell),
-    };
+    let rules = settings.rules(transactions::batch_bytes_max(cell));
     let route_then = {
         let mirror = cell.mirror.borrow();
         let numberings = mirror.as_ref().map_or(&[][..], Mirror::numberings);
         then.map(|then| then.route_then(&cell.spec.route, numberings))
     };
     let route = route_then.as_ref().unwrap_or(&cell.spec.route);
-    let isolation = match settings.isolation {
-        Isolation::ReadCommitted => common::Isolation::ReadCommitted,
-        Isolation::ReadUncommitted => common::Isolation::ReadUncommitted,
-    };
+    let isolation = settings.isolation.into();
     let topic = TopicRef::new(cell.spec.id.topic.clone(), cell.spec.source_topic_id);
     let connection = share.question(Side::Source, leader).await?;
     let times_differ = cell.spec.target.log_append_time();
@@ -241,11 +234,7 @@ async fn left_at_source(
             recovery::refresh_on(share, Side::Source, partition.error);
             return refused(partition.error, "");
         }
-        let end = match settings.isolation {
-            Isolation::ReadCommitted => partition.last_stable_offset,
-            Isolation::ReadUncommitted => partition.high_watermark,
-        };
-        if offset >= end {
+        if offset >= partition.end(isolation) {
             break;
         }
         let (before, now) = (offset, share.env.now());

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::admit::Rules;
 use super::anchor::Numbering;
 use super::identity;
 use super::route::{Forwarding, Route};
@@ -25,6 +26,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What becomes of a batch under these, towards a target that takes batches of so many bytes.
+    pub fn rules(&self, batch_bytes_max: usize) -> Rules {
+        Rules { isolation: self.isolation, timestamps: self.timestamps, batch_bytes_max }
+    }
+
     /// Of a mirror.
     pub fn new(
         isolation: Isolation,

@@ -114,6 +114,16 @@ pub struct FetchedPartition {
     pub records: Bytes,
 }
 
+impl FetchedPartition {
+    /// Where the log ends for such a reader.
+    pub fn end(&self, isolation: Isolation) -> i64 {
+        match isolation {
+            Isolation::ReadCommitted => self.last_stable_offset,
+            Isolation::ReadUncommitted => self.high_watermark,
+        }
+    }
+}
+
 /// Where a leader epoch ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochEnd {
