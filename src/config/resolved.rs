@@ -368,15 +368,6 @@ pub enum Isolation {
     ReadUncommitted,
 }
 
-impl From<Isolation> for crate::wire::common::Isolation {
-    fn from(isolation: Isolation) -> Self {
-        match isolation {
-            Isolation::ReadCommitted => Self::ReadCommitted,
-            Isolation::ReadUncommitted => Self::ReadUncommitted,
-        }
-    }
-}
-
 /// Which time a record of a LogAppendTime source topic keeps.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub enum Timestamps {

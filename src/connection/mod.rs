@@ -250,8 +250,12 @@ impl Connection {
     /// Whether it is closed, or its SASL session ends within [`SESSION_END_MARGIN`](limits::SESSION_END_MARGIN): not to
     /// be taken for new work.
     pub fn is_ending(&self) -> bool {
-        let soon = Instant::now() + limits::SESSION_END_MARGIN;
-        self.is_closed() || self.session_end().is_some_and(|end| end < soon)
+        self.is_closed() || ends_soon(self.session_end())
+    }
+
+    /// Whether it works as yet, but its session ends soon: what is outstanding is to be brought to an end.
+    pub fn is_to_be_left(&self) -> bool {
+        !self.is_closed() && ends_soon(self.session_end())
     }
 
     /// Requests without an answer.
@@ -278,6 +282,12 @@ impl Connection {
     pub fn close(&self) {
         self.0.shared.close();
     }
+}
+
+/// Whether a SASL session that ends then ends within [`SESSION_END_MARGIN`](limits::SESSION_END_MARGIN).
+pub fn ends_soon(session_end: Option<Instant>) -> bool {
+    let soon = Instant::now() + limits::SESSION_END_MARGIN;
+    session_end.is_some_and(|end| end < soon)
 }
 
 /// The answer to come of one request.

@@ -34,22 +34,18 @@ static SUITES: LazyLock<Vec<Tls13CipherSuite>> = LazyLock::new(|| {
     suites.iter().filter_map(|suite| sealing(suite.tls13()?)).collect()
 });
 
-static AES_128: LazyLock<Option<Sealing>> =
-    LazyLock::new(|| Sealing::of(CipherSuite::TLS13_AES_128_GCM_SHA256, &aead::AES_128_GCM));
-static AES_256: LazyLock<Option<Sealing>> =
-    LazyLock::new(|| Sealing::of(CipherSuite::TLS13_AES_256_GCM_SHA384, &aead::AES_256_GCM));
-
 fn sealing(suite: &'static Tls13CipherSuite) -> Option<Tls13CipherSuite> {
     let CipherSuiteCommon { suite: name, hash_provider, confidentiality_limit } = suite.common;
-    let aead_alg: &dyn Tls13AeadAlgorithm = match name {
-        CipherSuite::TLS13_AES_128_GCM_SHA256 => AES_128.as_ref()?,
-        CipherSuite::TLS13_AES_256_GCM_SHA384 => AES_256.as_ref()?,
+    let algorithm = match name {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => &aead::AES_128_GCM,
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => &aead::AES_256_GCM,
         _ => return None,
     };
     Some(Tls13CipherSuite {
         common: CipherSuiteCommon { suite: name, hash_provider, confidentiality_limit },
         hkdf_provider: suite.hkdf_provider,
-        aead_alg,
+        // Once for each suite, which lives as long as the process.
+        aead_alg: Box::leak(Box::new(Sealing { rustls: suite.aead_alg, algorithm })),
         quic: None,
     })
 }
@@ -57,14 +53,6 @@ fn sealing(suite: &'static Tls13CipherSuite) -> Option<Tls13CipherSuite> {
 struct Sealing {
     rustls: &'static dyn Tls13AeadAlgorithm,
     algorithm: &'static Algorithm,
-}
-
-impl Sealing {
-    fn of(name: CipherSuite, algorithm: &'static Algorithm) -> Option<Self> {
-        let suites = rustls::crypto::aws_lc_rs::DEFAULT_CIPHER_SUITES;
-        let suite = suites.iter().find(|suite| suite.suite() == name)?.tls13()?;
-        Some(Self { rustls: suite.aead_alg, algorithm })
-    }
 }
 
 impl Tls13AeadAlgorithm for Sealing {
@@ -167,9 +155,13 @@ mod tests {
     const PLAINTEXT: &[u8] = &[0x5a; 16 << 10];
 
     fn encrypters() -> [Box<dyn MessageEncrypter>; 2] {
-        let ours = AES_256.as_ref().expect("rustls has the suite");
-        let algorithms: [&dyn Tls13AeadAlgorithm; 2] = [ours, ours.rustls];
-        algorithms.map(|algorithm| algorithm.encrypter([7; 32].into(), Iv::new([9; 12])))
+        let named = |provider: CryptoProvider| {
+            let name = CipherSuite::TLS13_AES_256_GCM_SHA384;
+            let suite = provider.cipher_suites.into_iter().find(|suite| suite.suite() == name);
+            suite.and_then(|suite| suite.tls13()).expect("rustls has the suite")
+        };
+        [provider(), rustls::crypto::aws_lc_rs::default_provider()]
+            .map(|provider| named(provider).aead_alg.encrypter([7; 32].into(), Iv::new([9; 12])))
     }
 
     fn message(payload: OutboundChunks<'_>) -> OutboundPlainMessage<'_> {

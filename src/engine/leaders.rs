@@ -8,8 +8,8 @@ use crate::cluster::ClusterHandle;
 use crate::error::Side;
 use crate::limits;
 
-/// By the newest metadata.
-pub(super) fn leader(cluster: &ClusterHandle, topic: &str, partition: i32) -> Leader {
+/// Who leads a partition, by the newest metadata.
+pub fn leader(cluster: &ClusterHandle, topic: &str, partition: i32) -> Leader {
     let map = cluster.map();
     let found = map.partition(topic, partition);
     found.map_or(Leader::NONE, |p| Leader { broker: p.leader, epoch: p.leader_epoch })

@@ -14,7 +14,7 @@ use super::mirror::Mirror;
 use super::readback;
 use super::recovery::all_failed;
 use super::share::Share;
-use super::target_log::producer_states;
+use super::target_log::states_and_ends;
 use super::transaction::{Stage, Switch};
 use super::trouble;
 use crate::connection::Connection;
@@ -118,9 +118,8 @@ async fn remembered(
     cell: &Rc<MirrorCell>,
 ) -> Result<(Vec<State>, i64), Error> {
     let one = std::slice::from_ref(cell);
-    let mut states = producer_states(share, connection, one).await?;
+    let (mut states, ends) = states_and_ends(share, connection, one).await?;
     let states = states.pop_first().map_or(Ok(Vec::new()), |(_, states)| states)?;
-    let ends = readback::replicated_ends(share, connection, one).await?;
     let end = ends.into_iter().next().ok_or_else(trouble::stopped)??;
     Ok((states, end))
 }

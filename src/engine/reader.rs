@@ -6,19 +6,18 @@
 //! and in which order is decided on the lane alone (I1, I2), which asks for one answer at a time, and what an answer stands
 //! in is of the lane's own pool (I5).
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::handoff::{self, Receiver, Sender};
 use super::share::Share;
 use super::stats::Board;
+use super::tasks;
 use crate::cluster::ClusterHandle;
-use crate::connection::{CallError, Connection};
+use crate::connection::{self, CallError, Connection};
 use crate::env::Env;
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
@@ -69,15 +68,8 @@ pub async fn serve(env: Env, board: Arc<Board>, mut dials: Receiver<Dial>) {
     }
 }
 
-/// As on the lane itself, a panic ends the engine: without the task a broker's mirrors would stand still in silence.
 fn spawn(board: &Arc<Board>, task: impl Future<Output = ()> + 'static) {
-    let board = board.clone();
-    tokio::task::spawn_local(async move {
-        if AssertUnwindSafe(task).catch_unwind().await.is_err() {
-            let message = "a task of a reader panicked; this is a bug in Strait";
-            board.fail(Error::new(Code(72), Side::Local, Action::Stop, message));
-        }
-    });
+    tasks::spawn(board, "a reader".to_owned(), task);
 }
 
 /// Holds one connection, from its dialling until the lane lets go of it.
@@ -129,11 +121,8 @@ impl SourceConnection {
     /// Whether it is to be left in peace: its SASL session ends soon.
     pub(super) fn ends_soon(&self) -> bool {
         match self {
-            Self::OfLane(connection) => connection.is_ending() && !connection.is_closed(),
-            Self::OfReader(line) => {
-                let soon = Instant::now() + limits::SESSION_END_MARGIN;
-                line.session_end.is_some_and(|end| end < soon)
-            }
+            Self::OfLane(connection) => connection.is_to_be_left(),
+            Self::OfReader(line) => connection::ends_soon(line.session_end),
         }
     }
 

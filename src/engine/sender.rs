@@ -100,7 +100,7 @@ async fn send(
     };
     loop {
         // Before its SASL session ends, a connection is left with nothing outstanding: no answer is lost to the broker's clock.
-        let is_ending = connection.is_ending() && !connection.is_closed();
+        let is_ending = connection.is_to_be_left();
         if is_ending && in_flight.is_empty() {
             return None;
         }

@@ -9,6 +9,7 @@ use super::anchor::Numbering;
 use super::identity;
 use super::route::{Forwarding, Route};
 use crate::config::resolved::{Isolation, Timestamps};
+use crate::wire;
 
 /// What decides a batch's fate, besides the batch.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
@@ -23,6 +24,16 @@ pub struct Settings {
     pub origins: u32,
     /// The topic's name on the target (`naming`), as a hash.
     pub name: u32,
+}
+
+/// As a request asks for it.
+impl From<Isolation> for wire::common::Isolation {
+    fn from(isolation: Isolation) -> Self {
+        match isolation {
+            Isolation::ReadCommitted => Self::ReadCommitted,
+            Isolation::ReadUncommitted => Self::ReadUncommitted,
+        }
+    }
 }
 
 impl Settings {

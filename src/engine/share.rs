@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
@@ -22,14 +21,15 @@ use super::settings::Settings;
 use super::spec::{Leave, MirrorId, MirrorSpec};
 use super::stats::{Board, LaneStats, MirrorStats};
 use super::turns::Turns;
-use super::{catching_up, committer, fetcher, leaders, recovery, retry, sender, transactions};
+use super::{
+    catching_up, committer, fetcher, leaders, recovery, retry, sender, tasks, transactions,
+};
 use crate::cluster::ClusterHandle;
 use crate::config::resolved::Link;
 use crate::connection::Connection;
 use crate::env::{Env, Moment};
-use crate::error::{Action, Code, Error, Side};
+use crate::error::{Error, Side};
 use crate::limits;
-use futures_util::FutureExt;
 use tokio::sync::{Mutex, Notify, oneshot};
 use tokio::time::Instant;
 
@@ -76,7 +76,8 @@ impl FetchQueue {
     }
 }
 
-type DialTurn = Rc<Mutex<()>>;
+/// A connection to ask over, while it lasts. Held while it is dialled, so that two who ask share it.
+type Question = Rc<Mutex<Option<Connection>>>;
 
 /// A lane's share of a link.
 pub struct Share {
@@ -105,10 +106,8 @@ pub struct Share {
     pub(super) coordinations: RefCell<BTreeMap<(i32, usize), Connection>>,
     /// Connection to the group's coordinator, while it lasts.
     pub(super) coordinator: RefCell<Option<Connection>>,
-    /// Connections for the recovery's questions, apart from the data's, while they last.
-    questions: RefCell<BTreeMap<(bool, i32), Connection>>,
-    /// Held while one of them is dialled, so that two who ask share it.
-    question_dials: RefCell<BTreeMap<(bool, i32), DialTurn>>,
+    /// Connections for the recovery's questions, apart from the data's.
+    questions: RefCell<BTreeMap<(bool, i32), Question>>,
     /// Mirrors whose fetching waits for room, by class.
     pub(super) held: [Cell<usize>; Class::ALL.len()],
     /// When they were looked at last.
@@ -153,7 +152,6 @@ impl Share {
             coordinations: RefCell::default(),
             coordinator: RefCell::default(),
             questions: RefCell::default(),
-            question_dials: RefCell::default(),
             held: Default::default(),
             held_looked_at: Cell::new(None),
             buffered_bytes: Cell::new(0),
@@ -173,16 +171,9 @@ impl Share {
         share
     }
 
-    /// Runs a task of this share on the lane. A panic in one would leave its mirrors silent while everything looks well:
-    /// it ends the engine instead.
+    /// Runs a task of this share on the lane. A panic in it ends the engine.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        let (board, link) = (self.board.clone(), self.link.config.name.clone());
-        tokio::task::spawn_local(async move {
-            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
-                let message = format!("a task of link {link} panicked; this is a bug in Strait");
-                board.fail(Error::new(Code(72), Side::Local, Action::Stop, message));
-            }
-        });
+        tasks::spawn(&self.board, format!("link {}", self.link.config.name), task);
     }
 
     /// Begins to copy a topic-partition.
@@ -549,16 +540,15 @@ impl Share {
     /// A connection for the recovery's questions to a broker.
     pub(super) async fn question(&self, side: Side, broker: i32) -> Result<Connection, Error> {
         let key = (side == Side::Source, broker);
-        let turn = self.question_dials.borrow_mut().entry(key).or_default().clone();
-        let _turn = turn.lock().await;
-        let known = self.questions.borrow().get(&key).cloned();
-        if let Some(connection) = known.filter(|known| !known.is_ending()) {
-            return Ok(connection);
+        let question = self.questions.borrow_mut().entry(key).or_default().clone();
+        let mut open = question.lock().await;
+        if let Some(connection) = open.as_ref().filter(|open| !open.is_ending()) {
+            return Ok(connection.clone());
         }
         let cluster = if side == Side::Source { &self.link.source } else { &self.link.target };
         let connection =
             cluster.connect(&self.env, broker).await.inspect_err(|_| cluster.refresh())?;
-        self.questions.borrow_mut().insert(key, connection.clone());
+        *open = Some(connection.clone());
         Ok(connection)
     }
 

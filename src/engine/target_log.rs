@@ -61,10 +61,7 @@ pub(super) async fn target_facts(
     committed: &Commits,
 ) -> Result<Vec<Result<TargetFound, Error>>, Error> {
     let connection = share.question(Side::Target, broker).await?;
-    // In one go over a long way: a broker answers the requests of a connection in their order.
-    let states = producer_states(share, &connection, cells);
-    let ends = readback::replicated_ends(share, &connection, cells);
-    let (mut states, ends) = try_join(states, ends).await?;
+    let (mut states, ends) = states_and_ends(share, &connection, cells).await?;
     let mut found = Vec::with_capacity(cells.len());
     for (cell, end) in cells.iter().zip(ends) {
         let committed = committed.get(&key(cell)).and_then(|found| found.as_ref().ok());
@@ -184,7 +181,18 @@ async fn remains(
     })
 }
 
-type States = BTreeMap<(Arc<str>, i32), Result<Vec<State>, Error>>;
+/// What the target leader remembers of each mirror's ids, and the replicated log end that was there then, or later: in one go
+/// over a long way, for a broker answers the requests of a connection in their order.
+pub(super) async fn states_and_ends(
+    share: &Rc<Share>,
+    connection: &Connection,
+    cells: &[Rc<MirrorCell>],
+) -> Result<(States, Vec<Result<i64, Error>>), Error> {
+    let states = producer_states(share, connection, cells);
+    try_join(states, readback::replicated_ends(share, connection, cells)).await
+}
+
+pub(super) type States = BTreeMap<(Arc<str>, i32), Result<Vec<State>, Error>>;
 
 /// What the target leader remembers of each mirror's ids.
 pub(super) async fn producer_states(

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use crate::cluster::ClusterHandle;
 use crate::config::resolved::{Arrangement, Engine};
 use crate::engine::budget::Budget;
+use crate::engine::leaders;
 use crate::engine::reader;
 use crate::engine::share::LinkContext;
 use crate::engine::spec::{Leave, Left, MirrorId, MirrorSpec, Mirrors};
@@ -235,8 +236,7 @@ impl LinkMirrors {
     /// Who leads a mirror's partitions, as far as is known by now.
     fn leaders(&self, spec: &MirrorSpec) -> Leaders {
         let leader = |cluster: &ClusterHandle, topic: &str| {
-            let map = cluster.map();
-            map.partition(topic, spec.id.partition).map_or(-1, |partition| partition.leader)
+            leaders::leader(cluster, topic, spec.id.partition).broker
         };
         let source = leader(&self.source, &spec.id.topic);
         Leaders { source, target: leader(&self.target, &spec.target_topic) }
