@@ -1,7 +1,9 @@
 //! Source offsets that were deleted in front of a mirror. What of them is lost is told with its offsets, and the policy
 //! decides (I6). Where a former life had copied on behind the commit, some of what was deleted may be on the target: the
-//! records that both sides hold tell how far it came, and what it had copied is not lost.
+//! records that both sides hold tell how far it came, and what it had copied is not lost. Where they have none in common and
+//! the source had another leader since, its log may have been truncated before it was deleted: all of it is named then.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::admit::{Step, admit};
@@ -60,21 +62,14 @@ pub(super) async fn overtaken(
             pass(share, cell, next_offset, leader_epoch);
         }
         Ok(Former::Lost { from, records }) => {
-            let step = lost(share, cell, from, log_start);
-            let goes_on = share.link.config.policies.on_gap == OnGap::Continue
-                && cell.settings_then.get().is_none();
-            if !goes_on {
-                stop(share, cell, step);
-            } else if !cell.is_quiet(share.env.now()) {
-                // What comes late under the old numbers would be one of the lost, beside another record of its number.
-                recovery::wait_for_quiet(share, cell);
-                share.recovery_wake.notify_one();
-            } else {
-                if let Some(mirror) = &mut *cell.mirror.borrow_mut() {
-                    mirror.note_former(wanted..from, records);
-                }
-                step_over::make(share, cell, step);
-            }
+            go_on(share, cell, lost(share, cell, from, log_start), wanted..from, records);
+        }
+        Ok(Former::Doubtful { records }) => {
+            let mut step = lost(share, cell, wanted, log_start);
+            step.error.message.push_str(&format!(
+                "; {records} of them had been copied, or others in their place that the source lost when its leader changed"
+            ));
+            go_on(share, cell, step, wanted..wanted + i64::from(records), records);
         }
         Ok(Former::Unclear) => {
             let mut step = lost(share, cell, wanted, log_start);
@@ -85,6 +80,30 @@ pub(super) async fn overtaken(
         }
         Err(error) if error.code == MOVED => recovery::restart(share, cell, error),
         Err(error) => recovery::again(share, cell, trouble::at(cell, error)),
+    }
+}
+
+/// By the policy, behind what a former life had copied: `records` of the offsets `copied`.
+fn go_on(
+    share: &Rc<Share>,
+    cell: &Rc<MirrorCell>,
+    step: StepOver,
+    copied: Range<i64>,
+    records: i32,
+) {
+    let goes_on =
+        share.link.config.policies.on_gap == OnGap::Continue && cell.settings_then.get().is_none();
+    if !goes_on {
+        stop(share, cell, step);
+    } else if !cell.is_quiet(share.env.now()) {
+        // What comes late under the old numbers would be one of the lost, beside another record of its number.
+        recovery::wait_for_quiet(share, cell);
+        share.recovery_wake.notify_one();
+    } else {
+        if let Some(mirror) = &mut *cell.mirror.borrow_mut() {
+            mirror.note_former(copied, records);
+        }
+        step_over::make(share, cell, step);
     }
 }
 
@@ -139,6 +158,8 @@ enum Former {
     Copied { next_offset: i64, leader_epoch: i32 },
     /// So many records, and nothing from this offset on.
     Lost { from: i64, records: i32 },
+    /// So many records, unless the source lost them in a truncation and others took their offsets.
+    Doubtful { records: i32 },
     /// Nobody can tell.
     Unclear,
 }
@@ -165,7 +186,7 @@ async fn former(
     };
     let committed = group::committed(share, &[key(cell)]).await?.remove(&key(cell));
     let anchor = committed.transpose()?.filter(|it| it.offset == cell.committed.get());
-    let Some(anchor) = anchor.and_then(|committed| committed.anchor) else {
+    let Some((epoch, anchor)) = anchor.and_then(|it| Some((it.leader_epoch, it.anchor?))) else {
         let message = "the position moved while the target was looked at";
         return Err(Error::new(MOVED, Side::Source, Action::Retry, message));
     };
@@ -183,11 +204,20 @@ async fn former(
         return Ok(Former::Unclear);
     };
     let prints: Vec<_> = source.iter().map(|left| left.print).collect();
+    // A log is truncated by a change of its leader only (KIP-101, KIP-279).
+    let epoch_now = match source.first() {
+        Some(left) => left.leader_epoch,
+        None => cell.source_leader.get().epoch,
+    };
     let times_differ = cell.spec.target.log_append_time();
     Ok(match overlap(tail, &prints, log_start - wanted, times_differ) {
         Overlap::Unclear => Former::Unclear,
         Overlap::Records(0) if wanted + i64::from(left) < log_start => {
-            Former::Lost { from: wanted + i64::from(left), records: left }
+            let same_leader = (0..=epoch.max(0)).contains(&epoch_now);
+            match left == 0 || same_leader {
+                true => Former::Lost { from: wanted + i64::from(left), records: left },
+                false => Former::Doubtful { records: left },
+            }
         }
         Overlap::Records(0) => Former::Copied { next_offset: log_start, leader_epoch: -1 },
         Overlap::Records(common) => match source.get(common - 1) {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use strait::engine::losses::LossKind;
+use strait::engine::losses::{Loss, LossKind};
 use uuid::Uuid;
 
 use super::accounts::holds;
@@ -388,6 +388,10 @@ impl Oracle {
                 let here =
                     track.each().filter(|(_, _, fate, _)| fate.incarnation == told.incarnation);
                 let mut copied = false;
+                let hides_cut = |gap: &Loss| {
+                    let here = track.past.cuts.iter().filter(|c| c.incarnation == told.incarnation);
+                    here.into_iter().any(|cut| holds(gap, cut.end))
+                };
                 // Behind a crash, and with holes in what is gone, it is known how many records a former life had copied of it
                 // and not where the last of them lay: it may be named from further down.
                 let is_lost = |(at, offset, _, arrived): &(usize, i64, &Fate, u32)| {
@@ -405,7 +409,8 @@ impl Oracle {
                     copied |= arrived > 0;
                     let is_wanted = track.originals[at].wanted != Wanted::Never;
                     let is_before = first_lost.is_none_or(|first| offset < first);
-                    let may_be = told.may_have_counted_off() && (!gap.continued || is_before);
+                    let may_be = told.may_have_counted_off()
+                        && (!gap.continued || is_before || hides_cut(&gap));
                     if arrived > 0 && is_wanted && !may_be {
                         found.push(format!("{name}: {offset} was copied"));
                     }
@@ -439,6 +444,15 @@ impl Oracle {
                 .clone()
                 .filter(|(_, offset, fate, arrived)| *arrived > 0 && is_cut(fate, *offset));
             let Some(last) = copied.map(|(_, offset, ..)| offset).max() else { continue };
+            // Whoever came behind a crash found nothing of either log, and named all of it.
+            let hides = |gap: &Loss| gap.continued && holds(gap, *end) && holds(gap, last);
+            let counted_off = self.accounts.of(key).filter(|told| told.may_have_counted_off());
+            let mut gaps = counted_off
+                .filter(|told| told.incarnation == *incarnation)
+                .flat_map(|told| told.losses(LossKind::Gap));
+            if gaps.any(|gap| hides(&gap)) {
+                continue;
+            }
             if let Some((_, offset, ..)) =
                 here.find(|(_, _, fate, arrived)| fate.cuts > cut && *arrived > 0)
             {

@@ -441,6 +441,31 @@ fn a_gap_behind_a_crash_is_told_from_what_was_copied() {
     }
 }
 
+/// Ten records are committed and ten more copied when it dies. Those ten are truncated, others take their offsets, and all of it
+/// is deleted: nobody can tell that from a gap, and no number tells where it begins.
+#[test]
+fn a_truncation_under_a_gap_behind_a_crash_is_in_what_is_named() {
+    play(Props::default(), async |scene| {
+        scene.world.loses(CONTINUES);
+        scene.world.start(0);
+        (0..2).for_each(|_| scene.write(0, 5));
+        scene.until_done(20).await;
+        let refused = Order::next(ApiKey::OffsetCommit, Fault::CloseBefore).times(u32::MAX);
+        scene.world.source.fault(refused);
+        (0..2).for_each(|_| scene.write(0, 5));
+        scene.until("copies", 20, || batches(scene, false).len() == 4).await;
+        scene.world.kill(0).await;
+        scene.world.source.clear_faults();
+        let key = (TOPIC.to_owned(), 0);
+        scene.world.truncate_source(&key, 10);
+        (0..6).for_each(|_| scene.write(0, 5));
+        scene.world.delete_source(&key, 35);
+        scene.world.start(0);
+        scene.until_done(60).await;
+        assert_eq!(scene.world.losses(), [(10, 35)]);
+    });
+}
+
 /// The dead life had one more batch on its way, which the source deletes before it is there.
 #[test]
 fn what_comes_late_is_not_told_as_lost() {
