@@ -13,6 +13,7 @@ use super::losses::LossKind;
 use super::member::Standing;
 use super::mirror::{Mirror, Outgoing};
 use super::mirror_readback::CountsOff;
+use super::offsets::Found;
 use super::overlap::{Overlap, Print, compared, overlap};
 use super::position::key;
 use super::readback;
@@ -29,29 +30,34 @@ use crate::wire::error_code::ErrorCode;
 /// Another instance went on: the position is to be found anew.
 const MOVED: Code = Code(65);
 
-/// Retention or DeleteRecords overtook the mirror: it wants `wanted`, and the log starts at `log_start`.
+/// Retention or DeleteRecords overtook the mirror: it wants `wanted`, and the log begins at `start`.
 pub(super) async fn overtaken(
     share: &Rc<Share>,
     leader: i32,
     cell: &Rc<MirrorCell>,
     wanted: i64,
-    log_start: i64,
+    start: Found,
 ) {
     if doubts_itself(share, cell) {
         return;
     }
     let replaying = cell.mirror.borrow().as_ref().is_none_or(Mirror::is_replaying);
     if !replaying {
-        let step = lost(share, cell, wanted, log_start);
-        if share.link.config.policies.on_gap == OnGap::Continue {
-            step_over::order(share, cell, step);
-        } else {
+        let step = lost(share, cell, wanted, start);
+        if share.link.config.policies.on_gap != OnGap::Continue {
             stop(share, cell, step);
+        } else if may_come_late(share, cell) {
+            // Once what is on its way is answered: until then it is asked again.
+            if cell.mirror.borrow().as_ref().is_some_and(is_settled) {
+                wait_for_late(share, cell);
+            }
+        } else {
+            step_over::order(share, cell, step);
         }
         return;
     }
     let life = cell.life.get();
-    let former = former(share, leader, cell, wanted, log_start).await;
+    let former = former(share, leader, cell, wanted, start).await;
     if cell.life.get() != life || cell.is_removed() {
         return;
     }
@@ -62,17 +68,17 @@ pub(super) async fn overtaken(
             pass(share, cell, next_offset, leader_epoch);
         }
         Ok(Former::Lost { from, records }) => {
-            go_on(share, cell, lost(share, cell, from, log_start), wanted..from, records);
+            go_on(share, cell, lost(share, cell, from, start), wanted..from, records);
         }
         Ok(Former::Doubtful { records }) => {
-            let mut step = lost(share, cell, wanted, log_start);
+            let mut step = lost(share, cell, wanted, start);
             step.error.message.push_str(&format!(
                 "; {records} of them had been copied, or others in their place that the source lost when its leader changed"
             ));
             go_on(share, cell, step, wanted..wanted + i64::from(records), records);
         }
         Ok(Former::Unclear) => {
-            let mut step = lost(share, cell, wanted, log_start);
+            let mut step = lost(share, cell, wanted, start);
             step.error.message.push_str(
                 "; the process before this one had copied some of them, and nothing tells how many",
             );
@@ -81,6 +87,22 @@ pub(super) async fn overtaken(
         Err(error) if error.code == MOVED => recovery::restart(share, cell, error),
         Err(error) => recovery::again(share, cell, trouble::at(cell, error)),
     }
+}
+
+fn is_settled(mirror: &Mirror) -> bool {
+    mirror.is_idle() && mirror.is_answered()
+}
+
+/// Whether a request of a former life may still bring one of the records that are gone. Transactions fence it.
+fn may_come_late(share: &Share, cell: &MirrorCell) -> bool {
+    let fences = cell.mirror.borrow().as_ref().is_some_and(|mirror| mirror.transaction().is_some());
+    !fences && !cell.is_quiet(share.env.now())
+}
+
+/// What comes late under the old numbers would be one of the lost, beside another record of its number.
+fn wait_for_late(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
+    recovery::wait_for_quiet(share, cell);
+    share.recovery_wake.notify_one();
 }
 
 /// By the policy, behind what a former life had copied: `records` of the offsets `copied`.
@@ -95,10 +117,8 @@ fn go_on(
         share.link.config.policies.on_gap == OnGap::Continue && cell.settings_then.get().is_none();
     if !goes_on {
         stop(share, cell, step);
-    } else if !cell.is_quiet(share.env.now()) {
-        // What comes late under the old numbers would be one of the lost, beside another record of its number.
-        recovery::wait_for_quiet(share, cell);
-        share.recovery_wake.notify_one();
+    } else if may_come_late(share, cell) {
+        wait_for_late(share, cell);
     } else {
         if let Some(mirror) = &mut *cell.mirror.borrow_mut() {
             mirror.note_former(copied, records);
@@ -113,7 +133,11 @@ fn doubts_itself(share: &Rc<Share>, cell: &Rc<MirrorCell>) -> bool {
     if share.link.member.standing() != Standing::Outsider || cell.looked_again.get() {
         return false;
     }
-    let settled = |mirror: &Mirror| mirror.is_idle() && mirror.is_answered();
+    // What it copied is on record first, or it would be counted off, which tells less.
+    let committed = cell.committed.get();
+    let settled = |mirror: &Mirror| {
+        is_settled(mirror) && (mirror.is_replaying() || mirror.acked() <= committed)
+    };
     // Else it is asked again, and once what is on its way is answered, this is too.
     if cell.mirror.borrow().as_ref().is_some_and(settled) {
         cell.looked_again.set(true);
@@ -124,7 +148,8 @@ fn doubts_itself(share: &Rc<Share>, cell: &Rc<MirrorCell>) -> bool {
     true
 }
 
-fn lost(share: &Share, cell: &MirrorCell, from: i64, log_start: i64) -> StepOver {
+fn lost(share: &Share, cell: &MirrorCell, from: i64, start: Found) -> StepOver {
+    let Found { offset: log_start, leader_epoch } = start;
     let id = &cell.spec.id;
     let message = format!(
         "source offsets {from} to {} were deleted before they were copied ({} offsets)",
@@ -135,7 +160,7 @@ fn lost(share: &Share, cell: &MirrorCell, from: i64, log_start: i64) -> StepOver
         .mirror(&*id.topic, id.partition, Some(from))
         .fix(trouble::reset_fix(&share.link.config.name, cell, &log_start.to_string()));
     let kind = LossKind::Gap;
-    StepOver { kind, from, to: log_start, leader_epoch: -1, records: 0, error }
+    StepOver { kind, from, to: log_start, leader_epoch, records: 0, error }
 }
 
 fn stop(share: &Rc<Share>, cell: &Rc<MirrorCell>, step: StepOver) {
@@ -178,8 +203,9 @@ async fn former(
     leader: i32,
     cell: &Rc<MirrorCell>,
     wanted: i64,
-    log_start: i64,
+    start: Found,
 ) -> Result<Former, Error> {
+    let log_start = start.offset;
     let counts_off = cell.mirror.borrow().as_ref().and_then(Mirror::counts_off);
     let Some(CountsOff { ends, records: left, target_end }) = counts_off else {
         return Err(trouble::stopped());
@@ -205,21 +231,17 @@ async fn former(
     };
     let prints: Vec<_> = source.iter().map(|left| left.print).collect();
     // A log is truncated by a change of its leader only (KIP-101, KIP-279).
-    let epoch_now = match source.first() {
-        Some(left) => left.leader_epoch,
-        None => cell.source_leader.get().epoch,
-    };
+    let same_leader = (0..=epoch.max(0)).contains(&start.leader_epoch);
     let times_differ = cell.spec.target.log_append_time();
     Ok(match overlap(tail, &prints, log_start - wanted, times_differ) {
         Overlap::Unclear => Former::Unclear,
+        Overlap::Records(0) if left > 0 && !same_leader => Former::Doubtful { records: left },
         Overlap::Records(0) if wanted + i64::from(left) < log_start => {
-            let same_leader = (0..=epoch.max(0)).contains(&epoch_now);
-            match left == 0 || same_leader {
-                true => Former::Lost { from: wanted + i64::from(left), records: left },
-                false => Former::Doubtful { records: left },
-            }
+            Former::Lost { from: wanted + i64::from(left), records: left }
         }
-        Overlap::Records(0) => Former::Copied { next_offset: log_start, leader_epoch: -1 },
+        Overlap::Records(0) => {
+            Former::Copied { next_offset: log_start, leader_epoch: start.leader_epoch }
+        }
         Overlap::Records(common) => match source.get(common - 1) {
             Some(Left { next_offset: Some(next_offset), leader_epoch, .. }) => {
                 Former::Copied { next_offset: *next_offset, leader_epoch: *leader_epoch }

@@ -98,6 +98,7 @@ async fn recover(share: &Rc<Share>, broker: i32, cells: &[Rc<MirrorCell>]) {
         doubtful.into_iter().partition(|cell| cell.has_transactions());
     abandoned.iter().for_each(|cell| transactions::abandoned(share, cell));
     source_log::resolve_out_of_range(share, &lost).await;
+    lost.iter().for_each(|cell| end_wait(share, cell));
     let leaderless = broker < 0;
     if leaderless {
         share.link.target.refresh();
@@ -377,6 +378,14 @@ fn again_after(share: &Rc<Share>, cell: &Rc<MirrorCell>, wait: Duration, error: 
             resume(&own, &cell);
         }
     });
+}
+
+/// What it waited with for another look is over, if the look left nothing to see to.
+fn end_wait(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
+    let is_due = |at| at <= share.env.now();
+    if matches!(cell.halt.get(), Halt::Until(at) if is_due(at)) && !cell.needs_recovery() {
+        resume(share, cell);
+    }
 }
 
 /// Nothing is in the way any more.

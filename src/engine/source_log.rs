@@ -10,7 +10,8 @@ use super::losses::LossKind;
 use super::mirror::Mirror;
 use super::offsets::{self, Ask, Reader};
 use super::position::key;
-use super::recovery::refresh_on;
+use super::readback;
+use super::recovery::{self, refresh_on};
 use super::share::Share;
 use super::step_over::{self, StepOver};
 use super::trouble;
@@ -18,6 +19,7 @@ use crate::cluster::rights::Need;
 use crate::config::resolved::{Isolation, Start};
 use crate::error::{Code, Error, Side};
 use crate::limits;
+use crate::wire::common::TopicRef;
 use crate::wire::error_code::ErrorCode;
 
 /// The operator's `start` for mirrors without a commit, asked of each source leader.
@@ -151,14 +153,31 @@ pub async fn resolve_out_of_range(share: &Rc<Share>, cells: &[Rc<MirrorCell>]) {
                 continue;
             }
             let (Ok(start), Ok(end)) = (start, end) else { continue };
+            // Else it is in the log again: a follower or a late leader answered.
+            let is_gone = wanted < start.offset || wanted > end.offset;
+            if !is_gone || !is_of_topic(share, leader, cell, wanted).await {
+                continue;
+            }
             if wanted < start.offset {
-                gap::overtaken(share, leader, cell, wanted, start.offset).await;
-            } else if wanted > end.offset {
+                gap::overtaken(share, leader, cell, wanted, start).await;
+            } else {
                 truncated(share, cell, wanted, end);
             }
-            // Else it is in the log again: a follower or a late leader answered.
         }
     }
+}
+
+/// ListOffsets names a topic, which may have been made again since the Fetch: whether the offset is still none of the topic that
+/// is copied.
+async fn is_of_topic(share: &Rc<Share>, leader: i32, cell: &Rc<MirrorCell>, wanted: i64) -> bool {
+    let topic = TopicRef::new(cell.spec.id.topic.clone(), cell.spec.source_topic_id);
+    let isolation = cell.settings.isolation.into();
+    let request = readback::plain_fetch(topic, cell.spec.id.partition, wanted, isolation);
+    let Ok(connection) = share.question(Side::Source, leader).await else { return false };
+    let answer = connection.call(&request, recovery::QUESTION_DEADLINE).await;
+    answer.is_ok_and(|answer| {
+        answer.partitions.iter().any(|of| of.error == ErrorCode::OFFSET_OUT_OF_RANGE)
+    })
 }
 
 type Offsets = Vec<Result<offsets::Found, Error>>;

@@ -77,8 +77,8 @@ pub(super) struct Past {
     /// The position on record in this incarnation.
     position: Option<i64>,
     cuts: Vec<Cut>,
-    /// The first one, as the topic is now, below which a position came that is of the log before it.
-    parted: Option<usize>,
+    /// By incarnation, the first one below which a position came that is of the log before it.
+    parted: BTreeMap<usize, usize>,
     /// Incarnation and log start of each deletion.
     starts: Vec<(usize, i64)>,
     /// Below the position on record, the cleaner went up to here.
@@ -106,10 +106,23 @@ impl Past {
         self.fates.push(Fate { incarnation, cuts, gone: None, was_beyond: false });
     }
 
+    /// From this truncation on, as the topic is now, the two sides differ.
+    fn part(&mut self, cut: Option<usize>) {
+        if let Some(cut) = cut {
+            let parted = self.parted.entry(self.incarnation).or_insert(cut);
+            *parted = cut.min(*parted);
+        }
+    }
+
     /// Whether an original is in the source's log.
     pub(super) fn is_there(&self, at: usize) -> bool {
         self.fates[at].gone.is_none()
     }
+}
+
+/// Whoever came behind a crash found nothing of what was copied, nor of what took its place, and named all of it.
+fn is_doubtful(gap: &Loss) -> bool {
+    gap.continued && gap.reason.contains("or others in their place")
 }
 
 impl Track {
@@ -135,11 +148,11 @@ impl Track {
         }
     }
 
-    /// The first truncation, as the topic is now, that took what was copied: from there on the two sides differ.
-    fn parted_at(&self) -> Option<usize> {
+    /// The first truncation that took what was copied of an incarnation: from there on the two sides differ.
+    fn parted_at(&self, incarnation: usize) -> Option<usize> {
         let copied = self.each().filter(|(_, _, fate, arrived)| {
             let is_cut = fate.gone == Some(Gone::Truncated);
-            is_cut && *arrived > 0 && fate.incarnation == self.past.incarnation
+            is_cut && *arrived > 0 && fate.incarnation == incarnation
         });
         // It was written behind so many, and taken by the next one that reaches it.
         let taken = |offset: i64, cuts: usize| {
@@ -147,7 +160,7 @@ impl Track {
             later.filter(|(_, cut)| cut.end <= offset).map(|(cut, _)| cut).next()
         };
         let of_copied = copied.filter_map(|(_, offset, fate, _)| taken(offset, fate.cuts)).min();
-        of_copied.into_iter().chain(self.past.parted).min()
+        of_copied.into_iter().chain(self.past.parted.get(&incarnation).copied()).min()
     }
 
     /// Whether the target holds records that went from behind the position on record, for a reason like this.
@@ -175,7 +188,7 @@ impl Oracle {
         for (_, track) in self.tracks.iter_mut().filter(|(key, _)| key.0 == topic) {
             track.lose(Gone::Recreated, |_| true);
             let past = &mut track.past;
-            (past.position, past.cleaned_to, past.parted) = (None, 0, None);
+            (past.position, past.cleaned_to) = (None, 0);
             past.incarnation += 1;
             incarnation = past.incarnation;
         }
@@ -213,7 +226,7 @@ impl Oracle {
                 cut.incarnation == past.incarnation && cut.end < offset && epoch < cut.epoch
             };
             let parted = past.cuts.iter().position(is_before).filter(|_| epoch >= 0);
-            past.parted = past.parted.into_iter().chain(parted).min();
+            past.part(parted);
         }
     }
 
@@ -230,8 +243,8 @@ impl Oracle {
         let track = self.track(key);
         track.lose(Gone::Truncated, |offset| offset >= end);
         let past = &mut track.past;
-        if past.parted.is_none() && past.position.is_some_and(|at| at > end) {
-            past.parted = Some(past.cuts.len());
+        if past.position.is_some_and(|at| at > end) {
+            past.part(Some(past.cuts.len()));
         }
         past.cuts.push(Cut { incarnation: past.incarnation, end, epoch });
     }
@@ -287,7 +300,7 @@ impl Oracle {
         let track = &self.tracks[key];
         let incarnation = of.unwrap_or(track.past.incarnation);
         let gaps = self.accounts.gaps(key, incarnation);
-        let parted = track.parted_at();
+        let parted = track.parted_at(incarnation);
         let missing = track.each().filter(|(at, place, fate, arrived)| {
             fate.incarnation == incarnation
                 && *place < offset
@@ -302,17 +315,15 @@ impl Oracle {
     /// Whether a partition may wait for the operator with this code.
     pub fn may_park(&mut self, key: &Key, code: u16, policies: Policies) -> bool {
         self.look(key);
+        self.listen();
         let track = &self.tracks[key];
         let past = &track.past;
-        let lost_here = |why: Gone| {
-            let of = |fate: &Fate| fate.gone == Some(why) && fate.incarnation == past.incarnation;
-            past.fates.iter().any(of)
-        };
         let is_later_life = || self.accounts.of(key).any(|told| told.life > 1);
         match code {
             // What is counted off may be deleted in part: nobody can tell which.
             GAP if policies.continues => track.holds_what_went(|why| why == Gone::Deleted),
-            GAP => lost_here(Gone::Deleted),
+            // An offset without a record is deleted all the same.
+            GAP => past.starts.iter().any(|(incarnation, _)| *incarnation == past.incarnation),
             // It may have read what holds no record.
             TRUNCATED => past.cuts.iter().any(|cut| cut.incarnation == past.incarnation),
             // A new numbering begins behind a gap: a position from before it is taken for somebody's else.
@@ -353,7 +364,7 @@ impl Oracle {
             let first =
                 || track.past.cuts.iter().position(|cut| cut.incarnation == track.past.incarnation);
             let is_cut = stopped.get(&key) == Some(&TRUNCATED);
-            let parted = if is_cut { first() } else { track.parted_at() };
+            let parted = if is_cut { first() } else { track.parted_at(track.past.incarnation) };
             let past = &track.past;
             for (original, fate) in track.originals.iter_mut().zip(&past.fates) {
                 let beyond = past.position.is_none_or(|position| original.offset >= position)
@@ -388,10 +399,6 @@ impl Oracle {
                 let here =
                     track.each().filter(|(_, _, fate, _)| fate.incarnation == told.incarnation);
                 let mut copied = false;
-                let hides_cut = |gap: &Loss| {
-                    let here = track.past.cuts.iter().filter(|c| c.incarnation == told.incarnation);
-                    here.into_iter().any(|cut| holds(gap, cut.end))
-                };
                 // Behind a crash, and with holes in what is gone, it is known how many records a former life had copied of it
                 // and not where the last of them lay: it may be named from further down.
                 let is_lost = |(at, offset, _, arrived): &(usize, i64, &Fate, u32)| {
@@ -410,7 +417,7 @@ impl Oracle {
                     let is_wanted = track.originals[at].wanted != Wanted::Never;
                     let is_before = first_lost.is_none_or(|first| offset < first);
                     let may_be = told.may_have_counted_off()
-                        && (!gap.continued || is_before || hides_cut(&gap));
+                        && (!gap.continued || is_before || is_doubtful(&gap));
                     if arrived > 0 && is_wanted && !may_be {
                         found.push(format!("{name}: {offset} was copied"));
                     }
@@ -444,8 +451,8 @@ impl Oracle {
                 .clone()
                 .filter(|(_, offset, fate, arrived)| *arrived > 0 && is_cut(fate, *offset));
             let Some(last) = copied.map(|(_, offset, ..)| offset).max() else { continue };
-            // Whoever came behind a crash found nothing of either log, and named all of it.
-            let hides = |gap: &Loss| gap.continued && holds(gap, *end) && holds(gap, last);
+            let hides =
+                |gap: &Loss| is_doubtful(gap) && gap.from <= Some(*end) && gap.to >= Some(*end);
             let counted_off = self.accounts.of(key).filter(|told| told.may_have_counted_off());
             let mut gaps = counted_off
                 .filter(|told| told.incarnation == *incarnation)

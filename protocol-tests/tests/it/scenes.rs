@@ -321,6 +321,27 @@ fn a_step_over_a_gap_whose_answer_is_lost_is_no_other_instance_s() {
     }
 }
 
+/// Where the log ends is asked by name, and another topic may have it by then.
+#[test]
+fn a_topic_made_again_is_no_truncation() {
+    play(Props::default(), async |scene| {
+        scene.world.loses(Policies { continues: true, restarts: true });
+        scene.world.start(0);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        let gone = Fault::Refuse(ErrorCode::OFFSET_OUT_OF_RANGE);
+        let gone = scene.world.source.fault(Order::next(ApiKey::Fetch, gone));
+        while scene.world.source.fault_struck(gone) == 0 {
+            tokio::time::sleep(Duration::from_micros(50)).await;
+        }
+        scene.world.recreate_source(TOPIC);
+        scene.write(0, 5);
+        let arrived = || scene.world.oracle().arrived(&(TOPIC.to_owned(), 0));
+        scene.until("both", 60, || arrived() == 10).await;
+        scene.until_done(60).await;
+    });
+}
+
 #[test]
 fn a_topic_made_again_is_copied_behind_the_old_one_by_transactions_too() {
     let props = Props { delivery: Delivery::Transactional, ..Props::default() };
@@ -435,6 +456,33 @@ fn a_gap_behind_a_crash_is_told_from_what_was_copied() {
             // What follows is counted from there.
             scene.world.kill(0).await;
             scene.write(0, 5);
+            scene.world.start(0);
+            scene.until_done(60).await;
+        });
+    }
+}
+
+/// Its look at what is left fails, when it was told again that its offset is gone: its wait ends with the look that does not.
+#[test]
+fn a_gap_behind_a_crash_that_is_looked_at_in_vain_at_first_is_passed_all_the_same() {
+    for after in 0..6 {
+        play(Props::default(), async |scene| {
+            scene.world.start(0);
+            (0..2).for_each(|_| scene.write(0, 5));
+            scene.until_done(20).await;
+            let refused = Order::next(ApiKey::OffsetCommit, Fault::CloseBefore).times(u32::MAX);
+            scene.world.source.fault(refused);
+            (0..2).for_each(|_| scene.write(0, 5));
+            scene.until("copies", 20, || batches(scene, false).len() == 4).await;
+            scene.world.kill(0).await;
+            scene.world.source.clear_faults();
+            (0..4).for_each(|_| scene.write(0, 5));
+            scene.world.source.delete_records(TOPIC, 0, 14).unwrap();
+            let refuse = Fault::Refuse(ErrorCode::FENCED_LEADER_EPOCH);
+            let refuse = Order::next(ApiKey::Fetch, refuse).at(TOPIC, 0);
+            scene.world.source.fault(refuse.after(after));
+            let slow = Fault::DelayAnswer(Duration::from_millis(500));
+            scene.world.source.fault(Order::next(ApiKey::OffsetFetch, slow).times(u32::MAX));
             scene.world.start(0);
             scene.until_done(60).await;
         });
