@@ -68,7 +68,8 @@ fn passing_a_batch_on_copies_its_head_alone() {
     println!(
         "without TLS: {count:.1} allocations and {bytes:.0} bytes for a batch of {BATCH_BYTES}"
     );
-    assert!(bytes < 0.02 * BATCH_BYTES as f64, "{bytes} bytes for a batch of {BATCH_BYTES}");
+    // A copy of a tenth of them would be seen; on a busy machine one life has some frames more than the other.
+    assert!(bytes < 0.05 * BATCH_BYTES as f64, "{bytes} bytes for a batch of {BATCH_BYTES}");
     assert!(count < 30.0, "{count} allocations for a batch");
 }
 

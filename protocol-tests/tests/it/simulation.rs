@@ -124,7 +124,7 @@ fn sim_transactions_lose_and_repeat_nothing_for_a_reader_of_committed_records() 
         assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
         return;
     }
-    let seeds = number("STRAIT_SIM_SEEDS").unwrap_or_else(|| sized(250, 5_000));
+    let seeds = number("STRAIT_SIM_SEEDS").unwrap_or_else(|| sized(120, 5_000));
     let (records, lives, repeated) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let bad = run_seeds(seeds, with_transactions, |mut outcome| {
         records.fetch_add(outcome.records, Relaxed);
@@ -162,18 +162,18 @@ fn sim_two_that_know_nothing_of_each_other_copy_each_record_once() {
 
 #[test]
 fn sim_compaction_that_runs_on_both_sides_loses_changes_and_repeats_nothing() {
-    run_profile(Plan::of_compaction, sized(150, 5_000));
+    run_profile(Plan::of_compaction, sized(80, 5_000));
 }
 
 #[test]
 fn sim_losses_are_named_exactly_and_nothing_else_is_lost() {
-    run_profile(Plan::of_losses, sized(200, 5_000));
+    run_profile(Plan::of_losses, sized(100, 5_000));
 }
 
 #[test]
 fn sim_a_seed_is_the_same_run_every_time() {
     let profiles =
-        [(Plan::of as fn(u64) -> Plan, 20), (Plan::of_compaction, 10), (Plan::of_losses, 10)];
+        [(Plan::of as fn(u64) -> Plan, 10), (Plan::of_compaction, 5), (Plan::of_losses, 5)];
     for (plan, seeds) in profiles {
         for seed in 0..seeds {
             let (first, second) = (sim::run_plan(plan(seed)), sim::run_plan(plan(seed)));
