@@ -17,6 +17,28 @@ pub struct Budget {
     room: Notify,
 }
 
+/// What mirrors hold of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Held {
+    /// Queued and in flight.
+    pub buffered_bytes: usize,
+    /// Queued alone.
+    pub queued_bytes: usize,
+}
+
+impl Held {
+    /// In the place of `before`, which is a part of it, comes `after`.
+    pub(super) fn shifted(self, before: Self, after: Self) -> Self {
+        let shifted = |bytes: fn(&Self) -> usize| {
+            (bytes(&self) + bytes(&after)).saturating_sub(bytes(&before))
+        };
+        Self {
+            buffered_bytes: shifted(|held| held.buffered_bytes),
+            queued_bytes: shifted(|held| held.queued_bytes),
+        }
+    }
+}
+
 /// Bytes that an outstanding Fetch may bring; given back when it is dropped.
 pub struct Reservation<'a> {
     budget: &'a Budget,

@@ -47,10 +47,15 @@ impl Share {
         }
     }
 
-    /// Moves a mirror to where its standing belongs. Only between two requests of its session: nothing is asked for twice.
+    /// Moves a mirror to where its standing belongs: between two requests of its session, so that nothing is asked for twice,
+    /// or, to the tail, once nothing is queued that the records there would wait for.
     pub(super) fn reclass(self: &Rc<Self>, cell: &Rc<MirrorCell>) {
         let class = cell.standing.get().class();
         if class == cell.class.get() || cell.is_removed() {
+            return;
+        }
+        let queued = cell.mirror.borrow().as_ref().map_or(0, Mirror::queued_bytes);
+        if class == Class::Tail && queued > 0 {
             return;
         }
         match &self.turns {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::budget::Held;
 use super::class::{Class, Standing, Way};
 use super::coordination;
 use super::doubles::Told;
@@ -146,6 +147,8 @@ pub struct MirrorCell {
     pub(super) class: Cell<Class>,
     /// It may catch up now.
     pub(super) has_turn: Cell<bool>,
+    /// What its connection's room counts of it.
+    pub(super) counted: Cell<Held>,
     /// Fetching waits for room.
     pub(super) held: Cell<bool>,
     /// It stands in the list of those that wait for their connection's room.
@@ -228,6 +231,7 @@ impl MirrorCell {
             standing: Cell::default(),
             class: Cell::default(),
             has_turn: Cell::new(true),
+            counted: Cell::default(),
             held: Cell::new(false),
             is_listed: Cell::new(false),
             ready_at: Cell::new(None),

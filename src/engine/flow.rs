@@ -110,11 +110,6 @@ impl Flow {
         usize::try_from(products * product).unwrap_or(usize::MAX).max(limits::FLOW_BYTES_MIN)
     }
 
-    /// Bytes that are on their way.
-    pub fn in_flight_bytes(&self) -> usize {
-        self.in_flight_bytes
-    }
-
     fn is_idle(&self) -> bool {
         self.in_flight_bytes == 0
     }
@@ -193,7 +188,7 @@ mod tests {
                     let work = Duration::from_secs_f64(REQUEST as f64 / self.rate);
                     self.free_at = self.free_at.max(there) + work;
                     self.answers.push_back((self.free_at + self.round_trip / 2, sent));
-                    self.most = self.most.max(self.flow.in_flight_bytes());
+                    self.most = self.most.max(self.flow.in_flight_bytes);
                 }
                 let (at, sent) = self.answers.pop_front().expect("something is on its way");
                 self.now = at;

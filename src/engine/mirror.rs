@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::anchor::{Anchor, Numbering};
+use super::budget::Held;
 use super::identity::advance;
 use super::joining::Joining;
 use super::numberings::Numberings;
@@ -537,6 +538,11 @@ impl Mirror {
     /// Bytes of it that no answer is awaited for.
     pub fn queued_bytes(&self) -> usize {
         self.buffered_bytes.saturating_sub(self.window.outstanding_bytes())
+    }
+
+    /// Both.
+    pub fn held(&self) -> Held {
+        Held { buffered_bytes: self.buffered_bytes(), queued_bytes: self.queued_bytes() }
     }
 
     /// What ends the source batch that the oldest queued one is, or is a part of: the offset after it, its leader epoch,

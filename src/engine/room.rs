@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use super::budget::Held;
 use super::cell::MirrorCell;
 use super::class::{Class, Way};
 use super::flow::{Departure, Flow};
@@ -21,13 +22,13 @@ use crate::limits;
 /// The part of the lane's memory that the mirrors of one target connection hold.
 #[derive(Debug, Default)]
 pub struct Room {
-    /// Queued and in flight.
-    buffered_bytes: Cell<usize>,
+    /// What its mirrors hold. Of one that came from another connection that includes what is on its way there.
+    held: Cell<Held>,
     flow: RefCell<Flow>,
     /// It was filled, and is not half empty since: mirrors leave and join the fetch sessions in few steps.
     is_full: Cell<bool>,
     /// Mirrors whose fetching waits until it holds less.
-    held: RefCell<Vec<Rc<MirrorCell>>>,
+    waiting: RefCell<Vec<Rc<MirrorCell>>>,
 }
 
 impl Room {
@@ -45,10 +46,6 @@ impl Room {
     pub(super) fn restart(&self) {
         self.flow.replace(Flow::default());
     }
-
-    fn queued_bytes(&self) -> usize {
-        self.buffered_bytes.get().saturating_sub(self.flow.borrow().in_flight_bytes())
-    }
 }
 
 impl Share {
@@ -63,9 +60,7 @@ impl Share {
         if let Some(limit) = &self.link.rate_limit {
             limit.on_sent(class, bytes, now);
         }
-        let sent = queue.room.flow.borrow_mut().on_sent(bytes, now);
-        self.look_at_room(&queue.room);
-        sent
+        queue.room.flow.borrow_mut().on_sent(bytes, now)
     }
 
     /// How long the link's limits let nothing of a class go out.
@@ -73,34 +68,27 @@ impl Share {
         self.link.rate_limit.as_ref()?.wait(class, self.env.now())
     }
 
-    /// Changes a mirror's buffer and keeps its sender's share of the budget in step.
+    /// Changes a mirror's buffer, or what is in flight of it, and keeps its sender's share of the budget in step.
     pub(super) fn add_buffered<T>(
         self: &Rc<Self>,
         cell: &MirrorCell,
         mirror: &mut Mirror,
         change: impl FnOnce(&mut Mirror) -> T,
     ) -> T {
-        let before = mirror.buffered_bytes();
         let result = change(mirror);
-        self.shift_buffered(cell.target_way(), cell, before, mirror.buffered_bytes());
+        self.count(cell.target_way(), cell, mirror.held());
         result
     }
 
-    /// Bytes came to the room of a mirror's connection, or left it.
-    pub(super) fn shift_buffered(
-        self: &Rc<Self>,
-        way: Way,
-        cell: &MirrorCell,
-        before: usize,
-        after: usize,
-    ) {
-        self.budget.shift_buffered(before, after);
+    /// A mirror holds this now in the room of its connection.
+    pub(super) fn count(self: &Rc<Self>, way: Way, cell: &MirrorCell, held: Held) {
+        let before = cell.counted.replace(held);
+        self.budget.shift_buffered(before.buffered_bytes, held.buffered_bytes);
         let Some(queue) = self.send_queue(way, cell) else { return };
-        let shifted = |bytes: usize| (bytes + after).saturating_sub(before);
-        queue.room.buffered_bytes.set(shifted(queue.room.buffered_bytes.get()));
-        let all = shifted(self.buffered_bytes.get());
-        self.buffered_bytes.set(all);
-        self.stats.buffered_bytes.store(all as u64, Relaxed);
+        queue.room.held.set(queue.room.held.get().shifted(before, held));
+        let all = self.held_bytes.get().shifted(before, held);
+        self.held_bytes.set(all);
+        self.stats.buffered_bytes.store(all.buffered_bytes as u64, Relaxed);
         self.look_at_room(&queue.room);
     }
 
@@ -109,12 +97,13 @@ impl Share {
         let queue = self.send_queue(cell.target_way(), cell);
         let has_room = mirror.buffered_bytes() < self.link.config.window_bytes_max
             && queue.as_ref().is_none_or(|queue| {
-                let ahead = self.ahead_bytes_max().saturating_sub(queue.room.queued_bytes());
+                let ahead =
+                    self.ahead_bytes_max().saturating_sub(queue.room.held.get().queued_bytes);
                 !queue.room.is_full.get() && mirror.queued_bytes() <= ahead
             });
         self.set_held(cell, !has_room);
         if let Some(queue) = queue.filter(|_| !has_room && !cell.is_listed.replace(true)) {
-            queue.room.held.borrow_mut().push(cell.clone());
+            queue.room.waiting.borrow_mut().push(cell.clone());
         }
         has_room
     }
@@ -126,7 +115,7 @@ impl Share {
     }
 
     fn look_at_room(self: &Rc<Self>, room: &Room) {
-        let (queued, buffered) = (room.queued_bytes(), room.buffered_bytes.get());
+        let Held { queued_bytes: queued, buffered_bytes: buffered } = room.held.get();
         let (most, free) = (self.ahead_bytes_max(), self.budget.free_bytes());
         if room.is_full.get() {
             if queued <= most / 2 && buffered <= free {
@@ -145,7 +134,7 @@ impl Share {
     }
 
     fn release(self: &Rc<Self>, room: &Room) {
-        for cell in room.held.take() {
+        for cell in room.waiting.take() {
             cell.is_listed.set(false);
             self.touch_fetch(&cell);
         }

@@ -191,12 +191,7 @@ fn send_one(
         let (stamped, more) = {
             let mut mirror = cell.mirror.borrow_mut();
             let Some(mirror) = &mut *mirror else { continue };
-            let before = mirror.buffered_bytes();
-            let stamped = mirror.send(now_ms);
-            // A joined batch is held beside those that it is made of.
-            if mirror.buffered_bytes() != before {
-                share.shift_buffered(way, &cell, before, mirror.buffered_bytes());
-            }
+            let stamped = share.add_buffered(&cell, mirror, |mirror| mirror.send(now_ms));
             (stamped, mirror.can_send(now_ms))
         };
         // What could be sent when it was queued, and cannot now, waits for something else: somebody must see for what.
@@ -211,6 +206,7 @@ fn send_one(
         if cell.held.get() {
             share.touch_fetch(&cell);
         }
+        share.reclass(&cell);
         if more && planted(Canary::PartitionTwice) {
             share.touch_send(&cell);
         } else if stays {
@@ -356,13 +352,15 @@ fn failed(share: &Rc<Share>, cell: &Rc<MirrorCell>, error: ErrorCode, message: &
             let message = message.to_owned();
             *cell.refused.borrow_mut() = Some(Refused { producer_id, sequence, error, message });
         }
-        if planted(Canary::DoubtIsAck) && trouble::leaves_doubt(error) {
-            mirror.on_success(mirror.target_next()).map(drop)
-        } else if trouble::leaves_doubt(error) {
-            mirror.on_doubt()
-        } else {
-            mirror.on_refusal()
-        }
+        share.add_buffered(cell, mirror, |mirror| {
+            if planted(Canary::DoubtIsAck) && trouble::leaves_doubt(error) {
+                mirror.on_success(mirror.target_next()).map(drop)
+            } else if trouble::leaves_doubt(error) {
+                mirror.on_doubt()
+            } else {
+                mirror.on_refusal()
+            }
+        })
     };
     if let Err(violation) = outcome {
         violated(share, cell, violation);

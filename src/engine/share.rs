@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::budget::Budget;
+use super::budget::{Budget, Held};
 use super::cell::{Halt, Leader, MirrorCell};
 use super::class::{Class, Way};
 use super::member::MemberCell;
@@ -112,8 +112,8 @@ pub struct Share {
     pub(super) held: [Cell<usize>; Class::ALL.len()],
     /// When they were looked at last.
     pub(super) held_looked_at: Cell<Option<Instant>>,
-    /// Bytes queued and in flight of all mirrors.
-    pub(super) buffered_bytes: Cell<usize>,
+    /// What all mirrors hold that have a connection.
+    pub(super) held_bytes: Cell<Held>,
     /// Mirrors that count off under settings of a former life.
     settings_then: Cell<usize>,
     draining: Cell<bool>,
@@ -154,7 +154,7 @@ impl Share {
             questions: RefCell::default(),
             held: Default::default(),
             held_looked_at: Cell::new(None),
-            buffered_bytes: Cell::new(0),
+            held_bytes: Cell::default(),
             settings_then: Cell::new(0),
             draining: Cell::new(false),
             stopped: Cell::new(false),
@@ -343,9 +343,8 @@ impl Share {
         if cell.target_way() != target_before
             && let Some(mirror) = &mut *cell.mirror.borrow_mut()
         {
-            let bytes = mirror.buffered_bytes();
-            self.shift_buffered(target_before, cell, bytes, 0);
-            self.shift_buffered(cell.target_way(), cell, 0, bytes);
+            self.count(target_before, cell, Held::default());
+            self.count(cell.target_way(), cell, mirror.held());
             mirror.on_moved();
         }
         self.touch_fetch(cell);

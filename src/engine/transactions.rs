@@ -409,7 +409,8 @@ pub(super) fn sends_again(
     // NOT_ENOUGH_REPLICAS is what a leader makes of it that cannot reach the coordinator (`AddPartitionsToTxnManager`).
     let passes =
         matches!(error, ErrorCode::CONCURRENT_TRANSACTIONS | ErrorCode::NOT_ENOUGH_REPLICAS);
-    let again = passes && cell.mirror.borrow_mut().as_mut().is_some_and(Mirror::take_back);
+    let take_back = |mirror: &mut Mirror| share.add_buffered(cell, mirror, Mirror::take_back);
+    let again = passes && cell.mirror.borrow_mut().as_mut().is_some_and(take_back);
     if again {
         let error = trouble::answered(Side::Target, "Produce", error, message);
         recovery::again(share, cell, trouble::at(cell, error));

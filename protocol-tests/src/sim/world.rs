@@ -42,7 +42,7 @@ pub struct World {
     topics: Vec<Topic>,
     oracle: Arc<Mutex<Oracle>>,
     rng: Rng,
-    window_bytes: usize,
+    window_bytes: Cell<usize>,
     delivery: Cell<Delivery>,
     merges: Cell<bool>,
     keys: RefCell<String>,
@@ -86,6 +86,11 @@ impl World {
     /// Lives that begin from now on send each batch as it is: a scene that names batches knows what stands in a request.
     pub fn sends_apart(&self) {
         self.merges.set(false);
+    }
+
+    /// Lives that begin from now on have so many bytes of a mirror on their way.
+    pub fn window_of(&self, bytes: usize) {
+        self.window_bytes.set(bytes);
     }
 
     /// Lives that begin from now on have this in their link besides: `key: value`.
@@ -147,7 +152,7 @@ impl World {
             topics,
             oracle,
             rng,
-            window_bytes,
+            window_bytes: Cell::new(window_bytes),
             delivery: Cell::new(delivery),
             merges: Cell::new(merges),
             keys: RefCell::default(),
@@ -298,7 +303,7 @@ impl World {
             bootstrap(&self.source),
             bootstrap(&self.target),
             self.policies.get().map(Policies::words).unwrap_or_default(),
-            self.window_bytes,
+            self.window_bytes.get(),
             if self.merges.get() { "auto" } else { "\"off\"" },
             self.fleet.membership.word(),
             delivery,

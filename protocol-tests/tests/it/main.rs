@@ -18,6 +18,7 @@ mod pace;
 mod parity;
 mod policies;
 mod scenes;
+mod scenes_classes;
 mod scenes_delivery;
 mod simulation;
 mod stage;
