@@ -30,6 +30,8 @@ use crate::connection::Connection;
 use crate::env::{Env, Moment};
 use crate::error::{Error, Side};
 use crate::limits;
+use futures_util::FutureExt;
+use futures_util::future::{LocalBoxFuture, Shared};
 use tokio::sync::{Mutex, Notify, oneshot};
 use tokio::time::Instant;
 
@@ -76,8 +78,8 @@ impl FetchQueue {
     }
 }
 
-/// A connection to ask over, while it lasts. Held while it is dialled, so that two who ask share it.
-type Question = Rc<Mutex<Option<Connection>>>;
+/// A connection to ask over, or the dial that is to bring one: all who ask meanwhile share what comes of it.
+type Question = Shared<LocalBoxFuture<'static, Result<Connection, Error>>>;
 
 /// A lane's share of a link.
 pub struct Share {
@@ -106,7 +108,7 @@ pub struct Share {
     pub(super) coordinations: RefCell<BTreeMap<(i32, usize), Connection>>,
     /// Connection to the group's coordinator, while it lasts.
     pub(super) coordinator: RefCell<Option<Connection>>,
-    /// Connections for the recovery's questions, apart from the data's.
+    /// For the recovery's questions, apart from the data's connections.
     questions: RefCell<BTreeMap<(bool, i32), Question>>,
     /// Mirrors whose fetching waits for room, by class.
     pub(super) held: [Cell<usize>; Class::ALL.len()],
@@ -536,19 +538,28 @@ impl Share {
         self.stats.group_error.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    /// A connection for the recovery's questions to a broker.
+    /// A connection for the recovery's questions to a broker. Whoever asks no more ends no dial that others may wait for, or
+    /// that the next question needs.
     pub(super) async fn question(&self, side: Side, broker: i32) -> Result<Connection, Error> {
         let key = (side == Side::Source, broker);
-        let question = self.questions.borrow_mut().entry(key).or_default().clone();
-        let mut open = question.lock().await;
-        if let Some(connection) = open.as_ref().filter(|open| !open.is_ending()) {
-            return Ok(connection.clone());
-        }
-        let cluster = if side == Side::Source { &self.link.source } else { &self.link.target };
-        let connection =
-            cluster.connect(&self.env, broker).await.inspect_err(|_| cluster.refresh())?;
-        *open = Some(connection.clone());
-        Ok(connection)
+        let works = |question: &Question| match question.peek() {
+            None => true,
+            Some(dialled) => dialled.as_ref().is_ok_and(|connection| !connection.is_ending()),
+        };
+        let known = self.questions.borrow().get(&key).cloned().filter(works);
+        let question = known.unwrap_or_else(|| {
+            let source = side == Side::Source;
+            let cluster = if source { &self.link.source } else { &self.link.target }.clone();
+            let env = self.env.clone();
+            let dial = async move {
+                cluster.connect(&env, broker).await.inspect_err(|_| cluster.refresh())
+            };
+            let question = dial.boxed_local().shared();
+            self.questions.borrow_mut().insert(key, question.clone());
+            self.spawn(question.clone().map(drop));
+            question
+        });
+        question.await
     }
 
     /// Obeys a broker's throttle time (KIP-219: the broker counts on it), within reason.

@@ -117,8 +117,8 @@ pub(super) fn by_source_leader(cells: &[Rc<MirrorCell>]) -> BTreeMap<i32, Vec<Rc
     by_leader
 }
 
-/// Notes where the logs end, of mirrors that nothing is fetched for yet. A broker that does not answer soon is left: the first
-/// Fetch tells it too.
+/// Notes where the logs end, of mirrors that nothing is fetched for yet. A broker that does not answer soon is left, though not
+/// the dial to it: the first Fetch tells it too.
 pub(super) async fn note_ends(share: &Rc<Share>, cells: &[Rc<MirrorCell>]) {
     for (leader, cells) in by_source_leader(cells) {
         let asked = source_offsets(share, leader, &cells, offsets::LATEST);

@@ -20,6 +20,7 @@ mod policies;
 mod scenes;
 mod scenes_classes;
 mod scenes_delivery;
+mod scenes_dials;
 mod simulation;
 mod stage;
 mod starts;
