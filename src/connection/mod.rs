@@ -253,11 +253,6 @@ impl Connection {
         self.is_closed() || ends_soon(self.session_end())
     }
 
-    /// Whether it works as yet, but its session ends soon: what is outstanding is to be brought to an end.
-    pub fn is_to_be_left(&self) -> bool {
-        !self.is_closed() && ends_soon(self.session_end())
-    }
-
     /// Requests without an answer.
     pub fn in_flight(&self) -> usize {
         self.0.shared.in_flight()
@@ -271,6 +266,18 @@ impl Connection {
     /// Whether it can no longer be used.
     pub fn is_closed(&self) -> bool {
         self.closed().is_some()
+    }
+
+    /// Waits until it can no longer be used.
+    pub async fn ended(&self) {
+        let shared = &self.0.shared;
+        loop {
+            let news = shared.room.notified();
+            if self.is_closed() {
+                return;
+            }
+            news.await;
+        }
     }
 
     /// Why it can no longer be used.

@@ -95,10 +95,16 @@ async fn fetch(
     session: &mut Session,
 ) -> Option<Error> {
     let mut refused = 0;
+    let began = share.env.now();
     loop {
         let held = refresh_wishes(share, way, queue, session);
-        if share.is_stopped() || connection.ends_soon() {
+        if share.is_stopped() {
             return None;
+        }
+        if connection.is_ending() {
+            return connection
+                .closed()
+                .and_then(|error| trouble::closed_early(share, began, &error));
         }
         if session.is_empty() {
             if held {

@@ -6,7 +6,7 @@
 //! and in which order is decided on the lane alone (I1, I2), which asks for one answer at a time, and what an answer stands
 //! in is of the lane's own pool (I5).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -45,6 +45,7 @@ struct Call {
 pub(super) struct Line {
     calls: Sender<Call>,
     session_end: Option<Instant>,
+    closed: Arc<OnceLock<Arc<Error>>>,
 }
 
 /// What a fetcher reads from.
@@ -89,19 +90,42 @@ async fn hold(env: Env, dial: Dial) {
         }
     };
     let (calls, mut waiting) = handoff::channel::<Call>(limits::READER_CALLS_MAX);
-    let line = Line { calls, session_end: connection.session_end() };
+    let closed = Arc::<OnceLock<_>>::default();
+    let session_end = connection.session_end();
+    let line = Line { calls, session_end, closed: closed.clone() };
     if reply.send(Ok(line)).is_err() {
         return;
     }
-    while let Some(Call { request, deadline, mut reply }) = waiting.next().await {
-        let answer = tokio::select! {
-            biased;
-            // Whoever asked is gone.
-            () = reply.closed() => continue,
-            answer = connection.call(&request, deadline) => answer,
-        };
-        let _ = reply.send(answer);
+    let tell = async {
+        connection.ended().await;
+        if let Some(error) = connection.closed() {
+            // It ends once.
+            let _ = closed.set(error);
+        }
+        std::future::pending().await
+    };
+    let answer_all = async {
+        while let Some(call) = waiting.next().await {
+            answer(&connection, call).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = tell => {}
+        () = answer_all => {}
     }
+}
+
+/// Asks what the lane wants to know, unless that is gone.
+async fn answer(connection: &Connection, call: Call) {
+    let Call { request, deadline, mut reply } = call;
+    let answer = tokio::select! {
+        biased;
+        // Whoever asked is gone.
+        () = reply.closed() => return,
+        answer = connection.call(&request, deadline) => answer,
+    };
+    let _ = reply.send(answer);
 }
 
 /// The reader's thread has ended: so does the engine.
@@ -118,11 +142,21 @@ impl Reader {
 }
 
 impl SourceConnection {
-    /// Whether it is to be left in peace: its SASL session ends soon.
-    pub(super) fn ends_soon(&self) -> bool {
+    /// Whether it is closed, or its SASL session ends soon: nothing more is asked over it.
+    pub(super) fn is_ending(&self) -> bool {
         match self {
-            Self::OfLane(connection) => connection.is_to_be_left(),
-            Self::OfReader(line) => connection::ends_soon(line.session_end),
+            Self::OfLane(connection) => connection.is_ending(),
+            Self::OfReader(line) => {
+                line.closed.get().is_some() || connection::ends_soon(line.session_end)
+            }
+        }
+    }
+
+    /// Why it can no longer be used.
+    pub(super) fn closed(&self) -> Option<Arc<Error>> {
+        match self {
+            Self::OfLane(connection) => connection.closed(),
+            Self::OfReader(line) => line.closed.get().cloned(),
         }
     }
 
@@ -174,7 +208,8 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_is_gone_is_an_error_and_no_standstill() {
         let (calls, waiting) = handoff::channel(1);
-        let line = SourceConnection::OfReader(Line { calls, session_end: None });
+        let line =
+            SourceConnection::OfReader(Line { calls, session_end: None, closed: Arc::default() });
         drop(waiting);
         let request = FetchRequest {
             max_wait_ms: 0,
@@ -189,9 +224,12 @@ mod tests {
         };
         let error = line.fetch(request, Duration::from_secs(1)).await.unwrap_err();
         assert!(matches!(&error, CallError::Closed(error) if error.code == Code(72)), "{error}");
-        assert!(!line.ends_soon());
+        assert!(!line.is_ending());
         let session_end = Some(Instant::now() + limits::SESSION_END_MARGIN / 2);
         let (calls, _waiting) = handoff::channel(1);
-        assert!(SourceConnection::OfReader(Line { calls, session_end }).ends_soon());
+        assert!(
+            SourceConnection::OfReader(Line { calls, session_end, closed: Arc::default() })
+                .is_ending()
+        );
     }
 }

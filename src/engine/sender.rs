@@ -98,11 +98,15 @@ async fn send(
     let Some(version) = connection.version::<ProduceRequest>() else {
         return Some(trouble::unsupported(Side::Target, "Produce"));
     };
+    let began = share.env.now();
     loop {
-        // Before its SASL session ends, a connection is left with nothing outstanding: no answer is lost to the broker's clock.
-        let is_ending = connection.is_to_be_left();
+        // Before its SASL session ends, a connection is left with nothing outstanding: no answer is lost to the broker's clock,
+        // and no batch to one that the broker closed while it was idle.
+        let is_ending = connection.is_ending();
         if is_ending && in_flight.is_empty() {
-            return None;
+            return connection
+                .closed()
+                .and_then(|error| trouble::closed_early(share, began, &error));
         }
         let mut pause = None;
         while !is_ending

@@ -6,7 +6,9 @@ use super::share::Share;
 use crate::cluster::rights::Need;
 use crate::connection::CallError;
 use crate::error::{Action, Code, Error, Side};
+use crate::limits;
 use crate::wire::error_code::ErrorCode;
+use tokio::time::Instant;
 
 /// What the target's refusal of a batch calls for, once the window is drained and the target was read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +132,12 @@ pub fn call(side: Side, api: &str, error: &CallError) -> Error {
         CallError::Closed(error) => (**error).clone(),
         error => Error::new(Code(60), side, Action::Reconnect, format!("{api}: {error}")),
     }
+}
+
+/// Why a connection that was closed with nothing on its way is to be dialled anew after a pause: it had only begun. None if
+/// it had worked for a while, for a broker closes what is idle.
+pub fn closed_early(share: &Share, began: Instant, closed: &Error) -> Option<Error> {
+    (share.env.now() - began <= limits::RECONNECT_BACKOFF.1).then(|| closed.clone())
 }
 
 /// A broker without an API that the data path needs.

@@ -85,6 +85,12 @@ impl World {
         found
     }
 
+    /// How often the mirrors of running instances read their target back after a doubt.
+    pub fn resyncs(&self) -> u64 {
+        let mirrors = self.boards().into_iter().flat_map(|(_, board)| board.mirrors());
+        mirrors.map(|mirror| mirror.resyncs.load(Relaxed)).sum()
+    }
+
     /// What running instances say that they lost at the source, by its offsets.
     pub fn losses(&self) -> Vec<(i64, i64)> {
         let mirrors = self.boards().into_iter().flat_map(|(_, board)| board.mirrors());

@@ -1,11 +1,25 @@
-//! Brokers that are far, or cannot be reached, in simulated time.
+//! Brokers that are far, cannot be reached, or have closed a connection that nothing was on its way over: in simulated time.
 
 use std::time::Duration;
 
-use protocol_tests::sim::scene::{Props, TOPIC, play};
+use protocol_tests::sim::scene::{Props, Scene, TOPIC, play};
 use strait::embedded::{ApiKey, Fault, Order, Replica};
+use tokio::time::{Instant, sleep};
 
 use crate::scenes::seconds;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Writes one record: what it takes to the target, where only a copy writes.
+async fn record_takes(scene: &Scene) -> Duration {
+    let end = || scene.world.target.dump(TOPIC, 0).map_or(0, |dump| dump.log_end);
+    let (before, began) = (end(), Instant::now());
+    scene.write(0, 1);
+    while end() == before {
+        sleep(MS).await;
+    }
+    began.elapsed()
+}
 
 #[test]
 fn those_who_wait_for_a_dial_that_fails_do_not_dial_one_after_another() {
@@ -52,5 +66,23 @@ fn the_ends_of_those_that_wait_for_their_turn_are_told_by_a_source_that_is_far()
         scene.until("the end", 15, || scene.world.ailments().iter().any(told)).await;
         scene.world.source.clear_faults();
         scene.until_done(60).await;
+    });
+}
+
+#[test]
+fn a_connection_that_was_closed_while_it_was_idle_costs_no_recovery() {
+    play(Props::default(), async |scene| {
+        scene.write(0, 5);
+        scene.world.start(0);
+        scene.until_done(20).await;
+        for _ in 0..10 {
+            seconds(30).await;
+            scene.world.target.kill_broker(1);
+            scene.world.target.restart_broker(1);
+            seconds(1).await;
+            let took = record_takes(scene).await;
+            assert_eq!(scene.world.resyncs(), 0, "after {took:?}");
+        }
+        scene.until_done(20).await;
     });
 }
