@@ -165,8 +165,11 @@ pub const RECORD_BYTES_GUESS: u64 = 1 << 10;
 pub const ENDS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a connection stays open that no mirror uses: far less than brokers leave it (`connections.max.idle.ms`, 10 min).
 pub const IDLE_CONNECTION: Duration = Duration::from_secs(60);
-/// A mirror that gets no further for so long leaves the next one its turn to catch up.
-pub const TURN_STALL_MAX: Duration = Duration::from_secs(5);
+/// A mirror that gets no further for so long leaves the next one its turn to catch up: more than a few need for an answer each
+/// where the link's limit is low.
+pub const TURN_STALL_MAX: Duration = Duration::from_secs(60);
+/// How often that is looked at, and where the logs of those end that wait for their turn.
+pub const TURN_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often mirrors that wait for room are looked at without a sign of room.
 pub const HELD_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How far before a log's end it is looked at for batches of our own, one Fetch each.

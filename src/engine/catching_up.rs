@@ -50,30 +50,41 @@ impl Share {
     /// Moves a mirror to where its standing belongs: between two requests of its session, so that nothing is asked for twice,
     /// or, to the tail, once nothing is queued that the records there would wait for.
     pub(super) fn reclass(self: &Rc<Self>, cell: &Rc<MirrorCell>) {
-        let class = cell.standing.get().class();
-        if class == cell.class.get() || cell.is_removed() {
+        let (standing, class) = (cell.standing.get(), cell.standing.get().class());
+        if cell.is_removed() {
             return;
         }
-        let queued = cell.mirror.borrow().as_ref().map_or(0, Mirror::queued_bytes);
-        if class == Class::Tail && queued > 0 {
-            return;
+        // A tail that fell behind would stand behind backlogs of hours.
+        if class == Class::Backfill && !standing.was_near_end() {
+            self.enter_turns(cell);
+        } else {
+            self.end_turn(cell);
         }
-        match &self.turns {
-            // A tail that fell behind would stand behind backlogs of hours.
-            Some(turns) if class == Class::Backfill && !cell.standing.get().was_at_end() => {
-                cell.has_turn.set(false);
-                turns.borrow_mut().enter(key(cell));
-                self.give_turns();
-            }
-            _ => self.end_turn(cell),
+        let queued = || cell.mirror.borrow().as_ref().map_or(0, Mirror::queued_bytes);
+        if class != cell.class.get() && (class == Class::Backfill || queued() == 0) {
+            self.settle(cell, cell.source_leader.get(), cell.target_leader.get(), class);
         }
-        self.settle(cell, cell.source_leader.get(), cell.target_leader.get(), class);
     }
 
-    /// A mirror catches up no more.
+    /// A mirror catches up when its turn has come.
+    fn enter_turns(self: &Rc<Self>, cell: &Rc<MirrorCell>) {
+        let Some(turns) = &self.turns else { return };
+        if cell.stats.in_turn.load(Relaxed) {
+            return;
+        }
+        cell.stats.in_turn.store(true, Relaxed);
+        cell.has_turn.set(false);
+        turns.borrow_mut().enter(key(cell));
+        self.touch_fetch(cell);
+        self.give_turns();
+    }
+
+    /// A mirror catches up no more, or is nearly done.
     pub(super) fn end_turn(self: &Rc<Self>, cell: &MirrorCell) {
-        cell.has_turn.set(true);
-        if let Some(turns) = &self.turns {
+        let Some(turns) = &self.turns else { return };
+        if cell.stats.in_turn.load(Relaxed) {
+            cell.stats.in_turn.store(false, Relaxed);
+            cell.has_turn.set(true);
             turns.borrow_mut().leave(&key(cell));
             self.give_turns();
         }
@@ -81,10 +92,17 @@ impl Share {
 
     fn give_turns(self: &Rc<Self>) {
         let Some(turns) = &self.turns else { return };
-        let begun = turns.borrow_mut().next(self.env.now());
-        for cell in begun.iter().filter_map(|(_, id)| self.mirror(id)) {
-            cell.has_turn.set(true);
-            self.touch_fetch(&cell);
+        let is_led = |cell: &MirrorCell| {
+            cell.source_leader.get().broker >= 0 && cell.target_leader.get().broker >= 0
+        };
+        let may =
+            |(_, id): &Key| self.mirror(id).is_some_and(|cell| !cell.is_parked() && is_led(&cell));
+        let (ended, begun) = turns.borrow_mut().next(self.env.now(), may);
+        for (keys, has_turn) in [(ended, false), (begun, true)] {
+            for cell in keys.iter().filter_map(|(_, id)| self.mirror(id)) {
+                cell.has_turn.set(has_turn);
+                self.touch_fetch(&cell);
+            }
         }
     }
 }
@@ -93,7 +111,7 @@ impl Share {
 /// would look smaller than it is (I9). Runs until the share stops.
 pub(super) async fn take_turns(share: Rc<Share>) {
     while !share.is_stopped() {
-        tokio::time::sleep(limits::TURN_STALL_MAX).await;
+        tokio::time::sleep(limits::TURN_LOOK_INTERVAL).await;
         share.give_turns();
         let Some(turns) = &share.turns else { return };
         let waiting: Vec<_> =

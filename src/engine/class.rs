@@ -39,8 +39,8 @@ pub struct Standing {
     class: Class,
     /// Since when every answer has left it behind the end; a session says nothing of a partition that is silent.
     behind_since: Option<Instant>,
-    /// It was at the end in this life.
-    was_at_end: bool,
+    /// It was at the end in this life, or no further from it than a tail may be.
+    was_near_end: bool,
     /// Bytes and offsets of the last answer that brought any.
     bytes: u64,
     offsets: u64,
@@ -52,14 +52,15 @@ impl Standing {
         self.class
     }
 
-    /// Whether it was at the end in this life: it does not wait its turn among backlogs.
-    pub fn was_at_end(&self) -> bool {
-        self.was_at_end
+    /// Whether it was at the end in this life, or no further from it than a tail may be: it does not wait its turn among
+    /// backlogs.
+    pub fn was_near_end(&self) -> bool {
+        self.was_near_end
     }
 
     /// Its position was found so many offsets before the end.
     pub fn begin(&mut self, behind: i64, now: Instant) {
-        (self.behind_since, self.was_at_end) = ((behind > 0).then_some(now), behind <= 0);
+        (self.behind_since, self.was_near_end) = ((behind > 0).then_some(now), behind <= 0);
         let is_far = self.bytes_behind(behind) > limits::TAIL_BYTES_MAX;
         self.class = if is_far { Class::Backfill } else { Class::Tail };
     }
@@ -70,13 +71,15 @@ impl Standing {
             (self.offsets, self.bytes) = (offsets, bytes as u64);
         }
         if behind <= 0 {
-            (self.behind_since, self.was_at_end) = (None, true);
+            (self.behind_since, self.was_near_end) = (None, true);
             self.class = Class::Tail;
             return;
         }
         let since = *self.behind_since.get_or_insert(now);
         let is_late = now.saturating_duration_since(since) > limits::TAIL_BEHIND_MAX;
-        if is_late || self.bytes_behind(behind) > limits::TAIL_BYTES_MAX {
+        let is_far = self.bytes_behind(behind) > limits::TAIL_BYTES_MAX;
+        self.was_near_end |= !is_far;
+        if is_late || is_far {
             self.class = Class::Backfill;
         }
     }
@@ -149,12 +152,23 @@ mod tests {
     fn a_burst_behind_a_silence_is_no_backlog() {
         let (mut standing, now) = (Standing::default(), Instant::now());
         standing.begin(0, now);
-        assert!(standing.was_at_end());
+        assert!(standing.was_near_end());
         // No answer spoke of it for ten seconds, for there was nothing to tell.
         standing.on_answer(10, 1_000, 5, now + 10_000 * MS);
         assert_eq!(standing.class(), Class::Tail);
         standing.begin(1_000_000, now);
-        assert!(!standing.was_at_end(), "another life");
+        assert!(!standing.was_near_end(), "another life");
+    }
+
+    #[test]
+    fn what_is_written_as_fast_as_it_is_copied_is_through_with_its_backlog_near_the_end() {
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        standing.begin(100_000, now);
+        for (behind, near) in [(90_000, false), (5_000, false), (1_000, true), (50_000, true)] {
+            standing.on_answer(1_000, 1_000_000, behind, now);
+            assert_eq!(standing.was_near_end(), near, "{behind}");
+            assert_eq!(standing.class(), Class::Backfill);
+        }
     }
 
     #[test]

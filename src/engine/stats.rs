@@ -2,7 +2,9 @@
 //! status, the progress line). No lock and no shared cache line on the hot path.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
@@ -91,6 +93,8 @@ pub struct MirrorStats {
     pub partition: i32,
     /// The lane that carries it.
     pub lane: AtomicUsize,
+    /// It catches up in its turn, or waits for that: on another lane it would stand behind those that wait there.
+    pub in_turn: AtomicBool,
     state: AtomicU8,
     /// High watermark, or last stable offset when only committed records count; -1 before the first answer.
     pub source_end: AtomicI64,
@@ -140,6 +144,7 @@ impl MirrorStats {
             target_topic,
             partition,
             lane: AtomicUsize::new(0),
+            in_turn: AtomicBool::new(false),
             state: AtomicU8::new(MirrorState::Starting as u8),
             source_end: AtomicI64::new(-1),
             acked: AtomicI64::new(-1),
@@ -336,7 +341,7 @@ pub struct LinkEntry {
     /// Topics that were matched but cannot be copied, with the reason: no mirror exists for them.
     pub blocked_topics: Mutex<BTreeMap<String, Error>>,
     /// Set once every matched topic of the first look has its mirrors, or a reason why not.
-    pub discovered: std::sync::atomic::AtomicBool,
+    pub discovered: AtomicBool,
 }
 
 impl LinkEntry {
@@ -351,7 +356,7 @@ impl LinkEntry {
             error: Mutex::new(None),
             fatal: Mutex::new(None),
             blocked_topics: Mutex::default(),
-            discovered: std::sync::atomic::AtomicBool::new(false),
+            discovered: AtomicBool::new(false),
         }
     }
 
@@ -380,7 +385,7 @@ pub struct Board {
     mirrors: Mutex<Vec<Arc<MirrorStats>>>,
     lanes: Mutex<Vec<Arc<LaneStats>>>,
     loads: Mutex<Vec<Arc<LaneLoad>>>,
-    draining: std::sync::atomic::AtomicBool,
+    draining: AtomicBool,
     failure: Mutex<Option<Error>>,
     telemetry: Mutex<Option<std::net::SocketAddr>>,
 }

@@ -175,7 +175,8 @@ impl Lanes {
         let figure = |(id, placed): (&MirrorId, &mut Placed)| {
             let acked_bytes = placed.stats.acked_bytes.load(Relaxed);
             let before = std::mem::replace(&mut placed.acked_bytes, acked_bytes);
-            let copies = matches!(placed.stats.state(), MirrorState::Ok | MirrorState::CatchingUp);
+            let copies = matches!(placed.stats.state(), MirrorState::Ok | MirrorState::CatchingUp)
+                && !placed.stats.in_turn.load(Relaxed);
             Figure {
                 id: id.clone(),
                 lane: placed.lane,
@@ -273,5 +274,32 @@ impl Mirrors for LinkMirrors {
         }
         lanes.board.remove_mirror(&placed.stats);
         left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::spec::tests::spec;
+
+    #[test]
+    fn a_mirror_that_catches_up_in_its_turn_is_not_given_away() {
+        let (mut placement, spec) = (Placement::new(2), spec(0));
+        let (link, topic) = (spec.id.link.clone(), spec.id.topic.clone());
+        let stats = Arc::new(MirrorStats::new(link, topic.clone(), topic, 0));
+        stats.set_state(MirrorState::CatchingUp);
+        placement.add(spec, Leaders::default(), stats.clone());
+        let (board, placement) = (Arc::default(), Mutex::new(placement));
+        let lanes = Lanes {
+            board,
+            mailboxes: Vec::new(),
+            threads: Mutex::default(),
+            meters: Vec::new(),
+            placement,
+        };
+        for in_turn in [false, true] {
+            stats.in_turn.store(in_turn, Relaxed);
+            assert_eq!(lanes.figures()[0].is_settled, !in_turn);
+        }
     }
 }

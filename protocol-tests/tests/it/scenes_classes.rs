@@ -47,3 +47,19 @@ fn what_a_backlog_has_on_its_way_when_it_ends_does_not_stop_the_fetching_of_the_
         scene.until_done(60).await;
     });
 }
+
+#[test]
+fn a_turn_ends_near_the_end_of_what_piled_up() {
+    play(Props { partitions: 2, ..Props::default() }, async |scene| {
+        scene.world.configure("backfill: { order: in_turn, concurrent: 1 }");
+        scene.world.window_of(8 << 20);
+        (0..10).for_each(|_| scene.write_sized(0, &[600; 1_000]));
+        (0..5).for_each(|_| scene.write_sized(1, &[1; 1_000]));
+        slow(scene, 1_000 * MS, MS);
+        scene.world.start(0);
+        scene.until("the second one", 60, || target_end(scene, 1) > 0).await;
+        let first = target_end(scene, 0);
+        assert!((2_000..10_000).contains(&first), "the first one is at {first}");
+        scene.until_done(60).await;
+    });
+}
