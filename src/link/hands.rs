@@ -36,6 +36,8 @@ pub(super) struct Hands {
     /// By target topic.
     facts: BTreeMap<Arc<str>, Arc<TargetFacts>>,
     facts_due: Instant,
+    /// When the target last made a topic for us.
+    created_at: Option<Instant>,
     told: BTreeSet<String>,
 }
 
@@ -69,6 +71,7 @@ impl Hands {
             asked: BTreeMap::new(),
             facts: BTreeMap::new(),
             facts_due,
+            created_at: None,
             told: BTreeSet::new(),
         }
     }
@@ -307,6 +310,9 @@ impl Hands {
             info!(link = %self.link.name, %topic, target = %answer.topic, partitions,
                 "target topic {}", if asked == Asked::Create { "created" } else { "grown" });
             self.again(topic);
+            if asked == Asked::Create {
+                self.created_at = Some(self.env.now());
+            }
             self.env.reached(Moment::TopicCreated);
             return true;
         }
@@ -314,8 +320,10 @@ impl Hands {
         let Answer { topic: target, code, detail } = answer;
         match topics::refusal(&self.link, asked, target, partitions, brokers, *code, detail) {
             Refusal::LookAgain => {
-                // There again and again, and never seen: it is hidden from us.
-                if asked == Asked::Create && self.pending(topic).tries >= 2 {
+                // There again and again, and never seen: it is hidden from us, unless the metadata is behind.
+                let lag_ends = self.created_at.map(|at| at + limits::CREATED_TOPICS_LAG);
+                let may_lag = lag_ends.is_some_and(|end| self.env.now() < end);
+                if asked == Asked::Create && self.pending(topic).tries >= 2 && !may_lag {
                     self.later(topic, reasons::hidden(&self.link, target));
                 } else {
                     self.again(topic);

@@ -81,6 +81,10 @@ impl World {
             }
             let links = board.links();
             found.extend(links.iter().filter_map(|l| l.fatal()).map(|error| error.to_string()));
+            for link in links {
+                let blocked = link.blocked_topics.lock().unwrap_or_else(PoisonError::into_inner);
+                found.extend(blocked.values().map(|error| error.to_string()));
+            }
         }
         found
     }

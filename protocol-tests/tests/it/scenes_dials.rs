@@ -86,3 +86,26 @@ fn a_connection_that_was_closed_while_it_was_idle_costs_no_recovery() {
         scene.until_done(20).await;
     });
 }
+
+#[test]
+fn a_topic_that_shows_late_in_the_target_s_metadata_is_not_taken_for_hidden() {
+    play(Props::default(), async |scene| {
+        scene.write(0, 5);
+        let late = Fault::DelayAnswer(Duration::from_secs(14));
+        scene.world.target.fault(Order::next(ApiKey::Metadata, late).times(u32::MAX));
+        scene.world.start(0);
+        let is_there = || scene.world.target.dump(TOPIC, 0).is_ok();
+        scene.until("the topic", 60, is_there).await;
+        while target_is_empty(scene) {
+            let ailments = scene.world.ailments();
+            assert!(!ailments.iter().any(|what| what.contains("ST-030")), "{ailments:?}");
+            sleep(500 * MS).await;
+        }
+        scene.world.target.clear_faults();
+        scene.until_done(60).await;
+    });
+}
+
+fn target_is_empty(scene: &Scene) -> bool {
+    scene.world.target.dump(TOPIC, 0).is_ok_and(|dump| dump.log_end == 0)
+}
