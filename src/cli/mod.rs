@@ -16,6 +16,7 @@ mod offsets;
 mod path;
 mod probe;
 mod progress;
+mod proto;
 mod reset;
 mod run;
 pub mod screen;
@@ -28,6 +29,8 @@ mod tests;
 mod tests_bench;
 #[cfg(test)]
 mod tests_clusters;
+#[cfg(test)]
+mod tests_proto;
 
 use std::fmt;
 use std::io;
@@ -123,6 +126,9 @@ pub enum Verb {
     /// Measure a link, or this machine
     #[command(subcommand)]
     Bench(bench::BenchVerb),
+    /// Ask about the protocol itself, of any Kafka-compatible cluster
+    #[command(subcommand)]
+    Proto(proto::ProtoVerb),
     /// Make or show a configuration
     #[command(subcommand)]
     Config(config::ConfigVerb),
@@ -203,6 +209,7 @@ pub fn execute(cli: Cli, screen: &mut Screen<'_>) -> Exit {
         Verb::Lag(args) => lag::main(&args, common, screen),
         Verb::Reset(args) => reset::main(&args, common, screen),
         Verb::Bench(verb) => bench::main(&verb, common, screen),
+        Verb::Proto(verb) => proto::main(&verb, common, screen),
         Verb::Offsets(args) => offsets::main(&args, common, screen),
         Verb::Config(verb) => config::main(&verb, common, screen),
         Verb::Explain(args) => explain::main(&args, screen),

@@ -1,0 +1,56 @@
+//! `strait proto` against clusters in this process.
+
+use super::tests::run_in;
+use super::*;
+use crate::embedded::{EmbeddedCluster, Generation, Options};
+use crate::env::Env;
+
+fn cluster(options: Options) -> EmbeddedCluster {
+    EmbeddedCluster::start(Env::real(), options).unwrap()
+}
+
+fn kafka_3_9() -> Options {
+    Options { generation: Generation::Kafka39, ..Options::default() }
+}
+
+fn strait(line: &str) -> (Exit, String, String) {
+    run_in(std::path::Path::new("."), &format!("strait {line}"))
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn versions_are_held_against_what_is_needed() {
+    let brokers = cluster(Options { brokers: 2, ..Options::default() });
+    let (exit, out, _) = strait(&format!("proto versions --bootstrap {}", brokers.bootstrap()));
+    assert_eq!(exit, Exit::Ok, "{out}");
+    assert!(out.contains("broker 1 at ") && out.contains("transaction.version=2"), "{out}");
+    // Both offer the same: one table.
+    assert_eq!(out.matches("ConsumerGroupHeartbeat").count(), 1, "{out}");
+
+    let old = cluster(kafka_3_9());
+    let line = format!("proto versions -o json --as target --bootstrap {}", old.bootstrap());
+    let (exit, out, _) = strait(&line);
+    let answer = json(&out);
+    assert_eq!((exit, &answer["schema"]), (Exit::Ok, &"strait.proto.versions/1".into()));
+    let apis = answer["brokers"][0]["apis"].as_array().unwrap();
+    let produce = apis.iter().find(|api| api["api"] == "Produce").unwrap();
+    assert_eq!(produce["used"], 11, "{produce}");
+    assert_eq!((&produce["needed"], &produce["verdict"]), (&true.into(), &"ok".into()));
+    let commit = apis.iter().find(|api| api["api"] == "OffsetCommit").unwrap();
+    assert_eq!(commit["needed"], false, "a target holds no position");
+}
+
+#[test]
+fn whom_to_ask_is_named_once_and_must_be_there() {
+    for line in ["proto versions", "proto versions --bootstrap a:1 --cluster b"] {
+        let line = format!("strait {line}");
+        let error = Cli::try_parse_from(line.split_whitespace()).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+    }
+    let (exit, _, err) = strait("proto versions --bootstrap 127.0.0.1:1");
+    assert_eq!(exit, Exit::Failed);
+    assert!(err.contains("ST-015"), "{err}");
+}
