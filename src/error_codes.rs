@@ -515,7 +515,8 @@ pub const EXPLANATIONS: &[Explanation] = &[
         code: 82,
         title: "the topic of a measurement cannot be made, filled, copied or removed",
         text: "`strait bench link` makes a topic `strait.bench.<random>` on both clusters of the link, fills it on the source, \
-               copies it and removes it. The message has the cluster's words.\n\
+               copies it and removes it; `strait proto conformance` does the like with `strait.conformance.<random>`. The message has \
+               the cluster's words.\n\
                Fix: what the message says. Where a topic stayed, `kafka-topics.sh --delete --topic NAME` removes it; no link copies \
                it by a pattern.",
     },

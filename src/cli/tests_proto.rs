@@ -54,3 +54,28 @@ fn whom_to_ask_is_named_once_and_must_be_there() {
     assert_eq!(exit, Exit::Failed);
     assert!(err.contains("ST-015"), "{err}");
 }
+
+/// The verdict of each rule, by its id.
+fn verdicts(out: &str) -> Vec<(String, String)> {
+    let answer = json(out);
+    let rules = answer["rules"].as_array().unwrap().iter();
+    let pair = |rule: &serde_json::Value| {
+        (rule["id"].as_str().unwrap().to_owned(), rule["verdict"].as_str().unwrap().to_owned())
+    };
+    rules.map(pair).collect()
+}
+
+fn not_holding(out: &str) -> Vec<(String, String)> {
+    verdicts(out).into_iter().filter(|(_, verdict)| verdict != "holds").collect()
+}
+
+#[test]
+fn the_embedded_broker_keeps_every_rule_and_its_topics_are_gone() {
+    let brokers = cluster(Options { brokers: 3, ..Options::default() });
+    let line = format!("proto conformance -o json --bootstrap {}", brokers.bootstrap());
+    let (exit, out, err) = strait(&line);
+    assert_eq!(not_holding(&out), [], "{out}");
+    assert!(verdicts(&out).len() >= 50, "{}", verdicts(&out).len());
+    assert_eq!((exit, &json(&out)["removed"]), (Exit::Ok, &true.into()), "{err}");
+    assert_eq!(brokers.topics().iter().find(|topic| topic.starts_with("strait.")), None);
+}

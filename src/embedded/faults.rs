@@ -15,6 +15,8 @@ pub enum Fault {
     Refuse(ErrorCode),
     /// The request is done, and answered with this code all the same (7 and 20 of Produce).
     AnswerWith(ErrorCode),
+    /// A batch's checksum is not looked at, and it is stored as it is. Of Produce.
+    IgnoreCrc,
     /// The request waits before it is handled; the connection waits with it.
     Delay(Duration),
     /// The request is done and its answer waits.
@@ -32,7 +34,8 @@ pub enum Fault {
 
 impl Fault {
     fn is_of_partition(self) -> bool {
-        matches!(self, Self::Refuse(_) | Self::AnswerWith(_)) && !self.is_of_session()
+        let of_one = matches!(self, Self::Refuse(_) | Self::AnswerWith(_) | Self::IgnoreCrc);
+        of_one && !self.is_of_session()
     }
 
     /// A refusal of the fetch session, which concerns the request as a whole.

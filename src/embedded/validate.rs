@@ -82,8 +82,13 @@ pub(super) fn single_batch(records: &Bytes, version: i16) -> Result<Bytes, Refus
     Ok(first)
 }
 
-/// Rules L1 to L16 for one batch.
-pub(super) fn admit(batch: &Bytes, topic: &Settings, now_ms: i64) -> Result<Admitted, Refusal> {
+/// Rules L1 to L16 for one batch; L3, the checksum, only if it is to be `checked`.
+pub(super) fn admit(
+    batch: &Bytes,
+    checked: bool,
+    topic: &Settings,
+    now_ms: i64,
+) -> Result<Admitted, Refusal> {
     let corrupt = || Refusal::of(ErrorCode::CORRUPT_MESSAGE);
     if batch[..8] != [0; 8] {
         return Err(Refusal::invalid("the base offset of a produced batch should be 0"));
@@ -92,7 +97,7 @@ pub(super) fn admit(batch: &Bytes, topic: &Settings, now_ms: i64) -> Result<Admi
         return Err(Refusal::of(ErrorCode::MESSAGE_TOO_LARGE));
     }
     let mut head = Head::read(batch).ok_or_else(corrupt)?;
-    if !batch::crc_holds(batch, &head) {
+    if checked && !batch::crc_holds(batch, &head) {
         return Err(corrupt());
     }
     if head.codec() > 4 {

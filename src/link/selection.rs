@@ -1,6 +1,7 @@
 //! Which source topics a link copies. Owns the order of the rules; never talks to a cluster.
 //!
-//! An internal topic (the broker says so, or the name begins with `__` or [`BENCH_PREFIX`]) is copied only when an include
+//! An internal topic (the broker says so, or the name begins with `__`, [`BENCH_PREFIX`] or
+//! [`CONFORMANCE_PREFIX`]) is copied only when an include
 //! pattern is its very name: `.*` must not copy `__consumer_offsets`, whose records mean nothing on another cluster, nor
 //! what a measurement writes and takes away again.
 
@@ -8,6 +9,8 @@ use crate::config::resolved::TopicSelection;
 
 /// How the topics of `strait bench link` begin, on both sides.
 pub const BENCH_PREFIX: &str = "strait.bench.";
+/// How the topics of `strait proto conformance` begin.
+pub const CONFORMANCE_PREFIX: &str = "strait.conformance.";
 
 /// What the selection says about one topic, in the order in which the rules are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +40,7 @@ pub fn judge(selection: &TopicSelection, topic: &str, internal: bool) -> Verdict
 
 /// Whether patterns pass over it whatever the broker says.
 pub(super) fn is_internal_name(topic: &str) -> bool {
-    topic.starts_with("__") || topic.starts_with(BENCH_PREFIX)
+    ["__", BENCH_PREFIX, CONFORMANCE_PREFIX].iter().any(|prefix| topic.starts_with(prefix))
 }
 
 /// Whether an include pattern is the topic's very name.
@@ -122,6 +125,7 @@ pub(super) mod tests {
             (&all, "_one_underscore", false, Verdict::Selected),
             (&all, "strait.bench.00c0ffee", false, Verdict::Internal),
             (&all, "strait.benchmarks", false, Verdict::Selected),
+            (&all, "strait.conformance.00c0ffee-grown", false, Verdict::Internal),
             (&all, "secret-orders", false, Verdict::Excluded),
         ] {
             assert_eq!(judge(selection, topic, internal), wanted, "{topic}");

@@ -3,6 +3,7 @@
 
 mod brokers;
 mod cli;
+mod conformance;
 mod copies;
 mod corpus;
 mod crashes;

@@ -15,6 +15,7 @@ use crate::connection::Pending;
 use crate::env::Env;
 use crate::error::Error;
 use crate::limits;
+use crate::link::selection::BENCH_PREFIX;
 use crate::wire::batch::HEADER_BYTES;
 use crate::wire::common::TopicRef;
 use crate::wire::error_code::ErrorCode;
@@ -157,7 +158,14 @@ async fn write(
                 }
                 error => {
                     let detail = partition.error_message.as_deref();
-                    return Err(topic::refused(source, "Write", &topic.name, error, detail));
+                    return Err(topic::refused(
+                        source,
+                        "Write",
+                        &topic.name,
+                        error,
+                        detail,
+                        BENCH_PREFIX,
+                    ));
                 }
             }
         }

@@ -12,7 +12,7 @@ mod link;
 mod loopback;
 mod records;
 mod report;
-mod topic;
+pub(super) mod topic;
 
 use std::time::Duration;
 

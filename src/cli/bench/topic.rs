@@ -15,7 +15,7 @@ use crate::wire::create_topics::NewTopic;
 use crate::wire::error_code::ErrorCode;
 
 /// Something went wrong with the topic.
-pub(super) const TROUBLE: Code = Code(82);
+pub(in super::super) const TROUBLE: Code = Code(82);
 /// Removing is tried so often, with a pause in between.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -116,7 +116,9 @@ impl<'c> Topic<'c> {
         );
         match code {
             ErrorCode::NONE => Ok(()),
-            code => Err(refused(cluster, "Create", &self.name, code, detail.as_deref())),
+            code => {
+                Err(refused(cluster, "Create", &self.name, code, detail.as_deref(), BENCH_PREFIX))
+            }
         }
     }
 
@@ -154,11 +156,16 @@ impl<'c> Topic<'c> {
             Some(deleted) if gone(deleted.error) => Ok(()),
             Some(deleted) => {
                 let detail = deleted.error_message.as_deref();
-                Err(refused(cluster, "Delete", &self.name, deleted.error, detail))
+                Err(refused(cluster, "Delete", &self.name, deleted.error, detail, BENCH_PREFIX))
             }
-            None => {
-                Err(refused(cluster, "Delete", &self.name, ErrorCode::UNKNOWN_SERVER_ERROR, None))
-            }
+            None => Err(refused(
+                cluster,
+                "Delete",
+                &self.name,
+                ErrorCode::UNKNOWN_SERVER_ERROR,
+                None,
+                BENCH_PREFIX,
+            )),
         }
     }
 
@@ -176,20 +183,21 @@ impl<'c> Topic<'c> {
 }
 
 /// The command that removes a topic.
-pub(super) fn command(cluster: &Cluster, topic: &str) -> String {
+pub(in super::super) fn command(cluster: &Cluster, topic: &str) -> String {
     format!(
         "kafka-topics.sh --bootstrap-server {} --delete --topic {topic}",
         rights::dialled(cluster)
     )
 }
 
-/// A cluster's no to an operation on the topic.
-pub(super) fn refused(
+/// A cluster's no to an operation on a topic whose name begins with `prefix`.
+pub(in super::super) fn refused(
     cluster: &ClusterHandle,
     operation: &str,
     topic: &str,
     code: ErrorCode,
     detail: Option<&str>,
+    prefix: &str,
 ) -> Error {
     let detail = detail.filter(|detail| !detail.is_empty()).map(|detail| format!(": {detail}"));
     let what = format!("{operation} topic {topic}: {}{}", code.name(), detail.unwrap_or_default());
@@ -204,6 +212,6 @@ pub(super) fn refused(
     if !is_right {
         return error;
     }
-    let command = rights::command(cluster.config(), operation, On::Topic(BENCH_PREFIX));
+    let command = rights::command(cluster.config(), operation, On::Topic(prefix));
     error.fix(format!("{command} --resource-pattern-type prefixed"))
 }

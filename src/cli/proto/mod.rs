@@ -1,6 +1,7 @@
 //! `strait proto`: the protocol itself, for whoever wants to know whether a cluster keeps its rules: what brokers offer
-//! (`versions`).
+//! (`versions`), and whether they do what Strait relies on (`conformance`).
 
+mod conformance;
 mod versions;
 
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use crate::config::values::parse_address;
 pub enum ProtoVerb {
     /// Show which versions brokers offer, and whether that is what Strait needs
     Versions(versions::VersionsArgs),
+    /// Find out which of the rules that Strait relies on hold, in topics that are made for it and removed
+    Conformance(conformance::ConformanceArgs),
 }
 
 /// Which cluster.
@@ -59,5 +62,6 @@ pub(super) fn main(
 ) -> Result<Exit, Failure> {
     match verb {
         ProtoVerb::Versions(args) => versions::main(args, common, screen),
+        ProtoVerb::Conformance(args) => conformance::main(args, common, screen),
     }
 }

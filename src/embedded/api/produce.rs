@@ -32,6 +32,8 @@ struct Part {
     result: Result<Success, Refusal>,
     /// An ordered fault's code, said in the end whatever happened.
     said: Option<ErrorCode>,
+    /// An ordered fault: the checksum is not looked at.
+    unchecked: bool,
 }
 
 struct Success {
@@ -104,6 +106,7 @@ fn parts(state: &State, call: &Call<'_>, request: &ProduceRequest) -> (Vec<Part>
                 records: data.records.clone().unwrap_or_default(),
                 result: Err(Refusal::of(ErrorCode::UNKNOWN_SERVER_ERROR)),
                 said: None,
+                unchecked: false,
             };
             match places.entry((Rc::clone(&name), part.id, part.index)) {
                 Entry::Occupied(place) => {
@@ -150,6 +153,7 @@ fn produce(
     match state.faults.of_partition(call.api, broker, &part.topic, part.index) {
         Some(Fault::Refuse(code)) => return Err(Refusal::of(code)),
         Some(Fault::AnswerWith(code)) => part.said = Some(code),
+        Some(Fault::IgnoreCrc) => part.unchecked = true,
         _ => {}
     }
     if !state.topics.contains_key(&*part.topic) {
@@ -196,7 +200,8 @@ fn append(
     if acks == -1 && partition.is_under(settings.min_isr) {
         return Err(Refusal::of(ErrorCode::NOT_ENOUGH_REPLICAS));
     }
-    let admitted = validate::admit(batch, &settings, call.peer.shared.env.wall_clock_ms())?;
+    let now_ms = call.peer.shared.env.wall_clock_ms();
+    let admitted = validate::admit(batch, !part.unchecked, &settings, now_ms)?;
     let head = admitted.head;
     if let Some(twin) = partition.log.producers.check(&head).map_err(Refusal::of)? {
         return Ok(Success {

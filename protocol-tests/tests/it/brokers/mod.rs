@@ -1,6 +1,7 @@
 //! Suites on real Kafka.
 
 mod both_ways;
+mod conformance;
 mod control_plane;
 mod copy;
 mod damage;
