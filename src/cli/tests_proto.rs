@@ -79,3 +79,28 @@ fn the_embedded_broker_keeps_every_rule_and_its_topics_are_gone() {
     assert_eq!((exit, &json(&out)["removed"]), (Exit::Ok, &true.into()), "{err}");
     assert_eq!(brokers.topics().iter().find(|topic| topic.starts_with("strait.")), None);
 }
+
+#[test]
+fn a_frame_is_decoded_from_hex_and_from_a_file() {
+    // ApiVersions v0, correlation id 5, client id "ab".
+    let hex = "0000000c00120000000000050002_6162".replace('_', "");
+    let (exit, out, _) = strait(&format!("proto decode {hex}"));
+    let answer = json(&out);
+    assert_eq!((exit, &answer["schema"]), (Exit::Ok, &"strait.proto.decode/1".into()), "{out}");
+    let frame = &answer["frames"][0];
+    assert_eq!((&frame["api"], &frame["clientId"]), (&"ApiVersions".into(), &"ab".into()));
+    // Error 35 and one range, the whole answer of a broker that is too old; cut, it is told so, with exit 3.
+    let raw = [0, 0, 0, 5, 0, 35, 0, 0, 0, 1, 0, 18, 0, 0, 0, 2];
+    let directory = tempfile::tempdir().unwrap();
+    for (len, wanted) in [(raw.len(), Exit::Ok), (raw.len() - 1, Exit::NotTrue)] {
+        std::fs::write(directory.path().join("frame"), &raw[..len]).unwrap();
+        let line = "strait proto decode --file @frame --api apiversions --version 0";
+        let (exit, out, _) = run_in(directory.path(), line);
+        let frame = &json(&out)["frames"][0];
+        assert_eq!((exit, &frame["correlationId"]), (wanted, &5.into()), "{out}");
+        let error = &frame["body"]["error"];
+        assert_eq!(error == "UNSUPPORTED_VERSION", wanted == Exit::Ok, "{out}");
+    }
+    let (exit, _, err) = strait("proto decode --api Nothing --version 1 00");
+    assert!(exit == Exit::Usage && err.contains("Nothing"), "{err}");
+}

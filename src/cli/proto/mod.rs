@@ -1,7 +1,9 @@
 //! `strait proto`: the protocol itself, for whoever wants to know whether a cluster keeps its rules: what brokers offer
-//! (`versions`), and whether they do what Strait relies on (`conformance`).
+//! (`versions`), whether they do what Strait relies on (`conformance`),
+//! and what a frame says (`decode`).
 
 mod conformance;
+mod decode;
 mod versions;
 
 use std::sync::Arc;
@@ -19,6 +21,8 @@ pub enum ProtoVerb {
     Versions(versions::VersionsArgs),
     /// Find out which of the rules that Strait relies on hold, in topics that are made for it and removed
     Conformance(conformance::ConformanceArgs),
+    /// Show what frames of the protocol say, as JSON
+    Decode(decode::DecodeArgs),
 }
 
 /// Which cluster.
@@ -63,5 +67,6 @@ pub(super) fn main(
     match verb {
         ProtoVerb::Versions(args) => versions::main(args, common, screen),
         ProtoVerb::Conformance(args) => conformance::main(args, common, screen),
+        ProtoVerb::Decode(args) => decode::main(args, screen),
     }
 }
