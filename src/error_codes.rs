@@ -63,9 +63,11 @@ pub const EXPLANATIONS: &[Explanation] = &[
         title: "an advertised listener is for another network",
         text: "A Kafka client dials a bootstrap address only to ask for the cluster's metadata; then it dials the addresses \
                that the brokers advertise. Bootstrap worked, and the metadata points to a name that does not resolve here, \
-               or to this machine itself.\n\
+               or to an address that is not dialled: this machine itself, a link-local or multicast one, a cloud's metadata \
+               service, a bootstrap address of another cluster of the configuration. Names are judged by what they resolve to.\n\
                Fix: on the broker, give clients out here a listener of their own (`listeners` and `advertised.listeners` \
-               with a name that resolves and is reachable from here), and put that listener's port in `bootstrap`.",
+               with a name that resolves and is reachable from here), and put that listener's port in `bootstrap`. Where such an \
+               address is meant, list it, its network or its host:port in `clusters.<name>.advertised.allow`.",
     },
     Explanation {
         code: 12,

@@ -40,6 +40,8 @@ pub const METADATA_INTERVAL: Duration = Duration::from_secs(5);
 pub const METADATA_INTERVAL_MIN: Duration = Duration::from_millis(250);
 /// Addresses that are tried for one name.
 pub const ADDRESSES_PER_NAME_MAX: usize = 8;
+/// What another cluster's name may take to resolve, to be told apart from an advertised one.
+pub const FOREIGN_NAME_TIMEOUT: Duration = Duration::from_secs(1);
 /// TCP connect, TLS handshake, ApiVersions and SASL together, for one address.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// An answer to a request, unless the request itself waits longer.

@@ -202,7 +202,13 @@ mod tests {
 
     fn cluster() -> Cluster {
         let bootstrap = vec![Address { host: "kafka.west".into(), port: 9093 }];
-        Cluster { name: "west".into(), bootstrap, tls: None, sasl: None }
+        Cluster {
+            name: "west".into(),
+            bootstrap,
+            tls: None,
+            sasl: None,
+            advertised: Default::default(),
+        }
     }
 
     fn way(broker: i32, ms: u64, buffer: Buffer) -> Way {

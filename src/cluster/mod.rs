@@ -9,18 +9,22 @@ pub mod rights;
 mod tests;
 mod watch;
 
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, watch as channel};
+use tokio::time::timeout;
 
 use crate::config::resolved::{self, Address};
 use crate::connection::{Connection, Security};
 use crate::env::Env;
 use crate::error::{Action, Code, Error, Side};
+use crate::limits;
 use crate::wire::ErrorCode;
 use crate::wire::find_coordinator::{CoordinatorKind, FindCoordinatorRequest};
 
+use advertised::Refusal;
 /// A right is missing.
 const NOT_ALLOWED: Code = Code(30);
 
@@ -188,13 +192,55 @@ impl Shared {
         broker: i32,
         address: &Address,
     ) -> Result<Connection, Error> {
-        if let Err(why) = advertised::dialable(address, &self.config.bootstrap) {
-            let text = format!("broker {broker} advertises {address}, {why}");
-            return Err(self.unusable(text).broker(broker.to_string()).fix(
-                "set advertised.listeners of that broker to a name that clients out here can reach",
-            ));
+        let cluster = &*self.config;
+        let refused = |refusal: &Refusal| self.refused(broker, address, None, refusal);
+        advertised::by_name(address, cluster).map_err(|refusal| refused(&refusal))?;
+        let foreign = self.foreign(env, address).await;
+        let screen = |at: SocketAddr| {
+            let judged = advertised::by_ip(at, address, cluster, &foreign);
+            judged.map_err(|refusal| self.refused(broker, address, Some(at.ip()), &refusal))
+        };
+        Connection::open_advertised(env, address, broker, &self.security, self.side, &screen).await
+    }
+
+    /// Where the other clusters' names lead that might be meant by this one. A name server that does not answer holds up
+    /// nobody: what it would have said is not known then.
+    async fn foreign(&self, env: &Env, address: &Address) -> Vec<(SocketAddr, String)> {
+        let mut found = Vec::new();
+        for (named, cluster) in advertised::foreign_names(address.port, &self.config) {
+            let resolved = env.world().resolve(&named.host, named.port);
+            if let Ok(Ok(places)) = timeout(limits::FOREIGN_NAME_TIMEOUT, resolved).await {
+                found.extend(places.into_iter().map(|place| (place, cluster.clone())));
+            }
         }
-        Connection::open_advertised(env, address, broker, &self.security, self.side).await
+        found
+    }
+
+    fn refused(
+        &self,
+        broker: i32,
+        address: &Address,
+        ip: Option<IpAddr>,
+        refusal: &Refusal,
+    ) -> Error {
+        let resolved = match ip.filter(|ip| address.host.parse() != Ok(*ip)) {
+            Some(ip) => format!("{address}, which is {ip} from here, "),
+            None => format!("{address}, which is "),
+        };
+        let text = format!("broker {broker} advertises {resolved}{refusal}: it is not dialled");
+        let name = &self.config.name;
+        let fix = match refusal {
+            Refusal::Illegal => "set advertised.listeners of that broker".to_owned(),
+            Refusal::Foreign(other) => format!(
+                "set advertised.listeners of that broker to its own address; if {name} and {other} \
+                 are one cluster, list the address in clusters.{name}.advertised.allow"
+            ),
+            Refusal::Kind(_) => format!(
+                "set advertised.listeners of that broker to a name that clients out here can reach; \
+                 if this address is meant, list it in clusters.{name}.advertised.allow"
+            ),
+        };
+        self.unusable(text).broker(format!("{broker} ({address})")).fix(fix)
     }
 
     fn unusable(&self, message: impl Into<String>) -> Error {

@@ -172,6 +172,7 @@ mod tests {
                 username: "mirror".to_owned(),
                 password: Secret::new("hunter2"),
             }),
+            advertised: Default::default(),
         });
         link
     }

@@ -23,7 +23,13 @@ use crate::wire::list_offsets::LATEST;
 
 fn config(bootstrap: &str) -> Arc<Cluster> {
     let bootstrap = vec![Address { host: bootstrap.to_owned(), port: 9092 }];
-    Arc::new(Cluster { name: "east".to_owned(), bootstrap, tls: None, sasl: None })
+    Arc::new(Cluster {
+        name: "east".to_owned(),
+        bootstrap,
+        tls: None,
+        sasl: None,
+        advertised: Default::default(),
+    })
 }
 
 /// Metadata v13 with one topic of these leaders, all brokers at `host`.
@@ -57,7 +63,16 @@ fn metadata(host: &str, cluster_id: &str, throttle_ms: i32, leaders: &[i32]) -> 
 async fn watched(
     first: Vec<u8>,
 ) -> (ClusterHandle, Env, DuplexStream, mpsc::Receiver<DuplexStream>) {
-    let (script, mut accepted) = Script::new();
+    watched_where(first, [10, 0, 0, 1]).await
+}
+
+/// The same where every name resolves to this.
+async fn watched_where(
+    first: Vec<u8>,
+    ip: [u8; 4],
+) -> (ClusterHandle, Env, DuplexStream, mpsc::Receiver<DuplexStream>) {
+    let (mut script, mut accepted) = Script::new();
+    script.addresses = Some(vec![(ip, 9092).into()]);
     let env = Env::of(Arc::new(script));
     let broker = async {
         let mut stream = accepted.recv().await.unwrap();
@@ -184,6 +199,22 @@ fn a_broker_that_advertises_this_machine_is_not_dialled() {
         let error = handle.connect(&env, 1).await.unwrap_err();
         assert_eq!(error.code, Code(11), "{error}");
         assert!(error.message.contains("localhost:9092, which is this machine"), "{error}");
+        assert!(error.fix.contains("clusters.east.advertised.allow"), "{error}");
+        assert!(accepted.try_recv().is_err(), "nothing was dialled");
+    });
+}
+
+#[test]
+fn a_broker_s_name_that_leads_to_this_machine_is_not_dialled() {
+    on_a_lane(async {
+        let metadata = metadata("kafka-7.east", "e", 0, &[1]);
+        let (handle, env, _stream, mut accepted) = watched_where(metadata, [127, 0, 0, 1]).await;
+        let error = handle.connect(&env, 1).await.unwrap_err();
+        assert_eq!((error.code, error.side), (Code(11), Side::Source), "{error}");
+        let named =
+            "broker 1 advertises kafka-7.east:9092, which is 127.0.0.1 from here, this machine";
+        assert!(error.message.contains(named), "{error}");
+        assert!(error.fix.contains("clusters.east.advertised.allow"), "{error}");
         assert!(accepted.try_recv().is_err(), "nothing was dialled");
     });
 }

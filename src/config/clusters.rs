@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::problem::Severity;
-use super::resolved::{Address, Cluster, Sasl, ScramHash, Secret, Tls, TokenSource};
+use super::resolved::{Address, Advertised, Cluster, Sasl, ScramHash, Secret, Tls, TokenSource};
 use super::secrets;
-use super::values::parse_address;
+use super::values::{parse_address, parse_allowed};
 use super::written::{Fields, Reading, Text};
 use super::yaml::{At, Entry, Node, Value};
 
@@ -15,7 +15,7 @@ impl Reading<'_> {
     pub(super) fn clusters(&mut self, node: &Node) -> BTreeMap<String, Option<(At, Arc<Cluster>)>> {
         let mut clusters = BTreeMap::new();
         let Some(fields) = self.fields(node, "clusters".into(), "clusters") else {
-            return clusters;
+            return BTreeMap::new();
         };
         if fields.entries().is_empty() {
             self.error(
@@ -26,10 +26,14 @@ impl Reading<'_> {
         }
         for entry in fields.entries() {
             self.name(entry, "a cluster");
-            let cluster = self.cluster(entry).map(|cluster| (entry.key_at, Arc::new(cluster)));
+            let cluster = self.cluster(entry).map(|cluster| (entry.key_at, cluster));
             clusters.insert(entry.key.clone(), cluster);
         }
-        clusters
+        tell_apart(&mut clusters);
+        let share = |(name, read): (_, Option<(At, Cluster)>)| {
+            (name, read.map(|(at, cluster)| (at, Arc::new(cluster))))
+        };
+        clusters.into_iter().map(share).collect()
     }
 
     fn cluster(&mut self, entry: &Entry) -> Option<Cluster> {
@@ -56,10 +60,14 @@ impl Reading<'_> {
         let sasl = fields.get(self, "sasl");
         let sasl =
             sasl.and_then(|node| self.sasl(node, fields.path_of("sasl"), tls_node.is_some()));
+        let advertised = fields.get(self, "advertised");
+        let advertised =
+            advertised.and_then(|node| self.advertised(node, fields.path_of("advertised")));
         fields.not_yet(self, &["proxy", "client_id"]);
         fields.finish(self);
         let broken = self.problems[before..].iter().any(|p| p.severity == Severity::Error);
-        (!broken).then(|| Cluster { name: entry.key.clone(), bootstrap, tls, sasl })
+        let advertised = advertised.unwrap_or_default();
+        (!broken).then(|| Cluster { name: entry.key.clone(), bootstrap, tls, sasl, advertised })
     }
 
     fn address(&mut self, text: &Text) -> Option<Address> {
@@ -69,6 +77,23 @@ impl Reading<'_> {
                 self.error(text.at, format!("{}: {what}", text.quoted()), fix);
             })
             .ok()
+    }
+
+    fn advertised(&mut self, node: &Node, path: String) -> Option<Advertised> {
+        let mut fields = self.fields(node, path, "advertised")?;
+        let allow = fields.get(self, "allow");
+        let texts = allow.map(|node| self.texts(node, &fields.path_of("allow")));
+        fields.finish(self);
+        let mut allow = Vec::new();
+        for text in texts.unwrap_or_default() {
+            match parse_allowed(&text.value) {
+                Ok(allowed) => allow.push(allowed),
+                Err((what, fix)) => {
+                    self.error(text.at, format!("{}: {what}", text.quoted()), fix);
+                }
+            }
+        }
+        Some(Advertised { allow, foreign: Vec::new() })
     }
 
     fn tls(&mut self, node: &Node, path: String) -> Option<Tls> {
@@ -160,6 +185,24 @@ impl Reading<'_> {
         };
         fields.finish(self);
         sasl
+    }
+}
+
+/// Tells each cluster which addresses are others'.
+fn tell_apart(clusters: &mut BTreeMap<String, Option<(At, Cluster)>>) {
+    let all: Vec<(String, Vec<Address>)> = clusters
+        .values()
+        .flatten()
+        .map(|(_, cluster)| (cluster.name.clone(), cluster.bootstrap.clone()))
+        .collect();
+    for (_, cluster) in clusters.values_mut().flatten() {
+        for (name, bootstrap) in &all {
+            let shared = bootstrap.iter().any(|address| cluster.bootstrap.contains(address));
+            if !shared && *name != cluster.name {
+                let theirs = bootstrap.iter().map(|address| (address.clone(), name.clone()));
+                cluster.advertised.foreign.extend(theirs);
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +53,36 @@ pub struct Cluster {
     pub tls: Option<Tls>,
     /// None is no SASL.
     pub sasl: Option<Sasl>,
+    /// Which addresses its brokers may advertise.
+    pub advertised: Advertised,
+}
+
+/// Which addresses brokers may advertise, besides those that are nobody's own.
+#[derive(Clone, Debug, Default)]
+pub struct Advertised {
+    /// Listed by the operator, whatever else speaks against them.
+    pub allow: Vec<Allowed>,
+    /// The other clusters' bootstrap addresses, each with its cluster's name: not to be dialled as this one's. Clusters
+    /// that share an address with this one are it by another name, and not among them.
+    pub foreign: Vec<(Address, String)>,
+}
+
+/// An exception from what may not be advertised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// Addresses that begin with so many bits of this one.
+    Network(IpAddr, u8),
+    /// This name or number, at this port.
+    Address(Address),
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(ip, bits) => write!(f, "{ip}/{bits}"),
+            Self::Address(address) => write!(f, "{address}"),
+        }
+    }
 }
 
 /// TLS towards a cluster.

@@ -124,6 +124,11 @@ impl Values<'_> {
         if let Some(sasl) = &cluster.sasl {
             self.sasl(&format!("{base}.sasl"), sasl);
         }
+        let allow = cluster.advertised.allow.iter().map(ToString::to_string).collect::<Vec<_>>();
+        if !allow.is_empty() {
+            let path = format!("{base}.advertised.allow");
+            self.put(path, list(allow.iter().map(String::as_str)));
+        }
     }
 
     fn sasl(&mut self, base: &str, sasl: &Sasl) {

@@ -51,6 +51,32 @@ fn the_minimal_file_is_right() {
 }
 
 #[test]
+fn what_brokers_may_advertise_is_listed_and_other_clusters_are_told_apart() {
+    let allow = |list: &str| parsed(&minimal(&format!("advertised: {{ allow: {list} }}"), ""));
+    let config = allow("[10.0.0.0/8, \"::1\", \"[::1]:9092\"]").unwrap().config;
+    let west = &config.clusters["west"].advertised;
+    let shown: Vec<String> = west.allow.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["10.0.0.0/8", "::1/128", "[::1]:9092"]);
+    let kafka_1 = Address { host: "kafka-1".into(), port: 9092 };
+    assert_eq!(west.foreign, [(kafka_1, "east".to_owned())]);
+    assert_eq!(config.clusters["east"].advertised.foreign[0].1, "west");
+    for (list, what) in [
+        ("[10.0.0.0/33]", "`10.0.0.0/33`: the network's bits are out of range"),
+        ("[kafka-1]", "`kafka-1`: no port"),
+        ("kafka-1:9092", "`allow` must be a list"),
+    ] {
+        let problems = allow(list).unwrap_err().to_string();
+        assert!(problems.contains(what), "{problems}");
+    }
+    // Two names of one cluster are not told apart.
+    let again = "  east-too: { bootstrap: [\"kafka-2:9092\", \"kafka-1:9092\"] }\nlinks:";
+    let config = parsed(&minimal("", "").replace("links:", again)).unwrap().config;
+    let foreign = |name: &str| config.clusters[name].advertised.foreign.iter().map(|f| &*f.1);
+    assert!(foreign("east").eq(["west"]) && foreign("east-too").eq(["west"]));
+    assert!(foreign("west").eq(["east", "east-too", "east-too"]));
+}
+
+#[test]
 fn every_key_is_understood() {
     let text = r#"
 version: 1
@@ -72,6 +98,7 @@ clusters:
       client_secret: "${file:password}"
       scope: kafka
       ca: ca.pem
+    advertised: { allow: [10.1.2.3, "fd00::/8", "kafka-1:9092"] }
 links:
   east-to-west:
     from: east

@@ -1,8 +1,9 @@
 //! Values that are written with a unit or a form of their own: sizes, durations, addresses, times.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use super::resolved::Address;
+use super::resolved::{Address, Allowed};
 
 const SIZE_UNITS: [(&str, u64); 8] = [
     ("B", 1),
@@ -106,6 +107,25 @@ pub fn parse_address(text: &str) -> Result<Address, (String, String)> {
         Ok(port) if port > 0 => Ok(Address { host: host.to_owned(), port }),
         _ => Err(wrong("the port is not a number from 1 to 65535", "write host:port".into())),
     }
+}
+
+/// What may be advertised: an IP address, a network such as `10.0.0.0/8`, or `host:port`.
+pub fn parse_allowed(text: &str) -> Result<Allowed, (String, String)> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(Allowed::Network(ip, if ip.is_ipv4() { 32 } else { 128 }));
+    }
+    if let Some((ip, bits)) = text.split_once('/')
+        && let Ok(ip) = ip.parse::<IpAddr>()
+    {
+        let width = if ip.is_ipv4() { 32 } else { 128 };
+        let bits = bits.parse().ok().filter(|bits| *bits <= width);
+        let fix = format!("write {ip}/0 to {ip}/{width}");
+        return bits
+            .map(|bits| Allowed::Network(ip, bits))
+            .ok_or_else(|| ("the network's bits are out of range".to_owned(), fix));
+    }
+    let fix = || "write an IP address, a network such as 10.0.0.0/8, or host:port".to_owned();
+    parse_address(text).map(Allowed::Address).map_err(|(what, _)| (what, fix()))
 }
 
 /// RFC 3339, as milliseconds since 1970: `2026-01-01T00:00:00Z`, `2026-01-01T02:00:00.250+02:00`.

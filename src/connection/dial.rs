@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use tokio::time::timeout;
@@ -18,9 +18,17 @@ use crate::error::Error;
 use crate::limits;
 use crate::wire::api_versions::ApiVersionsResponse;
 
-pub(super) async fn open(env: &Env, security: &Security, peer: Peer) -> Result<Connection, Error> {
+/// Whether an address may be dialled, and why not.
+pub type Screen<'a> = dyn Fn(SocketAddr) -> Result<(), Error> + 'a;
+
+pub(super) async fn open(
+    env: &Env,
+    security: &Security,
+    peer: Peer,
+    screen: &Screen<'_>,
+) -> Result<Connection, Error> {
     let stage = Cell::new(Stage::Dns);
-    match timeout(limits::CONNECT_TIMEOUT, connect(env, security, &peer, &stage)).await {
+    match timeout(limits::CONNECT_TIMEOUT, connect(env, security, &peer, &stage, screen)).await {
         Ok(result) => result,
         Err(_) => Err(peer.timed_out(stage.get(), limits::CONNECT_TIMEOUT)),
     }
@@ -31,8 +39,9 @@ async fn connect(
     security: &Security,
     peer: &Peer,
     stage: &Cell<Stage>,
+    screen: &Screen<'_>,
 ) -> Result<Connection, Error> {
-    let stream = dial(env, peer, stage).await?;
+    let stream = dial(env, peer, stage, screen).await?;
     let transport = match security.tls() {
         None => Transport::Plain(stream),
         Some(tls) => {
@@ -61,15 +70,20 @@ async fn connect(
 }
 
 /// The first of the name's addresses that takes the connection; each gets an equal share of the time.
-async fn dial(env: &Env, peer: &Peer, stage: &Cell<Stage>) -> Result<Box<dyn Stream>, Error> {
+async fn dial(
+    env: &Env,
+    peer: &Peer,
+    stage: &Cell<Stage>,
+    screen: &Screen<'_>,
+) -> Result<Box<dyn Stream>, Error> {
     let resolved = env.world().resolve(&peer.address.host, peer.address.port).await;
     let mut addresses = resolved.map_err(|error| peer.unresolved(Some(&error)))?;
-    if peer.broker.is_some() {
-        // A name in metadata is a peer's word, and may resolve to what the name itself hides.
-        addresses.retain(|address| !is_link_local(address.ip()));
-        if addresses.is_empty() {
-            return Err(peer.unresolved(Some(&io::Error::other("no address to be dialled"))));
-        }
+    // A name in metadata is a peer's word, and may resolve to what the name itself hides. What is judged here is what is
+    // dialled: the name is not resolved again.
+    let mut refused = None;
+    addresses.retain(|address| screen(*address).map_err(|error| refused = Some(error)).is_ok());
+    if let Some(error) = refused.filter(|_| addresses.is_empty()) {
+        return Err(error);
     }
     addresses.truncate(limits::ADDRESSES_PER_NAME_MAX);
     stage.set(Stage::Tcp);

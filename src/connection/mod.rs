@@ -36,6 +36,7 @@ use crate::limits;
 use crate::wire::api_versions::ApiVersionsResponse;
 use crate::wire::{ApiKey, Request, WireError, frame};
 
+pub use dial::Screen;
 pub(crate) use dial::is_link_local;
 pub use pool::FramePool;
 pub use tls::Security;
@@ -114,18 +115,20 @@ impl Connection {
         security: &Security,
         side: Side,
     ) -> Result<Self, Error> {
-        dial::open(env, security, security.peer(address.clone(), None, side)).await
+        dial::open(env, security, security.peer(address.clone(), None, side), &|_| Ok(())).await
     }
 
-    /// The same, for an address that the cluster's metadata gave for `broker`: failures are told apart by it.
+    /// The same, for an address that the cluster's metadata gave for `broker`: failures are told apart by it. `screen` has
+    /// the last word on each place that the name resolves to: what it refuses is not dialled.
     pub async fn open_advertised(
         env: &Env,
         address: &Address,
         broker: i32,
         security: &Security,
         side: Side,
+        screen: &Screen<'_>,
     ) -> Result<Self, Error> {
-        dial::open(env, security, security.peer(address.clone(), Some(broker), side)).await
+        dial::open(env, security, security.peer(address.clone(), Some(broker), side), screen).await
     }
 
     /// The highest version of `R` that both sides have.

@@ -1,5 +1,6 @@
 //! Connections against scripted peers: what is refused, what it is called, and that pipelining keeps its order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -411,18 +412,24 @@ fn names_and_ports_that_lead_nowhere_are_named() {
         let error = Connection::open(&env, &at, &security, Side::Source).await.unwrap_err();
         assert_eq!((error.code, error.side), (Code(10), Side::Source));
         assert!(error.message.contains("bootstrap host \"kafka-1.example\""), "{error}");
-        let open = Connection::open_advertised(&env, &at, 7, &security, Side::Source).await;
+        let open =
+            Connection::open_advertised(&env, &at, 7, &security, Side::Source, &|_| Ok(())).await;
         let error = open.unwrap_err();
         assert_eq!(error.code, Code(11));
         assert!(error.message.contains("broker 7 advertises kafka-1.example:9093"), "{error}");
         assert!(error.fix.contains("advertised.listeners"), "{error}");
 
-        // A name in metadata that turns out to be a cloud's metadata service is not dialled.
+        // What the name resolves to is screened, and nothing else is dialled.
         let (mut script, mut accepted) = Script::new();
         script.addresses = Some(vec![([169, 254, 169, 254], 80).into()]);
         let env = Env::of(Arc::new(script));
-        let open = Connection::open_advertised(&env, &at, 7, &security, Side::Source).await;
-        assert_eq!(open.unwrap_err().code, Code(11));
+        let screen = |at: SocketAddr| {
+            assert_eq!(at, SocketAddr::from(([169, 254, 169, 254], 80)));
+            Err(Error::new(Code(11), Side::Source, Action::Retry, "not there"))
+        };
+        let open =
+            Connection::open_advertised(&env, &at, 7, &security, Side::Source, &screen).await;
+        assert_eq!(open.unwrap_err().message, "not there");
         assert!(accepted.try_recv().is_err());
 
         let (mut script, _accepted) = Script::new();

@@ -28,7 +28,7 @@ pub(crate) struct Script {
 impl Script {
     pub(crate) fn new() -> (Self, mpsc::Receiver<DuplexStream>) {
         let (peers, accepted) = mpsc::channel(64);
-        let addresses = Some(vec![SocketAddr::from(([127, 0, 0, 1], 9092))]);
+        let addresses = Some(vec![SocketAddr::from(([10, 0, 0, 1], 9092))]);
         let random = AtomicU64::new(1);
         (Self { addresses, peers: Some(peers), pipe_bytes: 64 << 10, random }, accepted)
     }
@@ -81,7 +81,14 @@ pub(crate) fn address() -> Address {
 
 pub(crate) fn security(tls: Option<Tls>, sasl: Option<Sasl>) -> Security {
     let bootstrap = vec![address()];
-    Security::load(&Cluster { name: "west".to_owned(), bootstrap, tls, sasl }).unwrap()
+    Security::load(&Cluster {
+        name: "west".to_owned(),
+        bootstrap,
+        tls,
+        sasl,
+        advertised: Default::default(),
+    })
+    .unwrap()
 }
 
 /// One side of `open`, the scripted broker the other.

@@ -9,7 +9,13 @@ use crate::config::resolved::{
 
 /// A cluster that nobody dials.
 pub(crate) fn cluster(name: &str) -> Arc<Cluster> {
-    Arc::new(Cluster { name: name.to_owned(), bootstrap: vec![], tls: None, sasl: None })
+    Arc::new(Cluster {
+        name: name.to_owned(),
+        bootstrap: vec![],
+        tls: None,
+        sasl: None,
+        advertised: Default::default(),
+    })
 }
 
 /// A link east to west, named as on the source.

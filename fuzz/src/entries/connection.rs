@@ -43,8 +43,13 @@ fn securities() -> Vec<Security> {
     };
     [Some(scram(ScramHash::Sha256)), Some(scram(ScramHash::Sha512)), Some(plain), None]
         .map(|sasl| {
-            let cluster =
-                Cluster { name: "west".to_owned(), bootstrap: vec![address()], tls: None, sasl };
+            let cluster = Cluster {
+                name: "west".to_owned(),
+                bootstrap: vec![address()],
+                tls: None,
+                sasl,
+                advertised: Default::default(),
+            };
             Security::load(&cluster).expect("no file is named")
         })
         .into()

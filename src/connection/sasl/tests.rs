@@ -224,8 +224,13 @@ fn plain(allow_plaintext: bool) -> Sasl {
 
 #[test]
 fn plain_goes_in_clear_text_only_where_the_operator_says_so() {
-    let cluster =
-        |sasl| Cluster { name: "west".to_owned(), bootstrap: vec![], tls: None, sasl: Some(sasl) };
+    let cluster = |sasl| Cluster {
+        name: "west".to_owned(),
+        bootstrap: vec![],
+        tls: None,
+        sasl: Some(sasl),
+        advertised: Default::default(),
+    };
     let error = Security::load(&cluster(plain(false))).unwrap_err();
     assert_eq!((error.code, error.side), (Code(9), Side::Local));
     shows_no_secret(&error);

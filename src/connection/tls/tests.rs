@@ -337,8 +337,13 @@ fn files_that_are_not_what_they_should_be_are_named_with_what_they_are() {
 fn errors_of_files_name_the_cluster() {
     let tls = resolved::Tls { ca: Some("/nowhere/ca.pem".into()), ..Default::default() };
     let bootstrap = vec![address()];
-    let cluster =
-        resolved::Cluster { name: "west".to_owned(), bootstrap, tls: Some(tls), sasl: None };
+    let cluster = resolved::Cluster {
+        name: "west".to_owned(),
+        bootstrap,
+        tls: Some(tls),
+        sasl: None,
+        advertised: Default::default(),
+    };
     let error = Security::load(&cluster).unwrap_err();
     assert!(error.to_string().starts_with("ST-029 cluster west: /nowhere/ca.pem"), "{error}");
 }
