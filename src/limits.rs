@@ -46,6 +46,8 @@ pub const FOREIGN_NAME_TIMEOUT: Duration = Duration::from_secs(1);
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// An answer to a request, unless the request itself waits longer.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The least time between two dials of a broker that cannot be reached, whoever wants it.
+pub const REDIAL_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// First and largest wait before a broker is dialled again.
 pub const RECONNECT_BACKOFF: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(10));
@@ -87,8 +89,10 @@ pub const SCRAM_SALT_BYTES_MAX: usize = 64;
 pub const TOKEN_BYTES_MAX: usize = 64 << 10;
 /// A token endpoint's whole answer.
 pub const TOKEN_ANSWER_BYTES_MAX: usize = 128 << 10;
-/// How long before its SASL session ends a connection is not taken for new work.
+/// How long before its SASL session ends a connection is not taken for new work; half of a session at most.
 pub const SESSION_END_MARGIN: Duration = Duration::from_secs(10);
+/// A SASL session that ends sooner is none: a connection would live for less than it takes to open.
+pub const SESSION_LIFETIME_MIN: Duration = Duration::from_secs(2);
 /// A token endpoint's answer, within [`CONNECT_TIMEOUT`].
 pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a token is kept when the endpoint does not say how long it lives, and at most.

@@ -19,6 +19,7 @@ pub mod chaos;
 pub mod checker;
 pub mod compare;
 pub mod copying;
+pub mod hostile;
 pub mod lab;
 pub mod latency;
 pub mod load;

@@ -285,7 +285,7 @@ impl Connections {
     /// The connection to a broker, opened if there is none.
     pub async fn to(&self, env: &Env, broker: i32) -> Result<Connection, Error> {
         let kept = self.open.borrow().get(&broker).cloned();
-        if let Some(connection) = kept.filter(|connection| !connection.is_ending()) {
+        if let Some(connection) = kept.filter(|kept| self.cluster.is_still(broker, kept)) {
             return Ok(connection);
         }
         let connection = self.cluster.connect(env, broker).await?;

@@ -9,12 +9,15 @@ pub mod rights;
 mod tests;
 mod watch;
 
+use std::collections::BTreeMap;
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch as channel};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::config::resolved::{self, Address};
 use crate::connection::{Connection, Security};
@@ -25,6 +28,8 @@ use crate::wire::ErrorCode;
 use crate::wire::find_coordinator::{CoordinatorKind, FindCoordinatorRequest};
 
 use advertised::Refusal;
+/// How long a failure to dial is remembered at least.
+const FAILURES_KEPT: Duration = Duration::from_secs(60);
 /// A right is missing.
 const NOT_ALLOWED: Code = Code(30);
 
@@ -43,8 +48,18 @@ struct Shared {
     security: Security,
     side: Side,
     asked: Notify,
+    dials: Mutex<Dials>,
     /// Rings when there is another map or another error.
     news: Notify,
+}
+
+/// How dialling went.
+#[derive(Default)]
+struct Dials {
+    /// By address: when the last dial that failed began, and why.
+    failed: BTreeMap<Address, (Instant, Error)>,
+    /// Whose answers were of no use last.
+    distrusted: Option<Address>,
 }
 
 /// What the last look at the cluster brought.
@@ -97,6 +112,12 @@ impl ClusterHandle {
         self.shared.asked.notify_one();
     }
 
+    /// Whether a connection that was made to a broker is to be used further: it is open, and the broker where it leads.
+    pub fn is_still(&self, broker: i32, connection: &Connection) -> bool {
+        let moved = |known: &Broker| known.address != *connection.address();
+        !connection.is_ending() && !self.map().brokers.get(&broker).is_some_and(moved)
+    }
+
     /// A connection to a broker, at the address that it advertises. One that the map does not hold is away: a connection
     /// to another would be kept as this one's, and answer NOT_LEADER for ever.
     pub async fn connect(&self, env: &Env, broker: i32) -> Result<Connection, Error> {
@@ -136,6 +157,18 @@ impl ClusterHandle {
         key: &str,
     ) -> Result<Connection, Error> {
         let any = self.connect_any(env).await?;
+        let found = self.coordinator_by(env, &any, kind, key).await;
+        // Another broker may know better.
+        found.inspect_err(|_| self.shared.distrust(any.address()))
+    }
+
+    async fn coordinator_by(
+        &self,
+        env: &Env,
+        any: &Connection,
+        kind: CoordinatorKind,
+        key: &str,
+    ) -> Result<Connection, Error> {
         let request = FindCoordinatorRequest { kind, keys: vec![key.to_owned()] };
         let answer = any.ask(&request).await?;
         let found = answer.coordinators.into_iter().find(|found| found.key == key);
@@ -169,21 +202,62 @@ impl ClusterHandle {
 impl Shared {
     async fn connect_any(&self, env: &Env, map: &ClusterMap) -> Result<Connection, Error> {
         let mut last = None;
-        for address in &self.config.bootstrap {
-            match Connection::open(env, address, &self.security, self.side).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = Some(error),
+        let distrusted = self.dials().distrusted.clone();
+        let is_last = |address: &Address| distrusted.as_ref() == Some(address);
+        for pass in [false, true] {
+            for address in self.config.bootstrap.iter().filter(|at| is_last(at) == pass) {
+                let open = Box::pin(Connection::open(env, address, &self.security, self.side));
+                match self.dial(env, address, open).await {
+                    Ok(connection) => return Ok(connection),
+                    Err(error) => last = Some(error),
+                }
             }
-        }
-        for (id, broker) in &map.brokers {
-            if self.config.bootstrap.contains(&broker.address) {
-                continue;
-            }
-            if let Ok(connection) = self.connect_to(env, *id, &broker.address).await {
-                return Ok(connection);
+            for (id, broker) in map.brokers.iter().filter(|(_, at)| is_last(&at.address) == pass) {
+                if self.config.bootstrap.contains(&broker.address) {
+                    continue;
+                }
+                if let Ok(connection) = self.connect_to(env, *id, &broker.address).await {
+                    return Ok(connection);
+                }
             }
         }
         Err(last.unwrap_or_else(|| self.unusable("no bootstrap address")))
+    }
+
+    fn dials(&self) -> MutexGuard<'_, Dials> {
+        self.dials.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this broker said is of no use: any other is asked before it.
+    fn distrust(&self, address: &Address) {
+        self.dials().distrusted = Some(address.clone());
+    }
+
+    /// Dials, unless that failed a moment ago: however many mirrors want a broker, it is dialled once a second at most
+    /// while it cannot be reached, and they all hear why.
+    async fn dial(
+        &self,
+        env: &Env,
+        address: &Address,
+        open: impl Future<Output = Result<Connection, Error>>,
+    ) -> Result<Connection, Error> {
+        let now = env.now();
+        if let Some((at, error)) = self.dials().failed.get(address)
+            && now.saturating_duration_since(*at) < limits::REDIAL_INTERVAL_MIN
+        {
+            return Err(error.clone());
+        }
+        let opened = open.await;
+        let failed = &mut self.dials().failed;
+        match &opened {
+            Ok(_) => drop(failed.remove(address)),
+            Err(error) => {
+                // What metadata named once and no more is not kept for ever.
+                failed.retain(|_, (at, _)| now.saturating_duration_since(*at) < FAILURES_KEPT);
+                failed.insert(address.clone(), (now, error.clone()));
+            }
+        }
+        opened
     }
 
     async fn connect_to(
@@ -200,7 +274,9 @@ impl Shared {
             let judged = advertised::by_ip(at, address, cluster, &foreign);
             judged.map_err(|refusal| self.refused(broker, address, Some(at.ip()), &refusal))
         };
-        Connection::open_advertised(env, address, broker, &self.security, self.side, &screen).await
+        let (security, side) = (&self.security, self.side);
+        let open = Connection::open_advertised(env, address, broker, security, side, &screen);
+        self.dial(env, address, Box::pin(open)).await
     }
 
     /// Where the other clusters' names lead that might be meant by this one. A name server that does not answer holds up

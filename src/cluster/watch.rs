@@ -68,6 +68,7 @@ impl Watcher {
             security,
             side,
             asked: Notify::new(),
+            dials: Default::default(),
             news: Notify::new(),
         });
         let (sender, known) = channel::channel(Known::default());
@@ -133,6 +134,27 @@ impl Watcher {
             Some(connection) => connection,
             None => self.shared.connect_any(&self.env, &known.map).await?,
         };
+        let looked = self.look_through(known, &connection).await;
+        match looked {
+            Ok(found) => {
+                self.connection = Some(connection);
+                Ok(found)
+            }
+            Err(error) => {
+                // Another broker may tell the truth, and then nothing else says that this one did not.
+                let cluster = &self.shared.config.name;
+                tracing::warn!(cluster = %cluster, %error, "metadata is asked of another broker");
+                self.shared.distrust(connection.address());
+                Err(error)
+            }
+        }
+    }
+
+    async fn look_through(
+        &self,
+        known: &Known,
+        connection: &Connection,
+    ) -> Result<(ClusterMap, Duration), Error> {
         let answer = connection.ask(&MetadataRequest { topics: None }).await?;
         if answer.error.is_error() {
             let text = format!("metadata refused: {}", answer.error);
@@ -143,7 +165,6 @@ impl Watcher {
             .map
             .after(answer)
             .map_err(|why| connection.error(REFUSED, format!("metadata that cannot be: {why}")))?;
-        self.connection = Some(connection);
         Ok((map, throttle))
     }
 }

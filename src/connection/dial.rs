@@ -57,13 +57,13 @@ async fn connect(
         tls_version: transport.tls_version(),
         tls_suite: transport.tls_suite(),
         offered: ApiVersionsResponse::default(),
-        session_end: None,
+        leave_at: None,
     };
     tokio::task::spawn_local(Driver::new(shared.clone(), transport, FramePool::of_this_thread()));
     handle.offered = versions::ask(&shared).await?;
     if let Some(sasl) = security.sasl() {
         stage.set(Stage::Sasl);
-        handle.session_end = sasl::authenticate(env, &shared, &handle.offered, sasl).await?;
+        handle.leave_at = sasl::authenticate(env, &shared, &handle.offered, sasl).await?;
     }
     shared.stage.set(Stage::Ready);
     Ok(Connection(Rc::new(handle)))

@@ -89,7 +89,7 @@ struct Handle {
     tls_version: Option<&'static str>,
     tls_suite: Option<&'static str>,
     offered: ApiVersionsResponse,
-    session_end: Option<Instant>,
+    leave_at: Option<Instant>,
 }
 
 impl Drop for Handle {
@@ -244,16 +244,16 @@ impl Connection {
         self.0.tls_suite
     }
 
-    /// When the broker ends the SASL session, and with it the connection (KIP-368); none if it sets no end. Whoever
-    /// minds the break opens another connection before.
-    pub fn session_end(&self) -> Option<Instant> {
-        self.0.session_end
+    /// When no new work is begun on it any more, since the broker ends the SASL session soon after, and with it the
+    /// connection (KIP-368); none if it sets no end.
+    pub fn leave_at(&self) -> Option<Instant> {
+        self.0.leave_at
     }
 
     /// Whether it is closed, or its SASL session ends within [`SESSION_END_MARGIN`](limits::SESSION_END_MARGIN): not to
     /// be taken for new work.
     pub fn is_ending(&self) -> bool {
-        self.is_closed() || ends_soon(self.session_end())
+        self.is_closed() || ends_soon(self.leave_at())
     }
 
     /// Requests without an answer.
@@ -294,10 +294,9 @@ impl Connection {
     }
 }
 
-/// Whether a SASL session that ends then ends within [`SESSION_END_MARGIN`](limits::SESSION_END_MARGIN).
-pub fn ends_soon(session_end: Option<Instant>) -> bool {
-    let soon = Instant::now() + limits::SESSION_END_MARGIN;
-    session_end.is_some_and(|end| end < soon)
+/// Whether a connection that is to be left then is to be left now.
+pub fn ends_soon(leave_at: Option<Instant>) -> bool {
+    leave_at.is_some_and(|at| at <= Instant::now())
 }
 
 /// The answer to come of one request.

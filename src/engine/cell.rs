@@ -425,8 +425,9 @@ impl MirrorCell {
         self.replay_waits_since.get().is_some()
     }
 
-    /// Notes the source end of a Fetch answer.
+    /// Notes the source end of an answer. A broker's word: below zero it is none.
     pub fn note_source_end(&self, now: Instant, end: i64) {
+        let end = end.max(0);
         self.stats.source_end.store(end, Relaxed);
         let mut ends = self.ends.borrow_mut();
         if ends.back().is_none_or(|(_, last)| end > *last) {

@@ -20,6 +20,8 @@ use crate::wire::{ApiKey, Request};
 const PATIENCE: Duration = Duration::from_secs(15);
 /// First and largest wait between two questions.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+/// The same where nothing was heard: a connection is dialled for each.
+const BACKOFF_UNHEARD: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// The target refuses the link's transactions.
 pub(super) const TRANSACTIONS: Code = Code(81);
 
@@ -81,10 +83,10 @@ impl Share {
     /// One of the connections to a coordinator on the target.
     async fn coordination(&self, broker: i32, index: usize) -> Result<Connection, Error> {
         let known = self.coordinations.borrow().get(&(broker, index)).cloned();
-        if let Some(connection) = known.filter(|known| !known.is_ending()) {
+        let target = &self.link.target;
+        if let Some(connection) = known.filter(|known| target.is_still(broker, known)) {
             return Ok(connection);
         }
-        let target = &self.link.target;
         let connection =
             target.connect(&self.env, broker).await.inspect_err(|_| target.refresh())?;
         self.coordinations.borrow_mut().insert((broker, index), connection.clone());
@@ -120,7 +122,10 @@ pub(super) async fn ask_for<R: Request>(
                 ErrorCode::NONE => return Ok(answer),
                 code => refused(share, whose, name(R::API), code),
             },
-            Err(error) => Refused { code: None, error },
+            Err(error) => {
+                share.stats.count_error("target", name(R::API), &error.code.to_string());
+                Refused { code: None, error }
+            }
         };
         if refused.code.is_none_or(has_moved) {
             whose.known(share).set(-1);
@@ -128,7 +133,8 @@ pub(super) async fn ask_for<R: Request>(
         if !refused.code.is_none_or(passes) || share.is_stopped() || share.env.now() >= until {
             return Err(refused);
         }
-        tokio::time::sleep(share.env.backoff(BACKOFF.0, BACKOFF.1, attempt)).await;
+        let (base, max) = if refused.code.is_some() { BACKOFF } else { BACKOFF_UNHEARD };
+        tokio::time::sleep(share.env.backoff(base, max, attempt)).await;
         attempt += 1;
     }
 }
@@ -143,7 +149,7 @@ async fn ask_once<R: Request>(
     connection
         .call_up_to(version_max, request, limits::REQUEST_TIMEOUT)
         .await
-        .map_err(|error| trouble::call(Side::Target, name(R::API), &error))
+        .map_err(|error| trouble::call_to(&connection, Side::Target, name(R::API), &error))
 }
 
 /// A connection to the coordinator.
@@ -164,7 +170,7 @@ async fn find(share: &Rc<Share>, whose: Whose<'_>) -> Result<(), Error> {
     let answer = connection
         .call(&request, limits::REQUEST_TIMEOUT)
         .await
-        .map_err(|error| trouble::call(Side::Target, "FindCoordinator", &error))?;
+        .map_err(|error| trouble::call_to(&connection, Side::Target, "FindCoordinator", &error))?;
     let found = answer.coordinators.into_iter().find(|found| found.key == key);
     match found {
         Some(found) if !found.error.is_error() => {

@@ -34,12 +34,15 @@ use crate::wire::batch::BatchError;
 use crate::wire::common::{Isolation, TopicKey, TopicRef};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::fetch::{
-    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, ForgottenTopic,
+    EpochEnd, FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition,
+    ForgottenTopic,
 };
 use crate::wire::records::RecordsError;
 
 /// How long the broker may hold an answer when nothing new is there.
 const MAX_WAIT: Duration = Duration::from_millis(500);
+/// So many empty answers in a row may come early: of a leader that changed, of a request that crossed another.
+const IDLE_ANSWERS_FREE: u32 = 3;
 /// The same while mirrors wait to come back into the session: they must not wait behind an idle broker.
 const MAX_WAIT_HELD: Duration = limits::HELD_LOOK_INTERVAL;
 /// How long a replay may stand at the source's end before the two logs count as different; a new leader may lag for a moment.
@@ -96,6 +99,7 @@ async fn fetch(
 ) -> Option<Error> {
     let mut refused = 0;
     let began = share.env.now();
+    let mut idle: u32 = 0;
     loop {
         let held = refresh_wishes(share, way, queue, session);
         if share.is_stopped() {
@@ -148,9 +152,15 @@ async fn fetch(
             continue;
         }
         refused = 0;
-        deliver(share, way, session, answer);
+        let brought = deliver(share, way, session, answer);
         share.budget.freed();
         share.throttle(throttle).await;
+        // A broker holds an answer with nothing in it. One that does not, again and again, is not asked as fast as it answers.
+        idle = if brought || waited >= max_wait / 2 { 0 } else { idle.saturating_add(1) };
+        if idle > IDLE_ANSWERS_FREE {
+            let pause = Duration::from_millis(1 << (idle - IDLE_ANSWERS_FREE).min(9));
+            tokio::time::sleep(pause.min(MAX_WAIT)).await;
+        }
     }
 }
 
@@ -263,9 +273,10 @@ fn request(share: &Share, delta: Delta, max_wait: Duration) -> FetchRequest {
     }
 }
 
-/// Hands each partition of an answer to its mirror.
-fn deliver(share: &Rc<Share>, way: Way, session: &Session, answer: FetchResponse) {
+/// Hands each partition of an answer to its mirror. Whether it brought one that asked on, or an error.
+fn deliver(share: &Rc<Share>, way: Way, session: &Session, answer: FetchResponse) -> bool {
     let fetched_at = share.env.now();
+    let mut brought = false;
     for partition in answer.partitions {
         let Some(TopicKey::Id(topic_id)) = answer.topics.get(partition.topic) else { continue };
         let key = SourcePartition { topic_id: *topic_id, partition: partition.index };
@@ -278,14 +289,26 @@ fn deliver(share: &Rc<Share>, way: Way, session: &Session, answer: FetchResponse
             share.touch_fetch(&cell);
             continue;
         }
+        let errs = partition.error != ErrorCode::NONE || partition.diverging.is_some();
+        brought |= errs;
         if partition.error != ErrorCode::NONE {
             on_error(share, &cell, &partition);
+        } else if let Some(diverging) =
+            partition.diverging.filter(|end| !is_divergence(&cell, *end))
+        {
+            let text = format!(
+                "Fetch answered that leader epoch {} ends at {}, which is no divergence from what was asked for",
+                diverging.epoch, diverging.end_offset
+            );
+            cell.note_trouble(trouble::at(&cell, trouble::lie(share, Side::Source, way, text)));
+            pause(share, &cell, limits::REDIAL_INTERVAL_MIN);
         } else if let Some(diverging) = partition.diverging {
             let copied = wanted.unwrap_or(diverging.end_offset);
             let end = Found { offset: diverging.end_offset, leader_epoch: diverging.epoch };
             source_log::truncated(share, &cell, copied, end);
         } else {
             take(share, &cell, partition, fetched_at);
+            brought |= cell.mirror.borrow().as_ref().map(Mirror::fetch_offset) != wanted;
         }
         share.touch_fetch(&cell);
         // Between two requests of the session that it stands in: the other's first answer is for what this one left.
@@ -293,6 +316,16 @@ fn deliver(share: &Rc<Share>, way: Way, session: &Session, answer: FetchResponse
             share.reclass(&cell);
         }
     }
+    brought
+}
+
+/// Whether a log that ends an epoch there differs from what was read of it (`ReplicaManager.readFromLog`: an epoch below the
+/// one that was fetched last, or an end below the offset that is asked for).
+fn is_divergence(cell: &MirrorCell, end: EpochEnd) -> bool {
+    let mirror = cell.mirror.borrow();
+    let Some(mirror) = &*mirror else { return false };
+    let is_lower = end.epoch < mirror.fetch_epoch() || end.end_offset < mirror.fetch_offset();
+    end.epoch >= 0 && end.end_offset >= 0 && is_lower
 }
 
 /// Admits the batches of one partition and hands them to the sender.

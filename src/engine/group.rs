@@ -115,7 +115,7 @@ async fn commit_chunk(
     let answer = connection
         .call(&request, limits::REQUEST_TIMEOUT)
         .await
-        .map_err(|error| lost(share, "OffsetCommit", &error))?;
+        .map_err(|error| lost(share, &connection, "OffsetCommit", &error))?;
     let outcomes: BTreeMap<_, _> = TopicPartitions::flat(&answer.topics)
         .map(|(topic, (index, error))| ((topic, *index), *error))
         .collect();
@@ -154,7 +154,7 @@ pub async fn committed(
     let answer = connection
         .call(&request, limits::REQUEST_TIMEOUT)
         .await
-        .map_err(|error| lost(share, "OffsetFetch", &error))?;
+        .map_err(|error| lost(share, &connection, "OffsetFetch", &error))?;
     if answer.error.is_error() {
         return Err(refused(share, "OffsetFetch", answer.error));
     }
@@ -206,9 +206,9 @@ async fn coordinator(share: &Rc<Share>) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-fn lost(share: &Share, api: &str, error: &CallError) -> Error {
+fn lost(share: &Share, connection: &Connection, api: &str, error: &CallError) -> Error {
     *share.coordinator.borrow_mut() = None;
-    trouble::call(Side::Source, api, error).cluster(&share.link.config.from.name)
+    trouble::call_to(connection, Side::Source, api, error).cluster(&share.link.config.from.name)
 }
 
 fn refused(share: &Share, api: &str, error: ErrorCode) -> Error {

@@ -44,7 +44,7 @@ struct Call {
 /// The lane's end of a connection that its reader holds; dropping it closes that.
 pub(super) struct Line {
     calls: Sender<Call>,
-    session_end: Option<Instant>,
+    leave_at: Option<Instant>,
     closed: Arc<OnceLock<Arc<Error>>>,
 }
 
@@ -91,8 +91,8 @@ async fn hold(env: Env, dial: Dial) {
     };
     let (calls, mut waiting) = handoff::channel::<Call>(limits::READER_CALLS_MAX);
     let closed = Arc::<OnceLock<_>>::default();
-    let session_end = connection.session_end();
-    let line = Line { calls, session_end, closed: closed.clone() };
+    let leave_at = connection.leave_at();
+    let line = Line { calls, leave_at, closed: closed.clone() };
     if reply.send(Ok(line)).is_err() {
         return;
     }
@@ -147,7 +147,7 @@ impl SourceConnection {
         match self {
             Self::OfLane(connection) => connection.is_ending(),
             Self::OfReader(line) => {
-                line.closed.get().is_some() || connection::ends_soon(line.session_end)
+                line.closed.get().is_some() || connection::ends_soon(line.leave_at)
             }
         }
     }
@@ -209,7 +209,7 @@ mod tests {
     async fn a_reader_that_is_gone_is_an_error_and_no_standstill() {
         let (calls, waiting) = handoff::channel(1);
         let line =
-            SourceConnection::OfReader(Line { calls, session_end: None, closed: Arc::default() });
+            SourceConnection::OfReader(Line { calls, leave_at: None, closed: Arc::default() });
         drop(waiting);
         let request = FetchRequest {
             max_wait_ms: 0,
@@ -225,10 +225,10 @@ mod tests {
         let error = line.fetch(request, Duration::from_secs(1)).await.unwrap_err();
         assert!(matches!(&error, CallError::Closed(error) if error.code == Code(72)), "{error}");
         assert!(!line.is_ending());
-        let session_end = Some(Instant::now() + limits::SESSION_END_MARGIN / 2);
+        let leave_at = Some(Instant::now());
         let (calls, _waiting) = handoff::channel(1);
         assert!(
-            SourceConnection::OfReader(Line { calls, session_end, closed: Arc::default() })
+            SourceConnection::OfReader(Line { calls, leave_at, closed: Arc::default() })
                 .is_ending()
         );
     }

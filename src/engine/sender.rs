@@ -121,7 +121,9 @@ async fn send(
             match send_one(share, way, queue, connection, version) {
                 Ok(Some(request)) => in_flight.push_back(request),
                 Ok(None) => break,
-                Err(error) => return Some(trouble::call(Side::Target, "Produce", &error)),
+                Err(error) => {
+                    return Some(trouble::call_to(connection, Side::Target, "Produce", &error));
+                }
             }
         }
         if share.is_stopped() && in_flight.is_empty() {
@@ -133,11 +135,19 @@ async fn send(
                 let Some((request, answer)) = answer else { continue };
                 queue.room.on_answered(share, request.sent);
                 let throttle = match answer {
-                    Ok(answer) => deliver(share, request, answer),
+                    Ok(answer) => {
+                        // It may be another broker's by now, which refuses what is not led there for ever.
+                        let refused = answer.partitions.iter().any(|p| trouble::is_leadership(p.error));
+                        let throttle = deliver(share, request, answer);
+                        if refused && !share.link.target.is_still(way.broker, connection) {
+                            return Some(trouble::elsewhere(&share.link.target, connection));
+                        }
+                        throttle
+                    }
                     Err(error) => {
                         let error = match error {
                             CallError::Closed(error) => (*error).clone(),
-                            error => trouble::call(Side::Target, "Produce", &error),
+                            error => trouble::call_to(connection, Side::Target, "Produce", &error),
                         };
                         in_flight.push_front(request);
                         return Some(error);
@@ -288,6 +298,7 @@ fn deliver(share: &Rc<Share>, request: InFlight, answer: ProduceResponse) -> Dur
         }
     }
     for cell in waiting {
+        share.stats.count_error("target", "Produce", ErrorCode::UNKNOWN_SERVER_ERROR.name());
         failed(
             share,
             &cell,

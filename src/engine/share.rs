@@ -542,14 +542,15 @@ impl Share {
     /// that the next question needs.
     pub(super) async fn question(&self, side: Side, broker: i32) -> Result<Connection, Error> {
         let key = (side == Side::Source, broker);
+        let source = side == Side::Source;
+        let cluster = if source { &self.link.source } else { &self.link.target }.clone();
         let works = |question: &Question| match question.peek() {
             None => true,
-            Some(dialled) => dialled.as_ref().is_ok_and(|connection| !connection.is_ending()),
+            Some(dialled) => dialled.as_ref().is_ok_and(|open| cluster.is_still(broker, open)),
         };
         let known = self.questions.borrow().get(&key).cloned().filter(works);
         let question = known.unwrap_or_else(|| {
-            let source = side == Side::Source;
-            let cluster = if source { &self.link.source } else { &self.link.target }.clone();
+            let cluster = cluster.clone();
             let env = self.env.clone();
             let dial = async move {
                 cluster.connect(&env, broker).await.inspect_err(|_| cluster.refresh())

@@ -2,9 +2,11 @@
 //! `error_codes.rs`.
 
 use super::cell::MirrorCell;
+use super::class::Way;
 use super::share::Share;
+use crate::cluster::ClusterHandle;
 use crate::cluster::rights::Need;
-use crate::connection::CallError;
+use crate::connection::{CallError, Connection};
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
 use crate::wire::error_code::ErrorCode;
@@ -140,11 +142,38 @@ pub fn closed_early(share: &Share, began: Instant, closed: &Error) -> Option<Err
     (share.env.now() - began <= limits::RECONNECT_BACKOFF.1).then(|| closed.clone())
 }
 
+/// The same of a broker that is connected to: it is named.
+pub fn call_to(connection: &Connection, side: Side, api: &str, error: &CallError) -> Error {
+    let error = call(side, api, error);
+    if error.place.broker.is_some() {
+        return error;
+    }
+    error.broker(connection.address().to_string())
+}
+
 /// A broker without an API that the data path needs.
 pub fn unsupported(side: Side, api: &str) -> Error {
     let message = format!("the broker offers no version of {api} that Strait speaks");
     Error::new(Code(60), side, Action::Retry, message)
         .fix("Kafka 3.1 or later is needed on both sides (topic ids)")
+}
+
+/// What no broker can mean.
+pub fn lie(share: &Share, side: Side, way: Way, message: String) -> Error {
+    let cluster = if side == Side::Source { &share.link.source } else { &share.link.target };
+    let map = cluster.map();
+    let broker = match map.brokers.get(&way.broker) {
+        Some(known) => format!("{} ({})", way.broker, known.address),
+        None => way.broker.to_string(),
+    };
+    let error = Error::new(Code(26), side, Action::Retry, message);
+    error.cluster(cluster.config().name.clone()).broker(broker)
+}
+
+/// A broker that has another address by now.
+pub fn elsewhere(cluster: &ClusterHandle, connection: &Connection) -> Error {
+    cluster.refresh();
+    connection.error(Code(27), "this is another broker's address by now")
 }
 
 /// A broker's error code in an answer.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 
 use super::{Common, Exit, Failure, Screen, load};
-use crate::config::resolved::{Address, Cluster};
+use crate::config::resolved::{Address, Advertised, Cluster};
 use crate::config::values::parse_address;
 
 /// What is asked of the protocol.
@@ -49,7 +49,8 @@ impl Whom {
     fn resolve(&self, common: &Common, screen: &mut Screen<'_>) -> Result<Arc<Cluster>, Failure> {
         let Some(name) = &self.cluster else {
             let (name, bootstrap) = ("bootstrap".to_owned(), self.bootstrap.clone());
-            return Ok(Arc::new(Cluster { name, bootstrap, tls: None, sasl: None }));
+            let advertised = Advertised::default();
+            return Ok(Arc::new(Cluster { name, bootstrap, tls: None, sasl: None, advertised }));
         };
         let config = load(common, screen)?.config;
         config.clusters.get(name).cloned().ok_or_else(|| {

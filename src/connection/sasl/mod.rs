@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::diagnosis::{CREDENTIALS, MECHANISM, SASL_DISTRUST, Stage};
+use super::diagnosis::{CREDENTIALS, MECHANISM, PROTOCOL, SASL_DISTRUST, Stage};
 use super::driver::Shared;
 use super::{call, versions};
 use crate::config::resolved::{self, Secret};
@@ -65,7 +65,9 @@ impl Sasl {
     }
 }
 
-/// Authenticates. When the session ends, if the broker limits it (KIP-368).
+/// Authenticates. When the connection is to be left, if the broker limits its session (KIP-368): some time before its end,
+/// and half of a short one stays for work. One that is shorter than anything can be done in is refused: it would be opened
+/// again at once, without end.
 pub(super) async fn authenticate(
     env: &Env,
     shared: &Rc<Shared>,
@@ -83,8 +85,18 @@ pub(super) async fn authenticate(
         Mechanism::Scram(credentials) => scram::authenticate(env, &exchange, credentials).await?,
         Mechanism::OAuthBearer(tokens) => oauthbearer::authenticate(env, &exchange, tokens).await?,
     };
-    let lifetime = u64::try_from(last.session_lifetime_ms).unwrap_or(0);
-    Ok((lifetime > 0).then(|| Instant::now() + Duration::from_millis(lifetime.min(1 << 40))))
+    let Some(lifetime_ms @ 1..) = u64::try_from(last.session_lifetime_ms).ok() else {
+        return Ok(None);
+    };
+    let lifetime = Duration::from_millis(lifetime_ms.min(1 << 40));
+    if lifetime < limits::SESSION_LIFETIME_MIN {
+        let text = format!("ends the SASL session {lifetime_ms} ms after the login");
+        return Err(shared
+            .peer
+            .error(PROTOCOL, text)
+            .fix("raise connections.max.reauth.ms of the broker, or the life of the token"));
+    }
+    Ok(Some(Instant::now() + lifetime - limits::SESSION_END_MARGIN.min(lifetime / 2)))
 }
 
 async fn name_mechanism(

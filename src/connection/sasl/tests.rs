@@ -18,6 +18,7 @@ use super::scram::ServerHalf;
 use crate::config::resolved::{Cluster, Sasl, ScramHash, Secret, TokenSource};
 use crate::env::Env;
 use crate::error::{Code, Error, Side};
+use crate::limits;
 use crate::wire::Reader;
 use crate::wire::primitives::put_uvarint;
 
@@ -147,8 +148,8 @@ fn scram_both_ways_with_both_hashes() {
     on_a_lane(async {
         for hash in [ScramHash::Sha256, ScramHash::Sha512] {
             let connection = scram(hash, Lies::default()).await.unwrap();
-            let left = connection.session_end().unwrap() - Instant::now();
-            assert_eq!(left.as_secs(), 60);
+            let left = connection.leave_at().unwrap() - Instant::now();
+            assert_eq!(left, Duration::from_secs(60) - limits::SESSION_END_MARGIN);
             assert!(!connection.is_ending());
             tokio::time::advance(Duration::from_secs(51)).await;
             assert!(connection.is_ending() && !connection.is_closed());
@@ -255,7 +256,7 @@ fn plain_sends_what_rfc_4616_says_and_an_echo_of_the_password_is_not_shown() {
             };
             let opened = open_against(&security(None, Some(plain(true))), broker).await;
             if right {
-                assert_eq!(opened.unwrap().session_end(), None);
+                assert_eq!(opened.unwrap().leave_at(), None);
             } else {
                 let error = opened.unwrap_err();
                 assert_eq!(error.code, Code(22));
