@@ -10,7 +10,6 @@ use super::admit::{Step, admit};
 use super::cell::MirrorCell;
 use super::group;
 use super::losses::LossKind;
-use super::member::Standing;
 use super::mirror::{Mirror, Outgoing};
 use super::mirror_readback::CountsOff;
 use super::offsets::Found;
@@ -127,10 +126,10 @@ fn go_on(
     }
 }
 
-/// Without membership another instance may have copied what is gone, while this one stood still: it begins anew once, from
-/// what the group and the target say.
+/// Another instance may have copied what is gone, while this one stood still, perhaps for so long that it is no member any more:
+/// it begins anew once, from what the group and the target say.
 fn doubts_itself(share: &Rc<Share>, cell: &Rc<MirrorCell>) -> bool {
-    if share.link.member.standing() != Standing::Outsider || cell.looked_again.get() {
+    if cell.looked_again.get() {
         return false;
     }
     // What it copied is on record first, or it would be counted off, which tells less.
