@@ -141,7 +141,7 @@ pub const REFUSED_TOPIC_RETRY: Duration = Duration::from_secs(15);
 /// When a topic that was made must have shown in the metadata.
 pub const CREATED_TOPIC_LOOK: Duration = Duration::from_secs(5);
 /// How far the metadata may be behind the last topic that was made: brokers take their time where thousands are.
-pub const CREATED_TOPICS_LAG: Duration = Duration::from_secs(60);
+pub const CREATED_TOPICS_LAG: Duration = Duration::from_secs(30);
 /// How long a cluster may be out of reach of the control plane before the link is said to have failed.
 pub const UNREACHABLE_TOLD: Duration = Duration::from_secs(5);
 /// Commands that wait in a lane's mailbox before those that cancel each other are taken out.

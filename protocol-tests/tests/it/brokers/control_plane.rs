@@ -253,7 +253,7 @@ links:
     wait_until("the right to create is missed", 40, || lacks(running.blocked("orders"), command));
     grant(&target, "TOPIC", "orders", "CREATE");
     let command = "--operation Write --topic orders";
-    wait_until("the right to write is missed", 60, || lacks(running.blocked("orders"), command));
+    wait_until("the right to write is missed", 90, || lacks(running.blocked("orders"), command));
     assert_eq!(target.admin().describe("orders").len(), 2, "it was made");
     grant(&target, "TOPIC", "orders", "WRITE");
     wait_until("it is copied", 40, || running.copied("orders") == 2);
