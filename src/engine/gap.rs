@@ -273,14 +273,11 @@ async fn left_at_source(
     let times_differ = cell.spec.target.log_append_time();
     let (mut found, mut offset) = (Vec::new(), log_start);
     while found.len() < count {
-        let request =
-            readback::plain_fetch(topic.clone(), cell.spec.id.partition, offset, isolation);
-        let answer = connection.call(&request, recovery::QUESTION_DEADLINE).await;
-        let answer = answer.map_err(|error| trouble::call(Side::Source, "Fetch", &error))?;
+        let (topic, index) = (topic.clone(), cell.spec.id.partition);
+        let asked =
+            readback::plain_fetch(&connection, Side::Source, topic, index, offset, isolation);
+        let partition = asked.await?;
         let refused = |error, what| Err(trouble::answered(Side::Source, "Fetch", error, what));
-        let Some(partition) = answer.partitions.into_iter().next() else {
-            return refused(answer.error, "an empty answer");
-        };
         if partition.error != ErrorCode::NONE {
             recovery::refresh_on(share, Side::Source, partition.error);
             return refused(partition.error, "");

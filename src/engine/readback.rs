@@ -26,7 +26,7 @@ use crate::limits;
 use crate::wire::batch::{BatchError, BatchHeader, Batches};
 use crate::wire::common::{Isolation, TopicRef};
 use crate::wire::error_code::ErrorCode;
-use crate::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use crate::wire::fetch::{FetchPartition, FetchRequest, FetchTopic, FetchedPartition};
 
 /// How long the high watermark may take to reach the log end before the mirror backs off.
 const REPLICATION_WAIT: Duration = Duration::from_secs(1);
@@ -337,8 +337,25 @@ enum Fetched {
     DeletedBelow(i64),
 }
 
-/// One Fetch without a session.
-pub(super) fn plain_fetch(
+/// What one Fetch without a session answers for a partition.
+pub(super) async fn plain_fetch(
+    connection: &Connection,
+    side: Side,
+    topic: TopicRef,
+    partition: i32,
+    offset: i64,
+    isolation: Isolation,
+) -> Result<FetchedPartition, Error> {
+    let request = plain_request(topic, partition, offset, isolation);
+    let answer = connection
+        .call(&request, QUESTION_DEADLINE)
+        .await
+        .map_err(|error| trouble::call(side, "Fetch", &error))?;
+    let partition = answer.partitions.into_iter().next();
+    partition.ok_or_else(|| trouble::answered(side, "Fetch", answer.error, "an empty answer"))
+}
+
+fn plain_request(
     topic: TopicRef,
     partition: i32,
     offset: i64,
@@ -372,14 +389,9 @@ async fn fetch(
 ) -> Result<Fetched, Error> {
     let spec = &cell.spec;
     let topic = TopicRef::new(spec.target_topic.clone(), spec.target_topic_id);
-    let request = plain_fetch(topic, spec.id.partition, offset, Isolation::ReadUncommitted);
-    let answer = connection
-        .call(&request, QUESTION_DEADLINE)
-        .await
-        .map_err(|error| trouble::call(Side::Target, "Fetch", &error))?;
-    let Some(partition) = answer.partitions.into_iter().next() else {
-        return Err(trouble::answered(Side::Target, "Fetch", answer.error, "an empty answer"));
-    };
+    let (partition, isolation) = (spec.id.partition, Isolation::ReadUncommitted);
+    let partition =
+        plain_fetch(connection, Side::Target, topic, partition, offset, isolation).await?;
     match partition.error {
         ErrorCode::NONE => Ok(Fetched::Records(partition.records)),
         ErrorCode::OFFSET_OUT_OF_RANGE => {

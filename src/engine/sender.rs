@@ -145,12 +145,8 @@ async fn send(
                         throttle
                     }
                     Err(error) => {
-                        let error = match error {
-                            CallError::Closed(error) => (*error).clone(),
-                            error => trouble::call_to(connection, Side::Target, "Produce", &error),
-                        };
                         in_flight.push_front(request);
-                        return Some(error);
+                        return Some(trouble::call_to(connection, Side::Target, "Produce", &error));
                     }
                 };
                 share.throttle(throttle).await;

@@ -11,7 +11,7 @@ use super::mirror::Mirror;
 use super::offsets::{self, Ask, Reader};
 use super::position::key;
 use super::readback;
-use super::recovery::{self, refresh_on};
+use super::recovery::refresh_on;
 use super::share::Share;
 use super::step_over::{self, StepOver};
 use super::trouble;
@@ -172,12 +172,10 @@ pub async fn resolve_out_of_range(share: &Rc<Share>, cells: &[Rc<MirrorCell>]) {
 async fn is_of_topic(share: &Rc<Share>, leader: i32, cell: &Rc<MirrorCell>, wanted: i64) -> bool {
     let topic = TopicRef::new(cell.spec.id.topic.clone(), cell.spec.source_topic_id);
     let isolation = cell.settings.isolation.into();
-    let request = readback::plain_fetch(topic, cell.spec.id.partition, wanted, isolation);
     let Ok(connection) = share.question(Side::Source, leader).await else { return false };
-    let answer = connection.call(&request, recovery::QUESTION_DEADLINE).await;
-    answer.is_ok_and(|answer| {
-        answer.partitions.iter().any(|of| of.error == ErrorCode::OFFSET_OUT_OF_RANGE)
-    })
+    let index = cell.spec.id.partition;
+    let asked = readback::plain_fetch(&connection, Side::Source, topic, index, wanted, isolation);
+    asked.await.is_ok_and(|answer| answer.error == ErrorCode::OFFSET_OUT_OF_RANGE)
 }
 
 type Offsets = Vec<Result<offsets::Found, Error>>;

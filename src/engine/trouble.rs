@@ -129,12 +129,6 @@ pub fn call(side: Side, api: &str, error: &CallError) -> Error {
     }
 }
 
-/// Why a connection that was closed with nothing on its way is to be dialled anew after a pause: it had only begun. None if
-/// it had worked for a while, for a broker closes what is idle.
-pub fn closed_early(share: &Share, began: Instant, closed: &Error) -> Option<Error> {
-    (share.env.now() - began <= limits::RECONNECT_BACKOFF.1).then(|| closed.clone())
-}
-
 /// The same of a broker that is connected to: it is named.
 pub fn call_to(connection: &Connection, side: Side, api: &str, error: &CallError) -> Error {
     let error = call(side, api, error);
@@ -142,6 +136,12 @@ pub fn call_to(connection: &Connection, side: Side, api: &str, error: &CallError
         return error;
     }
     error.broker(connection.address().to_string())
+}
+
+/// Why a connection that was closed with nothing on its way is to be dialled anew after a pause: it had only begun. None if
+/// it had worked for a while, for a broker closes what is idle.
+pub fn closed_early(share: &Share, began: Instant, closed: &Error) -> Option<Error> {
+    (share.env.now() - began <= limits::RECONNECT_BACKOFF.1).then(|| closed.clone())
 }
 
 /// A broker without an API that the data path needs.

@@ -359,20 +359,25 @@ fn a_topic_made_again_is_copied_behind_the_old_one_by_transactions_too() {
     });
 }
 
+/// A life commits so many batches, copies so many more that it cannot commit, and is killed.
+async fn dies_behind_its_commit(scene: &Scene, committed: usize, more: usize) {
+    scene.world.start(0);
+    (0..committed).for_each(|_| scene.write(0, 5));
+    scene.until_done(20).await;
+    let refused = Order::next(ApiKey::OffsetCommit, Fault::CloseBefore).times(u32::MAX);
+    scene.world.source.fault(refused);
+    (0..more).for_each(|_| scene.write(0, 5));
+    scene.until("copies", 20, || batches(scene, false).len() == committed + more).await;
+    scene.world.kill(0).await;
+    scene.world.source.clear_faults();
+}
+
 #[test]
 fn a_source_that_holds_less_than_is_counted_off_is_found_without_another_record() {
     play(Props::default(), async |scene| {
         scene.world.loses(CONTINUES);
-        scene.world.start(0);
-        scene.write(0, 5);
-        scene.until_done(20).await;
-        let refused = Order::next(ApiKey::OffsetCommit, Fault::CloseBefore).times(u32::MAX);
-        scene.world.source.fault(refused);
-        (0..2).for_each(|_| scene.write(0, 5));
-        scene.until("copies", 20, || batches(scene, false).len() == 3).await;
-        scene.world.kill(0).await;
+        dies_behind_its_commit(scene, 1, 2).await;
         assert_eq!(scene.committed(0), Some(5));
-        scene.world.source.clear_faults();
         scene.world.truncate_source(&(TOPIC.to_owned(), 0), 10);
         scene.world.start(0);
         // A session answers for what is new only.
@@ -435,15 +440,7 @@ fn a_gap_behind_a_crash_is_told_from_what_was_copied() {
     ] {
         play(Props::default(), async |scene| {
             scene.world.configure(&format!("on_gap: {on_gap}"));
-            scene.world.start(0);
-            (0..2).for_each(|_| scene.write(0, 5));
-            scene.until_done(20).await;
-            let refused = Order::next(ApiKey::OffsetCommit, Fault::CloseBefore).times(u32::MAX);
-            scene.world.source.fault(refused);
-            (0..2).for_each(|_| scene.write(0, 5));
-            scene.until("copies", 20, || batches(scene, false).len() == 4).await;
-            scene.world.kill(0).await;
-            scene.world.source.clear_faults();
+            dies_behind_its_commit(scene, 2, 2).await;
             (0..4).for_each(|_| scene.write(0, 5));
             scene.world.source.delete_records(TOPIC, 0, deleted).unwrap();
             let key = (TOPIC.to_owned(), 0);
@@ -467,15 +464,7 @@ fn a_gap_behind_a_crash_is_told_from_what_was_copied() {
 fn a_gap_behind_a_crash_that_is_looked_at_in_vain_at_first_is_passed_all_the_same() {
     for after in 0..6 {
         play(Props::default(), async |scene| {
-            scene.world.start(0);
-            (0..2).for_each(|_| scene.write(0, 5));
-            scene.until_done(20).await;
-            let refused = Order::next(ApiKey::OffsetCommit, Fault::CloseBefore).times(u32::MAX);
-            scene.world.source.fault(refused);
-            (0..2).for_each(|_| scene.write(0, 5));
-            scene.until("copies", 20, || batches(scene, false).len() == 4).await;
-            scene.world.kill(0).await;
-            scene.world.source.clear_faults();
+            dies_behind_its_commit(scene, 2, 2).await;
             (0..4).for_each(|_| scene.write(0, 5));
             scene.world.source.delete_records(TOPIC, 0, 14).unwrap();
             let refuse = Fault::Refuse(ErrorCode::FENCED_LEADER_EPOCH);
@@ -495,15 +484,7 @@ fn a_gap_behind_a_crash_that_is_looked_at_in_vain_at_first_is_passed_all_the_sam
 fn a_truncation_under_a_gap_behind_a_crash_is_in_what_is_named() {
     play(Props::default(), async |scene| {
         scene.world.loses(CONTINUES);
-        scene.world.start(0);
-        (0..2).for_each(|_| scene.write(0, 5));
-        scene.until_done(20).await;
-        let refused = Order::next(ApiKey::OffsetCommit, Fault::CloseBefore).times(u32::MAX);
-        scene.world.source.fault(refused);
-        (0..2).for_each(|_| scene.write(0, 5));
-        scene.until("copies", 20, || batches(scene, false).len() == 4).await;
-        scene.world.kill(0).await;
-        scene.world.source.clear_faults();
+        dies_behind_its_commit(scene, 2, 2).await;
         let key = (TOPIC.to_owned(), 0);
         scene.world.truncate_source(&key, 10);
         (0..6).for_each(|_| scene.write(0, 5));
@@ -519,15 +500,7 @@ fn a_truncation_under_a_gap_behind_a_crash_is_in_what_is_named() {
 fn what_comes_late_is_not_told_as_lost() {
     play(Props::default(), async |scene| {
         scene.world.configure("on_gap: continue");
-        scene.world.start(0);
-        scene.write(0, 5);
-        scene.until_done(20).await;
-        let refused = Order::next(ApiKey::OffsetCommit, Fault::CloseBefore).times(u32::MAX);
-        scene.world.source.fault(refused);
-        scene.write(0, 5);
-        scene.until("a copy", 20, || batches(scene, false).len() == 2).await;
-        scene.world.kill(0).await;
-        scene.world.source.clear_faults();
+        dies_behind_its_commit(scene, 1, 1).await;
         scene.write(0, 5);
         let late = request(scene, 0);
         (0..3).for_each(|_| scene.write(0, 5));
