@@ -1,5 +1,5 @@
 //! Questions to the target's coordinators, of transactions and of the group: found, kept, found again when they move, and
-//! asked again while they say that it passes. Every request here may be sent twice.
+//! asked again while they say that it passes.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -94,30 +94,45 @@ impl Share {
     }
 }
 
+/// How a question is asked again.
+#[derive(Clone, Copy)]
+pub(super) struct Asking {
+    /// For so long.
+    pub(super) patience: Duration,
+    /// Also where it may have been heard and no answer came. What was asked first may come late, and must mean the same then.
+    pub(super) unheard: bool,
+}
+
+impl Default for Asking {
+    fn default() -> Self {
+        Self { patience: PATIENCE, unheard: true }
+    }
+}
+
 /// Asks until there is an answer that does not pass. `code` reads it; an answer of several partitions has the first error.
 pub(super) async fn ask<R: Request>(
     share: &Rc<Share>,
     whose: Whose<'_>,
+    asking: Asking,
     version_max: i16,
     request: &R,
     code: impl Fn(&R::Response) -> ErrorCode,
 ) -> Result<R::Response, Refused> {
-    ask_for(PATIENCE, share, whose, version_max, request, code).await
-}
-
-/// The same for so long.
-pub(super) async fn ask_for<R: Request>(
-    patience: Duration,
-    share: &Rc<Share>,
-    whose: Whose<'_>,
-    version_max: i16,
-    request: &R,
-    code: impl Fn(&R::Response) -> ErrorCode,
-) -> Result<R::Response, Refused> {
-    let until = share.env.now() + patience;
+    let until = share.env.now() + asking.patience;
     let mut attempt = 0;
     loop {
-        let refused = match ask_once(share, whose, version_max, request).await {
+        let mut may_repeat = true;
+        let answer = match coordinator(share, whose).await {
+            Ok(connection) => {
+                may_repeat = asking.unheard;
+                let answer = connection.call_up_to(version_max, request, limits::REQUEST_TIMEOUT);
+                answer.await.map_err(|error| {
+                    trouble::call_to(&connection, Side::Target, name(R::API), &error)
+                })
+            }
+            Err(error) => Err(error),
+        };
+        let refused = match answer {
             Ok(answer) => match code(&answer) {
                 ErrorCode::NONE => return Ok(answer),
                 code => refused(share, whose, name(R::API), code),
@@ -130,26 +145,14 @@ pub(super) async fn ask_for<R: Request>(
         if refused.code.is_none_or(has_moved) {
             whose.known(share).set(-1);
         }
-        if !refused.code.is_none_or(passes) || share.is_stopped() || share.env.now() >= until {
+        let again = refused.code.map_or(may_repeat, passes);
+        if !again || share.is_stopped() || share.env.now() >= until {
             return Err(refused);
         }
         let (base, max) = if refused.code.is_some() { BACKOFF } else { BACKOFF_UNHEARD };
         tokio::time::sleep(share.env.backoff(base, max, attempt)).await;
         attempt += 1;
     }
-}
-
-async fn ask_once<R: Request>(
-    share: &Rc<Share>,
-    whose: Whose<'_>,
-    version_max: i16,
-    request: &R,
-) -> Result<R::Response, Error> {
-    let connection = coordinator(share, whose).await?;
-    connection
-        .call_up_to(version_max, request, limits::REQUEST_TIMEOUT)
-        .await
-        .map_err(|error| trouble::call_to(&connection, Side::Target, name(R::API), &error))
 }
 
 /// A connection to the coordinator.

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 use super::cell::MirrorCell;
-use super::coordination::{self, Whose, ask_for};
+use super::coordination::{self, Asking, Whose, ask};
 use super::decide::Decided;
 use super::group::{self, Commits, Committed};
 use super::position::{Outcomes, forget_the_replaced, key};
@@ -29,7 +29,7 @@ use crate::wire::offset_fetch::OffsetFetchRequest;
 /// Fences at a time.
 const AT_A_TIME: usize = 32;
 /// What a beginning waits for a coordinator: others of its round wait with it, and it is looked at again soon.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ASKING: Asking = Asking { patience: Duration::from_secs(2), unheard: true };
 
 /// Puts the target group's positions in the place of those that they overrule; a mirror that cannot be told gets its error
 /// there. Costs nothing where there are no transactions and were none.
@@ -219,7 +219,7 @@ async fn fence(share: &Rc<Share>, cell: &Rc<MirrorCell>) -> Result<Producer, Err
     let transactional_id = cell.transactional_id();
     let request = InitProducerIdRequest { transactional_id, timeout_ms };
     let whose = Whose::Transactions(cell);
-    let answer = ask_for(PATIENCE, share, whose, i16::MAX, &request, |answer| answer.error).await;
+    let answer = ask(share, whose, ASKING, i16::MAX, &request, |answer| answer.error).await;
     let answer = answer.map_err(|refused| refused.error)?;
     let connection = coordination::coordinator(share, whose).await?;
     let v2 = connection.has_transactions_v2();
@@ -253,7 +253,7 @@ async fn positions(
             ErrorCode::UNSTABLE_OFFSET_COMMIT
         }
     };
-    let answer = ask_for(PATIENCE, share, Whose::Group(any), i16::MAX, &request, code).await;
+    let answer = ask(share, Whose::Group(any), ASKING, i16::MAX, &request, code).await;
     let answer = answer.map_err(|refused| refused.error)?;
     let refused = |error| trouble::answered(Side::Target, "OffsetFetch", error, "");
     Ok(group::sort(&answer, refused))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::anchor::Anchor;
 use super::cell::{Halt, MirrorCell, Refused};
-use super::coordination::{self, Whose, ask, is_fenced};
+use super::coordination::{self, Asking, Whose, ask, is_fenced};
 use super::fence;
 use super::losses::LossKind;
 use super::mirror::{Mirror, Settled};
@@ -22,12 +22,12 @@ use crate::env::Moment;
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
 use crate::wire::add_offsets_to_txn::AddOffsetsToTxnRequest;
-use crate::wire::add_partitions_to_txn::AddPartitionsToTxnRequest;
+use crate::wire::add_partitions_to_txn::{AddPartitionsToTxnRequest, AddPartitionsToTxnResponse};
 use crate::wire::common::TopicPartitions;
 use crate::wire::end_txn::{self, EndTxnRequest};
 use crate::wire::error_code::ErrorCode;
 use crate::wire::offset_commit::OffsetToCommit;
-use crate::wire::txn_offset_commit::TxnOffsetCommitRequest;
+use crate::wire::txn_offset_commit::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 
 /// Brokers forget an offset after `offsets.retention.minutes` (7 days) without a commit.
 const IDLE_RECOMMIT: Duration = Duration::from_secs(24 * 3600);
@@ -167,14 +167,13 @@ async fn add_to_transaction(
             producer_epoch,
             topics: vec![TopicPartitions::new(&*spec.target_topic, vec![spec.id.partition])],
         };
-        ask(share, Whose::Transactions(cell), NEWEST, &request, |answer| {
-            first_error(&answer.topics)
-        })
-        .await?;
+        let code = |answer: &AddPartitionsToTxnResponse| first_error(&answer.topics);
+        ask(share, Whose::Transactions(cell), Asking::default(), NEWEST, &request, code).await?;
     }
     let group = share.group.clone();
     let request = AddOffsetsToTxnRequest { transactional_id, producer_id, producer_epoch, group };
-    ask(share, Whose::Transactions(cell), NEWEST, &request, |answer| answer.error).await?;
+    let whose = Whose::Transactions(cell);
+    ask(share, whose, Asking::default(), NEWEST, &request, |answer| answer.error).await?;
     Ok(())
 }
 
@@ -235,13 +234,19 @@ async fn commit_position(
         topics: vec![TopicPartitions::new(&*spec.target_topic, vec![position])],
     };
     let version_max = if producer.v2 { NEWEST } else { TXN_OFFSET_COMMIT_V1 };
-    let answered =
-        ask(share, Whose::Group(cell), version_max, &request, |answer| first_error(&answer.topics));
+    let code = |answer: &TxnOffsetCommitResponse| first_error(&answer.topics);
+    let whose = Whose::Group(cell);
+    let answered = ask(share, whose, at_the_end_of(producer), version_max, &request, code);
     answered.await.map(drop).map_err(Some)
 }
 
-/// Ends the transaction; gives what the next one is written under. Asked again in the same words where no answer came, for
-/// the coordinator says the same again.
+/// How a transaction's end is asked for. With transactions V2 each has its epoch, and what comes late is refused. Before, it
+/// would end the next transaction, or set its position back: where no answer came, only a fence may follow.
+fn at_the_end_of(producer: Producer) -> Asking {
+    Asking { unheard: producer.v2, ..Asking::default() }
+}
+
+/// Ends the transaction; gives what the next one is written under.
 async fn end(
     share: &Rc<Share>,
     cell: &Rc<MirrorCell>,
@@ -255,8 +260,8 @@ async fn end(
         committed,
     };
     let version_max = if producer.v2 { NEWEST } else { end_txn::NEXT_EPOCH_SINCE - 1 };
-    let answer =
-        ask(share, Whose::Transactions(cell), version_max, &request, |answer| answer.error).await?;
+    let (whose, asking) = (Whose::Transactions(cell), at_the_end_of(producer));
+    let answer = ask(share, whose, asking, version_max, &request, |answer| answer.error).await?;
     Ok(answer.next.map(|(id, epoch)| Producer { id, epoch, ..producer }))
 }
 

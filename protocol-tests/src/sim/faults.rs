@@ -291,7 +291,7 @@ async fn strike(world: &World, kind: Kind, rng: &mut Rng) {
                 ApiKey::EndTxn,
                 ApiKey::Produce,
             ];
-            let fault = match rng.below(8) {
+            let fault = match rng.below(10) {
                 0 => Fault::Refuse(ErrorCode::CONCURRENT_TRANSACTIONS),
                 1 => Fault::Refuse(ErrorCode::NOT_COORDINATOR),
                 2 => Fault::Refuse(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
@@ -299,9 +299,16 @@ async fn strike(world: &World, kind: Kind, rng: &mut Rng) {
                 4 => Fault::CloseBefore,
                 5 => Fault::CloseAfter,
                 6 => Fault::DelayAnswer(rng.wait_ms(10, 90_000)),
-                _ => Fault::Silence,
+                7 => Fault::Silence,
+                _ => Fault::Delay(rng.wait_ms(10, 5000)),
             };
             order(&world.target, *rng.pick(&apis), fault, rng);
+            if matches!(fault, Fault::Delay(_)) {
+                // It is asked for again before it comes.
+                sleep(rng.wait_ms(10, 2000)).await;
+                let connections = world.network.connections();
+                connections.into_iter().for_each(|(connection, _)| world.network.cut(connection));
+            }
             let brokers = world.brokers(TARGET);
             if rng.chance(30) {
                 world.target.move_coordinator(&world.group(), *rng.pick(&brokers));

@@ -271,6 +271,7 @@ async fn simulate(plan: Plan) -> Outcome {
         rng.fork("world"),
         network.clone(),
         plan.brokers,
+        None,
         plan.topics.clone(),
         plan.fleet.clone(),
         plan.delivery,

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use strait::embedded::Generation;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
@@ -34,6 +35,8 @@ pub struct Props {
     pub hours: i64,
     /// How they are delivered.
     pub delivery: Delivery,
+    /// The target's release, if it matters.
+    pub target_release: Option<Generation>,
 }
 
 impl Default for Props {
@@ -44,6 +47,7 @@ impl Default for Props {
             partitions: 1,
             hours: 0,
             delivery: Delivery::ExactlyOnce,
+            target_release: None,
         }
     }
 }
@@ -70,9 +74,10 @@ pub fn play(props: Props, scene: impl AsyncFnOnce(&Scene)) {
         let rng = Rng::new(1);
         let network = Network::new(rng.fork("network"), (1_000, 3_000));
         let topic = Topic::plain(TOPIC, props.partitions, Age::Young);
-        let Props { fleet, brokers, hours, delivery, .. } = props;
+        let Props { fleet, brokers, hours, delivery, target_release, .. } = props;
+        let (rng, topics) = (rng.fork("world"), vec![topic]);
         let world =
-            World::new(rng.fork("world"), network, brokers, vec![topic], fleet, delivery).await;
+            World::new(rng, network, brokers, target_release, topics, fleet, delivery).await;
         world.sends_apart();
         world.start_some(0);
         let hours = hours.into();

@@ -57,11 +57,13 @@ async fn cluster(
     rng: &Rng,
     side: Side,
     brokers: usize,
+    release: Option<Generation>,
     fleet: &Fleet,
 ) -> Cluster {
     let ip = machine(1 + u8::try_from(side).expect("two sides"), 1);
     let name = ["source", "target"][side];
-    let generation = *rng.fork(name).pick(&[Generation::Kafka39, Generation::Kafka43]);
+    let drawn = *rng.fork(name).pick(&[Generation::Kafka39, Generation::Kafka43]);
+    let generation = release.unwrap_or(drawn);
     let transactions_v2 = rng.fork(name).fork("v2").chance(70);
     let options = Options {
         brokers,
@@ -115,17 +117,18 @@ impl World {
         self.policies.get()
     }
 
-    /// Two clusters, the topics on the source; no instance yet.
+    /// Two clusters, the topics on the source; no instance yet. The target is of this release, or of one that is drawn.
     pub async fn new(
         rng: Rng,
         network: Network,
         brokers: [usize; 2],
+        target_release: Option<Generation>,
         topics: Vec<Topic>,
         fleet: Fleet,
         delivery: Delivery,
     ) -> Rc<Self> {
-        let source = cluster(&network, &rng, SOURCE, brokers[SOURCE], &fleet).await;
-        let target = cluster(&network, &rng, TARGET, brokers[TARGET], &fleet).await;
+        let source = cluster(&network, &rng, SOURCE, brokers[SOURCE], None, &fleet).await;
+        let target = cluster(&network, &rng, TARGET, brokers[TARGET], target_release, &fleet).await;
         let mut oracle = Oracle::new(target.clone());
         for topic in &topics {
             let bytes = topic.max_message_bytes.to_string();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use protocol_tests::sim::Delivery;
 use protocol_tests::sim::scene::{Props, play};
-use strait::embedded::{ApiKey, Fault, Order};
-use tokio::time::sleep;
+use strait::embedded::{ApiKey, Fault, Generation, Order};
+use tokio::time::{Instant, sleep};
 
 use crate::scenes::{arrives_late, batches, seconds, strangers};
 
@@ -105,4 +105,49 @@ fn an_era_that_was_left_before_the_fence_is_not_gone_on_with() {
         scene.write(0, 5);
         scene.until_done(60).await;
     });
+}
+
+/// Its connection is lost, so it is asked for again; the first asking comes amid the next transaction. Before Kafka 4 that has
+/// the same epoch.
+fn comes_late(api: ApiKey, end_takes: Duration) {
+    let props = Props {
+        delivery: Delivery::Transactional,
+        target_release: Some(Generation::Kafka39),
+        ..Props::default()
+    };
+    play(props, async |scene| {
+        scene.world.start(0);
+        scene.write(0, 5);
+        scene.until_done(20).await;
+        for wait in (500..3_000).step_by(50) {
+            let wait = Duration::from_millis(wait);
+            let late = scene.world.target.fault(Order::next(api, Fault::Delay(wait)));
+            let ends = Order::next(ApiKey::EndTxn, Fault::Delay(end_takes)).after(1).times(100);
+            scene.world.target.fault(ends);
+            scene.write(0, 5);
+            scene.until("the late one", 20, || scene.world.target.fault_struck(late) == 1).await;
+            let comes = Instant::now() + wait;
+            let network = &scene.world.network;
+            network.connections().iter().for_each(|(id, _)| network.cut(*id));
+            while Instant::now() < comes {
+                scene.write(0, 1);
+                sleep(Duration::from_millis(20)).await;
+            }
+            sleep(Duration::from_millis(20)).await;
+            scene.world.kill(0).await;
+            scene.world.target.clear_faults();
+            scene.world.start(0);
+            scene.until_done(60).await;
+        }
+    });
+}
+
+#[test]
+fn an_end_that_comes_late_ends_no_other_transaction() {
+    comes_late(ApiKey::EndTxn, Duration::ZERO);
+}
+
+#[test]
+fn a_position_that_comes_late_is_in_no_other_transaction() {
+    comes_late(ApiKey::TxnOffsetCommit, Duration::from_millis(200));
 }
