@@ -172,6 +172,8 @@ pub struct MirrorCell {
     pub(super) poison: RefCell<Option<(StepOver, bool)>>,
     /// Batches above this were too large for the target.
     pub(super) batch_bytes_max: Cell<usize>,
+    /// A batch that was joined of those below this source offset was refused, and a transaction with it.
+    pub(super) apart_below: Cell<i64>,
     /// When the target's group last got its position.
     pub(super) target_committed_at: Cell<Option<Instant>>,
     /// Its last commit was refused.
@@ -242,6 +244,7 @@ impl MirrorCell {
             transaction_trouble: RefCell::new(None),
             poison: RefCell::new(None),
             batch_bytes_max: Cell::new(usize::MAX),
+            apart_below: Cell::new(i64::MIN),
             target_committed_at: Cell::new(None),
             commit_troubled: Cell::new(false),
             troubled: Cell::new(false),

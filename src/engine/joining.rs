@@ -50,12 +50,22 @@ impl Mirror {
         self.joined_bytes_max = bytes_max;
     }
 
+    /// What begins below this source offset goes as it is: a former life's transaction was refused for something there.
+    pub fn keep_apart_below(&mut self, offset: i64) {
+        self.apart_below = offset;
+    }
+
     /// Makes one batch of those that wait at the head of the queue, as large as the window and the target take.
     pub(super) fn join_front(&mut self, wall_clock_ms: i64) {
         let bytes_max = self.window.room_bytes().min(self.joined_bytes_max);
         let bounds = Bounds {
             bytes_max: bytes_max.min(self.target.max_message_bytes()),
-            oldest_trusted: window::oldest_trusted(&self.target, wall_clock_ms),
+            // In a transaction nothing hangs on what the target remembers.
+            oldest_trusted: match self.transaction {
+                Some(_) => i64::MIN,
+                None => window::oldest_trusted(&self.target, wall_clock_ms),
+            },
+            apart_below: self.apart_below,
         };
         let count = alike(&self.queue, bounds);
         if count > 1 {
@@ -64,6 +74,12 @@ impl Mirror {
                 self.buffered_bytes = self.buffered_bytes + bytes_of(&self.queue, 1) - before;
             }
         }
+    }
+
+    /// Where the oldest queued batch ends in the source, if it is made of several.
+    pub fn end_of_joined_front(&self) -> Option<i64> {
+        let front = self.queue.front()?;
+        matches!(front.joining, Joining::Of(_)).then_some(front.next_offset)
     }
 
     /// The oldest queued batch was refused: if it is made of several, they go one by one. Says whether it was.
@@ -85,11 +101,16 @@ pub struct Bounds {
     pub bytes_max: usize,
     /// The batch's age class by rule W2 is that of its neighbours: told by this.
     pub oldest_trusted: i64,
+    /// What begins below this source offset stays alone.
+    pub apart_below: i64,
 }
 
 /// How many of the queue's first batches can leave as one; 1 if the first goes by itself.
 fn alike(queue: &VecDeque<Outgoing>, bounds: Bounds) -> usize {
-    let Some(first) = queue.front().filter(|first| is_small(first)) else { return 1 };
+    let may = |first: &&Outgoing| {
+        is_small(first) && first.spans.start().is_some_and(|start| start >= bounds.apart_below)
+    };
+    let Some(first) = queue.front().filter(may) else { return 1 };
     let Some(codec_of_first) = codec(first) else { return 1 };
     let is_old = |outgoing: &Outgoing| outgoing.max_timestamp < bounds.oldest_trusted;
     let (mut bytes, mut last, mut count) = (first.batch.len(), first, 1);
@@ -181,7 +202,8 @@ mod tests {
     use tokio::time::Instant;
 
     const OLDEST_TRUSTED: i64 = 1_000;
-    const BOUNDS: Bounds = Bounds { bytes_max: 64 << 10, oldest_trusted: OLDEST_TRUSTED };
+    const BOUNDS: Bounds =
+        Bounds { bytes_max: 64 << 10, oldest_trusted: OLDEST_TRUSTED, apart_below: 0 };
 
     fn batch(codec: Codec, timestamp: i64, value_bytes: usize) -> Bytes {
         let mut builder = BatchBuilder::new(codec);
@@ -245,6 +267,8 @@ mod tests {
         assert_eq!(alike(&stepped_over, BOUNDS), 4, "a hole behind it, as markers leave it");
         let small = Bounds { bytes_max: 2 * outgoing(0).batch.len() + 1, ..BOUNDS };
         assert_eq!(alike(&queue(|_| ()), small), 2, "no more than the target takes");
+        let apart = Bounds { apart_below: 1, ..BOUNDS };
+        assert_eq!(alike(&queue(|_| ()), apart), 1, "it was refused with others");
     }
 
     #[test]

@@ -142,6 +142,7 @@ pub struct Mirror {
     pub(super) window: Window,
     pub(super) target: Arc<TargetFacts>,
     pub(super) joined_bytes_max: usize,
+    pub(super) apart_below: i64,
     pub(super) buffered_bytes: usize,
     pub(super) given_up: bool,
     /// Late requests may still come: old batches wait.
@@ -170,6 +171,7 @@ impl Mirror {
             window: Window::new(window_bytes_max, beginning.target_offset),
             target,
             joined_bytes_max: 0,
+            apart_below: i64::MIN,
             buffered_bytes: 0,
             given_up: false,
             late: beginning.late,
@@ -300,7 +302,7 @@ impl Mirror {
         if !self.can_send(wall_clock_ms) {
             return None;
         }
-        if self.transaction.is_none() && !self.is_switching() {
+        if !self.is_switching() {
             self.join_front(wall_clock_ms);
         }
         let (Lineage { producer_id, producer_epoch }, sequence) = match &self.transaction {

@@ -122,6 +122,7 @@ async fn recover(share: &Rc<Share>, broker: i32, cells: &[Rc<MirrorCell>]) {
                     let mut mirror = Mirror::new(beginning, window, cell.spec.target.clone());
                     if share.link.config.merges {
                         mirror.join_up_to(limits::JOINED_BYTES_MAX);
+                        mirror.keep_apart_below(cell.apart_below.get());
                     }
                     *cell.mirror.borrow_mut() = Some(mirror);
                     begun.push(cell);
@@ -204,10 +205,7 @@ fn resynced(share: &Rc<Share>, cell: &Rc<MirrorCell>, seen: Seen) {
 
 /// What to do about a batch that was refused and is not on the target.
 fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
-    // Which of several it was is not known: they go one by one, and the one that is refused again is the cause.
-    let takes_apart = matches!(trouble::remedy(refused.error), Remedy::Split | Remedy::Park)
-        || refused.error == ErrorCode::UNKNOWN_SERVER_ERROR;
-    let is_apart = takes_apart
+    let is_apart = trouble::takes_apart(refused.error)
         && cell
             .mirror
             .borrow_mut()

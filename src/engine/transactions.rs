@@ -304,6 +304,13 @@ pub(super) fn abandoned(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
 }
 
 fn on_refused(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused, error: Error) {
+    let joined_upto = cell.mirror.borrow().as_ref().and_then(Mirror::end_of_joined_front);
+    if let Some(upto) = joined_upto.filter(|_| trouble::takes_apart(refused.error)) {
+        // It is fetched again, and each part goes by itself.
+        cell.apart_below.set(upto);
+        recovery::restart(share, cell, error);
+        return;
+    }
     let front = {
         let mirror = cell.mirror.borrow();
         let front = mirror.as_ref().and_then(Mirror::front_of_queue);

@@ -70,6 +70,13 @@ pub fn blames_content(error: ErrorCode) -> bool {
     )
 }
 
+/// Whether the parts of a joined batch go one by one after this refusal: which of them it was is not known, and the one that
+/// is refused again is the cause.
+pub fn takes_apart(error: ErrorCode) -> bool {
+    matches!(remedy(error), Remedy::Split | Remedy::Park)
+        || error == ErrorCode::UNKNOWN_SERVER_ERROR
+}
+
 /// Whether a batch may have been appended all the same (`DelayedProduce`; our own NETWORK_EXCEPTION for a lost answer; an
 /// error that says nothing).
 pub fn leaves_doubt(error: ErrorCode) -> bool {

@@ -38,6 +38,13 @@ fn at_target(stage: &Stage) -> Option<i64> {
     offsets.get(&("topic".to_owned(), 0)).map(|committed| committed.offset)
 }
 
+/// Batches of records on the target.
+fn copies(stage: &Stage) -> usize {
+    let Ok(dump) = stage.target.dump("topic", 0) else { return 0 };
+    let parsed = dump.batches.iter().flat_map(|bytes| parse(bytes).0);
+    parsed.filter(|batch| batch.attributes & 32 == 0).count()
+}
+
 #[test]
 fn batches_and_position_come_together_and_nothing_stays_open() {
     for stage in stages("txn-together") {
@@ -80,7 +87,9 @@ fn each_refusal_in_a_transaction_is_aborted_and_copied_again() {
         (ApiKey::EndTxn, Fault::CloseBefore),
         (ApiKey::EndTxn, Fault::CloseAfter),
     ];
-    for stage in stages("txn-refused") {
+    for mut stage in stages("txn-refused") {
+        // Many requests, so that one behind others can be refused.
+        stage.config = stage.config.link("merge: \"off\"");
         let strait = stage.start();
         let mut written = 0;
         for (api, fault) in faults {
@@ -138,6 +147,47 @@ fn a_transaction_that_the_coordinator_ended_is_copied_again() {
         stage.target.end_transactions();
         once(&stage, &strait, 25);
         assert!(!stage.target.dump("topic", 0).unwrap().aborted.is_empty(), "it was aborted");
+        strait.assert_clean_log();
+    }
+}
+
+#[test]
+fn small_batches_that_wait_are_sent_as_one_in_transactions_too() {
+    for stage in stages("txn-small") {
+        stage.append_many(0..1000);
+        let mut strait = stage.start();
+        once(&stage, &strait, 1000);
+        assert!(strait.metric("strait_merged_batches_total", &[]) >= 900.0);
+        assert!(copies(&stage) <= 100, "{} batches", copies(&stage));
+        strait.kill_and_restart();
+        stage.append_many(1000..1100);
+        once(&stage, &strait, 1100);
+        strait.assert_clean_log();
+    }
+}
+
+#[test]
+fn a_refused_batch_made_of_several_goes_as_its_parts_in_the_next_transaction() {
+    for stage in stages("txn-refused-parts") {
+        let mut strait = stage.start();
+        let mut written = 0;
+        for (code, parts) in [
+            (ErrorCode::INVALID_RECORD, true),
+            (ErrorCode::MESSAGE_TOO_LARGE, true),
+            (ErrorCode::UNKNOWN_SERVER_ERROR, true),
+            (ErrorCode::CORRUPT_MESSAGE, false),
+        ] {
+            assert_eq!(strait.terminate().0, 0);
+            let before = copies(&stage);
+            stage.append_many(written..written + 50);
+            written += 50;
+            let refused = stage.target.fault(Order::next(ApiKey::Produce, Fault::Refuse(code)));
+            strait.restart();
+            once(&stage, &strait, written);
+            assert_eq!(stage.target.fault_struck(refused), 1);
+            let copies = copies(&stage) - before;
+            assert_eq!(copies == 50, parts, "{code:?}: {copies} batches");
+        }
         strait.assert_clean_log();
     }
 }
