@@ -188,23 +188,25 @@ fn first_error(topics: &[TopicPartitions<(i32, ErrorCode)>]) -> ErrorCode {
 async fn wait_for_end(share: &Rc<Share>, cell: &Rc<MirrorCell>, life: u64) -> Outcome<()> {
     let Transactions { interval, bytes_max } =
         share.link.config.delivery.transactions().unwrap_or_default();
-    let mut until = share.env.now() + interval;
+    // Counted from its first ack: the first batch goes alone, and over a long way it would be the only one.
+    let mut until = None;
     loop {
-        let (bytes, failed, unused) = with(cell, life, |mirror| {
-            let bytes = mirror.transaction().map_or(0, |t| t.bytes());
-            (bytes, mirror.has_failed(), bytes == 0 && mirror.is_answered())
+        let (bytes, failed, written) = with(cell, life, |mirror| {
+            let (bytes, written) =
+                mirror.transaction().map_or((0, false), |t| (t.bytes(), t.has_written()));
+            (bytes, mirror.has_failed(), written)
         })?;
         let leaves = share.is_draining() || cell.is_removed() || share.is_stopped();
         let now = share.env.now();
-        if failed || leaves || bytes >= bytes_max || (now >= until && !unused) {
+        if written {
+            until.get_or_insert(now + interval);
+        }
+        if failed || leaves || bytes >= bytes_max || until.is_some_and(|until| now >= until) {
             return Ok(());
         }
-        if now >= until {
-            // Its first batch has not left yet.
-            until = now + interval;
-        }
         // In time or not, it looks again.
-        drop(tokio::time::timeout_at(until, cell.transaction_wake.notified()).await);
+        let look = until.unwrap_or(now + interval);
+        drop(tokio::time::timeout_at(look, cell.transaction_wake.notified()).await);
     }
 }
 

@@ -1,6 +1,8 @@
 //! `delivery: transactional`: what a reader of committed records sees while requests are refused, answers lost, coordinators
 //! slow, and two instances at work. Death at named moments is in `crashes.rs`, chance in `simulation.rs`.
 
+use std::time::Duration;
+
 use protocol_tests::raw::{Batch, parse};
 use protocol_tests::strait::{Config, Strait};
 use protocol_tests::wait::{wait_for, wait_until};
@@ -162,6 +164,24 @@ fn small_batches_that_wait_are_sent_as_one_in_transactions_too() {
         strait.kill_and_restart();
         stage.append_many(1000..1100);
         once(&stage, &strait, 1100);
+        strait.assert_clean_log();
+    }
+}
+
+/// The first batch goes alone, and its answer takes longer than the interval.
+#[test]
+fn over_a_long_way_a_transaction_carries_more_than_its_first_batch() {
+    for mut stage in stages("txn-long-way") {
+        stage.config = stage.config.clone().link("merge: off");
+        let way = Fault::DelayAnswer(Duration::from_millis(40));
+        stage.target.fault(Order::next(ApiKey::Produce, way).times(u32::MAX));
+        stage.append_many(0..40);
+        let strait = stage.start();
+        once(&stage, &strait, 40);
+        let dump = stage.target.dump("topic", 0).unwrap();
+        let is_marker = |bytes: &&bytes::Bytes| parse(bytes).0[0].attributes & 32 != 0;
+        let transactions = dump.batches.iter().filter(is_marker).count();
+        assert!(transactions <= 20, "{transactions} transactions");
         strait.assert_clean_log();
     }
 }
