@@ -62,10 +62,44 @@ pub fn decompress(codec: Codec, payload: &Bytes, max: usize) -> Result<Bytes, Co
         Codec::None => Ok(payload.clone()),
         Codec::Gzip => read_capped(codec, MultiGzDecoder::new(&payload[..]), max),
         Codec::Snappy => unsnappy(payload, max),
-        Codec::Lz4 => read_capped(codec, lz4::FrameDecoder::new(&payload[..]), max),
+        Codec::Lz4 => {
+            let mut opener = Opener::default();
+            opener.unlz4(payload, max)?;
+            Ok(opener.out.into())
+        }
         Codec::Zstd => unzstd(payload, max),
     }));
     opened.unwrap_or(Err(CodecError::Corrupt { codec }))
+}
+
+/// Opens payloads one after another in memory that it keeps.
+#[derive(Debug, Default)]
+pub struct Opener {
+    opened: Bytes,
+    out: Vec<u8>,
+    room: Vec<u8>,
+}
+
+impl Opener {
+    /// As [`decompress`].
+    pub fn open(&mut self, codec: Codec, payload: &Bytes, max: usize) -> Result<&[u8], CodecError> {
+        if codec == Codec::Lz4 {
+            let read = catch_unwind(AssertUnwindSafe(|| self.unlz4(payload, max)));
+            read.unwrap_or(Err(CodecError::Corrupt { codec }))?;
+            return Ok(&self.out);
+        }
+        self.opened = decompress(codec, payload, max)?;
+        Ok(&self.opened)
+    }
+
+    fn unlz4(&mut self, payload: &[u8], max: usize) -> Result<(), CodecError> {
+        self.out.clear();
+        if super::lz4::read(payload, max, &mut self.out, &mut self.room)? {
+            return Ok(());
+        }
+        self.out.clear();
+        append_capped(Codec::Lz4, lz4::FrameDecoder::new(payload), max, &mut self.out)
+    }
 }
 
 fn read_capped(codec: Codec, reader: impl Read, max: usize) -> Result<Bytes, CodecError> {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::WireError;
 use super::batch::{BatchError, BatchHeader, HEADER_BYTES};
-use super::codec::decompress;
+use super::codec::Opener;
 use super::records::{BatchBuilder, Fields, OpenBatch, RecordsError};
 
 /// The records of `batches` (whole, contiguous, of one codec, CRC checked) as one batch of that codec. Opens compressed
@@ -28,13 +28,13 @@ pub fn merge<'a>(
     }
     let mut builder = BatchBuilder::new(codec.ok_or(BatchError::Truncated)?);
     builder.reserve(stored);
-    let mut left = max;
+    let (mut left, mut opener) = (max, Opener::default());
     for batch in batches {
         let header = BatchHeader::parse(batch)?;
         let payload = batch.slice(HEADER_BYTES..header.total_bytes());
-        let opened = decompress(header.codec()?, &payload, left)?;
+        let opened = opener.open(header.codec()?, &payload, left)?;
         left = left.saturating_sub(opened.len());
-        append(&mut builder, &header, &opened)?;
+        append(&mut builder, &header, opened)?;
     }
     builder.finish()
 }

@@ -34,6 +34,7 @@ pub mod init_producer_id;
 pub mod join_group;
 pub mod leave_group;
 pub mod list_offsets;
+mod lz4;
 pub mod merge;
 pub mod metadata;
 pub mod offset_commit;
