@@ -18,6 +18,8 @@ pub const LENGTH_END: usize = 12;
 pub const CRC_START: usize = 21;
 /// What the length field of an empty batch holds.
 const LENGTH_MIN: usize = HEADER_BYTES - LENGTH_END;
+/// Length, attributes, two deltas, key, value and count of headers.
+const RECORD_BYTES_MIN: usize = 7;
 /// A cut before here hides the magic.
 const MAGIC_END: usize = 17;
 
@@ -44,6 +46,20 @@ pub enum Codec {
     Snappy = 2,
     Lz4 = 3,
     Zstd = 4,
+}
+
+impl Codec {
+    /// Bytes that one of its output can stand for at most, rounded up: deflate 1032, a snappy copy of 64 bytes in 3, an LZ4
+    /// match length of 255 a byte, a zstd block of 128 KiB in 4.
+    fn ratio_max(self) -> usize {
+        match self {
+            Self::None => 1,
+            Self::Gzip => 1032,
+            Self::Snappy => 22,
+            Self::Lz4 => 256,
+            Self::Zstd => 32 << 10,
+        }
+    }
 }
 
 /// Why bytes are not a batch that Strait takes.
@@ -87,6 +103,13 @@ pub enum BatchError {
         /// The first offset of this one.
         base: i64,
     },
+    /// More records than its bytes can hold.
+    Count {
+        /// The field.
+        claimed: i32,
+        /// Behind the header.
+        bytes: usize,
+    },
     /// The CRC-32C does not match.
     Crc {
         /// The field.
@@ -113,6 +136,9 @@ impl fmt::Display for BatchError {
             ),
             Self::Backwards { next, base } => {
                 write!(f, "a batch at offset {base} where {next} or later must follow")
+            }
+            Self::Count { claimed, bytes } => {
+                write!(f, "{bytes} bytes cannot hold the {claimed} records that are counted")
             }
             Self::Crc { claimed, computed } => {
                 write!(f, "CRC {claimed:08x} does not match the bytes ({computed:08x})")
@@ -250,6 +276,20 @@ impl BatchHeader {
     /// The batch's size with its header.
     pub fn total_bytes(&self) -> usize {
         LENGTH_END + self.batch_length as usize
+    }
+
+    /// Checks the count of records against what its bytes can hold, be they compressed as well as the codec can.
+    ///
+    /// A batch that lies here is refused by every target; what it claims would go into sequences and counters before.
+    pub fn check_count(&self) -> Result<(), BatchError> {
+        let bytes = self.total_bytes() - HEADER_BYTES;
+        let claimed = self.records_count;
+        let held = bytes.saturating_mul(self.codec()?.ratio_max()) / RECORD_BYTES_MIN;
+        if usize::try_from(claimed).is_ok_and(|claimed| claimed <= held) {
+            Ok(())
+        } else {
+            Err(BatchError::Count { claimed, bytes })
+        }
     }
 
     /// No record is missing: a stock broker refuses to be sent any other batch.
@@ -397,6 +437,23 @@ mod tests {
         let mut out = batch.to_vec();
         out[at..at + bytes.len()].copy_from_slice(bytes);
         out.into()
+    }
+
+    #[test]
+    fn no_more_records_are_believed_than_the_bytes_can_hold() {
+        let batch = batch(0, 4);
+        let payload = batch.len() - HEADER_BYTES;
+        for (codec, ratio) in [(0, 1), (1, 1032), (2, 22), (3, 256), (4, 32 << 10)] {
+            let most = (payload * ratio / 7) as i32;
+            for (count, is_held) in [(0, true), (most, true), (most + 1, false), (i32::MAX, false)]
+            {
+                let lying = with(&batch, 57, &count.to_be_bytes());
+                let header = BatchHeader::parse(&with(&lying, 21, &[0, codec])).unwrap();
+                let error = BatchError::Count { claimed: count, bytes: payload };
+                let expected = if is_held { Ok(()) } else { Err(error) };
+                assert_eq!(header.check_count(), expected, "codec {codec}, {count}");
+            }
+        }
     }
 
     #[test]
