@@ -11,6 +11,7 @@ mod doubles;
 mod embedded_parity;
 mod engine;
 mod fleet;
+mod frames;
 mod hostile;
 mod lanes;
 mod loops;

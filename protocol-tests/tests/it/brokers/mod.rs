@@ -8,6 +8,7 @@ mod damage;
 mod directed;
 mod failures;
 mod fleets;
+mod frames;
 mod kills;
 mod kit;
 mod leaders;
