@@ -19,6 +19,7 @@ mod model;
 mod offsets;
 mod pace;
 mod parity;
+mod poisons;
 mod policies;
 mod scenes;
 mod scenes_classes;
