@@ -18,5 +18,6 @@ mod parity;
 mod poison;
 mod resume;
 mod rival;
+mod smuggled;
 mod topics;
 mod transactional;
