@@ -114,7 +114,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn one_in(&mut self, many: u64) -> bool {
-        (self.dice)() % many == 0
+        (self.dice)().is_multiple_of(many)
     }
 
     fn message(&mut self, path: &str, fields: &[Field]) {

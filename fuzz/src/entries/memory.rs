@@ -16,6 +16,9 @@ use tokio::time::sleep;
 /// What a pipe holds before its writer waits.
 const PIPE_BYTES: usize = 64 << 10;
 
+/// Connections that wait to be accepted; more are refused.
+const BACKLOG: usize = 64;
+
 /// What becomes of one answer. `far` is a place in it, in parts of 256.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Deed {
@@ -55,7 +58,7 @@ impl Deeds {
 type Accepted = (Box<dyn Stream>, SocketAddr);
 
 struct State {
-    doors: HashMap<SocketAddr, mpsc::UnboundedSender<Accepted>>,
+    doors: HashMap<SocketAddr, mpsc::Sender<Accepted>>,
     dials: usize,
     deeds: Deeds,
 }
@@ -91,11 +94,12 @@ impl Memory {
         let (client, server) = duplex(PIPE_BYTES);
         let from = SocketAddr::from(([10, 0, 0, 1], 40_000));
         if to.ip().to_string() != state.deeds.host {
-            door.send((Box::new(server), from)).map_err(|_| io::ErrorKind::ConnectionRefused)?;
+            door.try_send((Box::new(server), from))
+                .map_err(|_| io::ErrorKind::ConnectionRefused)?;
             return Ok(Box::new(client));
         }
         let (ours, broker) = duplex(PIPE_BYTES);
-        door.send((Box::new(broker), from)).map_err(|_| io::ErrorKind::ConnectionRefused)?;
+        door.try_send((Box::new(broker), from)).map_err(|_| io::ErrorKind::ConnectionRefused)?;
         spawn_local(pass(self.clone(), server, ours));
         Ok(Box::new(client))
     }
@@ -120,7 +124,7 @@ impl World for Memory {
     fn listen(&self, at: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
             let at = SocketAddr::new(at.ip(), if at.port() == 0 { 9092 } else { at.port() });
-            let (knocking, accepted) = mpsc::unbounded_channel();
+            let (knocking, accepted) = mpsc::channel(BACKLOG);
             if self.lock().doors.insert(at, knocking).is_some() {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
@@ -144,7 +148,7 @@ impl World for Memory {
 
 struct Door {
     at: SocketAddr,
-    accepted: tokio::sync::Mutex<mpsc::UnboundedReceiver<Accepted>>,
+    accepted: tokio::sync::Mutex<mpsc::Receiver<Accepted>>,
 }
 
 impl Listener for Door {

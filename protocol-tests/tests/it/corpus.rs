@@ -104,7 +104,7 @@ fn what_is_made_of_the_corpus_holds() {
                 let slow = SLOW.iter().find(|(name, _)| *name == entry.name);
                 let count = slow.map_or(MUTATIONS, |(_, count)| *count) * full;
                 let (inputs, mut rng) = (inputs(&entry), Rng::new(1).fork(entry.name));
-                let began = std::time::Instant::now();
+                let began = tokio::time::Instant::now();
                 for nth in 0..count {
                     let input = mutated(&inputs, &mut rng);
                     run(&entry, &format!("mutation {nth}"), input);
