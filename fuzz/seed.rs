@@ -97,9 +97,12 @@ fn responses(write: Write<'_>) {
             let choice = [index as u8, (version - low) as u8];
             write("responses", &format!("{}-{version}", answer.name), &[&choice, &body]);
             if decoder.api == strait::wire::ApiKey::Metadata {
-                let (next, _) = answer.body(version, &mut dice);
-                let both = [&choice[1..], &pieces(&[&body, &next])].concat();
-                write("metadata", &format!("two-{version}"), &[&both]);
+                // A leader moves, one is led by nobody who is known, and an epoch falls.
+                let all: Vec<_> = [(1, 3, 2), (2, 4, 9), (1, 3, 2)]
+                    .map(|(leader, epoch, other)| metadata(version, leader, epoch, other))
+                    .to_vec();
+                let all: Vec<&[u8]> = all.iter().map(|answer| &answer[..]).collect();
+                write("metadata", &format!("three-{version}"), &[&choice[1..], &pieces(&all)]);
             }
         }
     }
@@ -112,6 +115,35 @@ fn responses(write: Write<'_>) {
     }
     let names = [&[0, 0, 0, 0, 0x27, 0x10][..], &[0, 0].repeat(10_000)].concat();
     write("responses", "SaslHandshake-dense", &[&place("SaslHandshake"), &names]);
+}
+
+/// Two brokers, and a topic of two partitions.
+fn metadata(version: i16, leader: i32, epoch: i32, other: i32) -> BytesMut {
+    use kafka_protocol::messages::metadata_response::*;
+    let broker = |id: i32| {
+        MetadataResponseBroker::default()
+            .with_node_id(BrokerId(id))
+            .with_host(text("kafka-1"))
+            .with_port(9092)
+    };
+    let partition = |index: i32, leader: i32| {
+        MetadataResponsePartition::default()
+            .with_partition_index(index)
+            .with_leader_id(BrokerId(leader))
+            .with_leader_epoch(epoch)
+            .with_replica_nodes(vec![BrokerId(1), BrokerId(2)])
+    };
+    let topic = MetadataResponseTopic::default()
+        .with_name(Some(TopicName(text("orders"))))
+        .with_topic_id(Uuid::from_u128(0x5eed))
+        .with_partitions(vec![partition(1, other), partition(0, leader)]);
+    let answer = MetadataResponse::default()
+        .with_brokers(vec![broker(1), broker(2)])
+        .with_cluster_id(Some(text("east")))
+        .with_topics(vec![topic]);
+    let mut out = BytesMut::new();
+    answer.encode(&mut out, version).expect("kafka-protocol writes it");
+    out
 }
 
 /// Numbers without end, the same each time (SplitMix64).

@@ -53,7 +53,7 @@ fn deed(kind: u8, far: u8) -> Deed {
     match kind % 8 {
         0 => Deed::Close { far: 0 },
         1 => Deed::Close { far },
-        2 => Deed::Wait(Duration::from_millis(u64::from(far) * 20)),
+        2 => Deed::Wait(Duration::from_millis(u64::from(far) * 100)),
         3 => Deed::Swallow,
         4 => Deed::Flip { far, bits: (kind >> 3).max(1) },
         5 => Deed::Long { far, last: if kind & 8 == 0 { 0x07 } else { 0x0f } },

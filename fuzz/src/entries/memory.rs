@@ -1,5 +1,6 @@
 //! A network in memory: pipes without delay, and a script for the answers of one host.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use strait::env::{BoxFuture, Env, Listener, Stream, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// What a pipe holds before its writer waits.
 const PIPE_BYTES: usize = 64 << 10;
@@ -24,7 +25,7 @@ const BACKLOG: usize = 64;
 pub(super) enum Deed {
     /// The connection ends behind so much of it.
     Close { far: u8 },
-    /// It is late, and what follows on its connection with it.
+    /// It is late, and what follows on its connection with it, in both directions.
     Wait(Duration),
     /// It never comes, nor does anything behind it on its connection.
     Swallow,
@@ -168,13 +169,24 @@ impl Listener for Door {
 async fn pass(memory: Memory, client: DuplexStream, broker: DuplexStream) {
     let (mut from_client, mut to_client) = split(client);
     let (mut from_broker, mut to_broker) = split(broker);
-    let requests = tokio::io::copy(&mut from_client, &mut to_broker);
+    let held = Cell::new(Instant::now());
+    let requests = async {
+        let mut buffer = vec![0; 4 << 10];
+        while let len @ 1.. = from_client.read(&mut buffer).await? {
+            sleep_until(held.get()).await;
+            to_broker.write_all(&buffer[..len]).await?;
+        }
+        io::Result::Ok(())
+    };
     let answers = async {
         loop {
             let size = from_broker.read_u32().await?;
             let mut frame = vec![0; size as usize];
             from_broker.read_exact(&mut frame).await?;
             let deed = memory.lock().deeds.next();
+            if let Some(Deed::Wait(time)) = deed {
+                held.set(Instant::now() + time);
+            }
             say(&mut to_client, deed, frame).await?;
         }
         #[allow(unreachable_code, reason = "names the type")]
