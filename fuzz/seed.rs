@@ -12,9 +12,8 @@ use kafka_protocol::records::{
 };
 use strait::wire::consumer_protocol::{Assignment, Subscription};
 use strait_fuzz::entries::DECODERS;
+use strait_fuzz::frames::Answer;
 use uuid::Uuid;
-
-type Answers = Vec<(ApiKey, Box<dyn Fn(&mut BytesMut, i16)>)>;
 
 fn main() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
@@ -28,6 +27,8 @@ fn main() {
     batches(&write);
     exchanges(&write);
     group(&write);
+    copying(&write);
+    requests(&write);
     for entry in list("../src/cli/samples") {
         let name = entry.file_stem().expect("a name").to_string_lossy().into_owned();
         write("config", &name, &[&fs::read(&entry).expect("a sample")]);
@@ -83,28 +84,30 @@ fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-fn topic(name: &str) -> TopicName {
-    TopicName(text(name))
-}
-
 /// Every API at its lowest and its highest version.
 fn responses(write: Write<'_>) {
-    let answers = answers();
-    assert_eq!(answers.len(), DECODERS.len(), "an API has no seed");
-    for (index, (api, (low, high), decode)) in DECODERS.into_iter().enumerate() {
-        let (_, encode) =
-            answers.iter().find(|(of, _)| *of as i16 == api as i16).expect("an API has no seed");
+    for (index, decoder) in DECODERS.iter().enumerate() {
+        let (answer, (low, high)) = (Answer::of(decoder.api as i16), decoder.versions);
         for version in [low, high] {
-            let mut body = BytesMut::new();
-            encode(&mut body, version);
-            let body = body.freeze();
-            assert!(decode(version, &body), "{api:?} v{version} does not decode");
+            let (mut dice, mut body) = (dice(u64::from(version.unsigned_abs())), Vec::new());
+            // Some are valid and answer nothing that is asked: OffsetFetch for two groups.
+            while body.is_empty() || !(decoder.reads)(version, &Bytes::from(body.clone())) {
+                (body, _) = answer.body(version, &mut dice);
+            }
             let choice = [index as u8, (version - low) as u8];
-            write("responses", &format!("{api:?}-{version}"), &[&choice, &body]);
+            write("responses", &format!("{}-{version}", answer.name), &[&choice, &body]);
+            if decoder.api == strait::wire::ApiKey::Metadata {
+                // A leader moves, one is led by nobody who is known, and an epoch falls.
+                let all: Vec<_> = [(1, 3, 2), (2, 4, 9), (1, 3, 2)]
+                    .map(|(leader, epoch, other)| metadata(version, leader, epoch, other))
+                    .to_vec();
+                let all: Vec<&[u8]> = all.iter().map(|answer| &answer[..]).collect();
+                write("metadata", &format!("three-{version}"), &[&choice[1..], &pieces(&all)]);
+            }
         }
     }
     // Topics with nothing in them, and names of nothing: three and two bytes on the wire.
-    let place = |of: &str| DECODERS.iter().position(|(api, ..)| format!("{api:?}") == of);
+    let place = |of: &str| DECODERS.iter().position(|decoder| format!("{:?}", decoder.api) == of);
     let place = |of| [place(of).expect("an API of that name") as u8, 0];
     let topics = [&[0, 0, 0, 0, 0x91, 0x4e][..], &[1, 1, 0].repeat(10_000)].concat();
     for api in ["ListOffsets", "OffsetCommit", "DescribeProducers"] {
@@ -114,202 +117,43 @@ fn responses(write: Write<'_>) {
     write("responses", "SaslHandshake-dense", &[&place("SaslHandshake"), &names]);
 }
 
-fn answer<M: Encodable + 'static>(
-    api: ApiKey,
-    message: impl Fn(i16) -> M + 'static,
-) -> (ApiKey, Box<dyn Fn(&mut BytesMut, i16)>) {
-    let encode = move |out: &mut BytesMut, version| {
-        message(version).encode(out, version).expect("kafka-protocol writes it");
+/// Two brokers, and a topic of two partitions.
+fn metadata(version: i16, leader: i32, epoch: i32, other: i32) -> BytesMut {
+    use kafka_protocol::messages::metadata_response::*;
+    let broker = |id: i32| {
+        MetadataResponseBroker::default()
+            .with_node_id(BrokerId(id))
+            .with_host(text("kafka-1"))
+            .with_port(9092)
     };
-    (api, Box::new(encode))
+    let partition = |index: i32, leader: i32| {
+        MetadataResponsePartition::default()
+            .with_partition_index(index)
+            .with_leader_id(BrokerId(leader))
+            .with_leader_epoch(epoch)
+            .with_replica_nodes(vec![BrokerId(1), BrokerId(2)])
+    };
+    let topic = MetadataResponseTopic::default()
+        .with_name(Some(TopicName(text("orders"))))
+        .with_topic_id(Uuid::from_u128(0x5eed))
+        .with_partitions(vec![partition(1, other), partition(0, leader)]);
+    let answer = MetadataResponse::default()
+        .with_brokers(vec![broker(1), broker(2)])
+        .with_cluster_id(Some(text("east")))
+        .with_topics(vec![topic]);
+    let mut out = BytesMut::new();
+    answer.encode(&mut out, version).expect("kafka-protocol writes it");
+    out
 }
 
-#[allow(clippy::too_many_lines, reason = "a list")]
-fn answers() -> Answers {
-    use kafka_protocol::messages as m;
-    let id = Uuid::from_u128(0x5eed);
-    vec![
-        answer(ApiKey::ApiVersions, |_| {
-            let version = |key, max| {
-                m::api_versions_response::ApiVersion::default()
-                    .with_api_key(key)
-                    .with_max_version(max)
-            };
-            let feature = m::api_versions_response::FinalizedFeatureKey::default()
-                .with_name(text("metadata.version"))
-                .with_max_version_level(25);
-            ApiVersionsResponse::default()
-                .with_api_keys(vec![version(0, 13), version(1, 17), version(18, 4)])
-                .with_finalized_features_epoch(1)
-                .with_finalized_features(vec![feature])
-        }),
-        answer(ApiKey::Metadata, move |_| {
-            let partition = m::metadata_response::MetadataResponsePartition::default()
-                .with_leader_id(BrokerId(1))
-                .with_leader_epoch(3)
-                .with_replica_nodes(vec![BrokerId(1), BrokerId(2)])
-                .with_isr_nodes(vec![BrokerId(1)])
-                .with_offline_replicas(vec![BrokerId(2)]);
-            let broker = m::metadata_response::MetadataResponseBroker::default()
-                .with_node_id(BrokerId(1))
-                .with_host(text("kafka-1"))
-                .with_port(9092)
-                .with_rack(Some(text("a")));
-            let of = m::metadata_response::MetadataResponseTopic::default()
-                .with_name(Some(topic("orders")))
-                .with_topic_id(id)
-                .with_partitions(vec![partition.clone(), partition]);
-            MetadataResponse::default()
-                .with_brokers(vec![broker])
-                .with_cluster_id(Some(text("east")))
-                .with_topics(vec![of])
-        }),
-        answer(ApiKey::Fetch, move |version| {
-            let mut partition = m::fetch_response::PartitionData::default()
-                .with_high_watermark(20)
-                .with_last_stable_offset(10)
-                .with_aborted_transactions(Some(vec![
-                    m::fetch_response::AbortedTransaction::default().with_first_offset(2),
-                ]))
-                .with_records(Some(batch(4, 3, Compression::None)));
-            partition.current_leader.leader_id = BrokerId(2);
-            partition.diverging_epoch.epoch = 1;
-            let mut of = m::fetch_response::FetchableTopicResponse::default()
-                .with_partitions(vec![partition]);
-            of = if version < 13 { of.with_topic(topic("orders")) } else { of.with_topic_id(id) };
-            let mut message = FetchResponse::default().with_session_id(7).with_responses(vec![of]);
-            if version >= 16 {
-                let node = m::fetch_response::NodeEndpoint::default().with_host(text("kafka-2"));
-                message = message.with_node_endpoints(vec![node]);
-            }
-            message
-        }),
-        answer(ApiKey::Produce, move |version| {
-            let error = m::produce_response::BatchIndexAndErrorMessage::default()
-                .with_batch_index_error_message(Some(text("no key")));
-            let mut partition = m::produce_response::PartitionProduceResponse::default()
-                .with_base_offset(5)
-                .with_record_errors(vec![error])
-                .with_error_message(Some(text("refused")));
-            if version >= 10 {
-                partition.current_leader.leader_id = BrokerId(2);
-            }
-            let mut of = m::produce_response::TopicProduceResponse::default()
-                .with_partition_responses(vec![partition]);
-            of = if version < 13 { of.with_name(topic("orders")) } else { of.with_topic_id(id) };
-            let mut message = ProduceResponse::default().with_responses(vec![of]);
-            if version >= 10 {
-                let node = m::produce_response::NodeEndpoint::default().with_host(text("kafka-2"));
-                message = message.with_node_endpoints(vec![node]);
-            }
-            message
-        }),
-        answer(ApiKey::ListOffsets, |_| {
-            let partition =
-                m::list_offsets_response::ListOffsetsPartitionResponse::default().with_offset(12);
-            let of = m::list_offsets_response::ListOffsetsTopicResponse::default()
-                .with_name(topic("orders"))
-                .with_partitions(vec![partition.clone(), partition]);
-            ListOffsetsResponse::default().with_topics(vec![of.clone(), of])
-        }),
-        answer(ApiKey::OffsetCommit, |_| {
-            let of = m::offset_commit_response::OffsetCommitResponseTopic::default()
-                .with_name(topic("orders"))
-                .with_partitions(vec![Default::default(), Default::default()]);
-            OffsetCommitResponse::default().with_topics(vec![of])
-        }),
-        answer(ApiKey::OffsetFetch, |_| {
-            let partition = m::offset_fetch_response::OffsetFetchResponsePartitions::default()
-                .with_committed_offset(9)
-                .with_metadata(Some(text("anchor")));
-            let of = m::offset_fetch_response::OffsetFetchResponseTopics::default()
-                .with_name(topic("orders"))
-                .with_partitions(vec![partition]);
-            let group = m::offset_fetch_response::OffsetFetchResponseGroup::default()
-                .with_group_id(GroupId(text("strait.east-to-west")))
-                .with_topics(vec![of]);
-            OffsetFetchResponse::default().with_groups(vec![group])
-        }),
-        answer(ApiKey::FindCoordinator, |_| {
-            let coordinator = m::find_coordinator_response::Coordinator::default()
-                .with_key(text("strait.east-to-west"))
-                .with_host(text("kafka-1"))
-                .with_port(9092);
-            FindCoordinatorResponse::default().with_coordinators(vec![coordinator])
-        }),
-        answer(ApiKey::OffsetForLeaderEpoch, |_| {
-            let of = m::offset_for_leader_epoch_response::OffsetForLeaderTopicResult::default()
-                .with_topic(topic("orders"))
-                .with_partitions(vec![Default::default()]);
-            OffsetForLeaderEpochResponse::default().with_topics(vec![of])
-        }),
-        answer(ApiKey::SaslHandshake, |_| {
-            SaslHandshakeResponse::default()
-                .with_mechanisms(vec![text("PLAIN"), text("SCRAM-SHA-256")])
-        }),
-        answer(ApiKey::SaslAuthenticate, |_| {
-            SaslAuthenticateResponse::default()
-                .with_error_message(Some(text("wrong password")))
-                .with_auth_bytes(Bytes::from_static(b"r=AB,s=AAAA,i=4096"))
-        }),
-        answer(ApiKey::DescribeConfigs, |_| {
-            let synonym = m::describe_configs_response::DescribeConfigsSynonym::default()
-                .with_name(text("log.retention.ms"));
-            let config = m::describe_configs_response::DescribeConfigsResourceResult::default()
-                .with_name(text("retention.ms"))
-                .with_value(Some(text("1000")))
-                .with_synonyms(vec![synonym]);
-            let of = m::describe_configs_response::DescribeConfigsResult::default()
-                .with_resource_name(text("orders"))
-                .with_configs(vec![config]);
-            DescribeConfigsResponse::default().with_results(vec![of])
-        }),
-        answer(ApiKey::DescribeProducers, |_| {
-            let partition = m::describe_producers_response::PartitionResponse::default()
-                .with_active_producers(vec![Default::default(), Default::default()]);
-            let of = m::describe_producers_response::TopicResponse::default()
-                .with_name(topic("orders"))
-                .with_partitions(vec![partition]);
-            DescribeProducersResponse::default().with_topics(vec![of])
-        }),
-        answer(ApiKey::DescribeCluster, |_| {
-            let broker = m::describe_cluster_response::DescribeClusterBroker::default()
-                .with_host(text("kafka-1"));
-            DescribeClusterResponse::default()
-                .with_cluster_id(text("east"))
-                .with_brokers(vec![broker])
-        }),
-        answer(ApiKey::CreateTopics, |_| {
-            let config = m::create_topics_response::CreatableTopicConfigs::default()
-                .with_name(text("retention.ms"));
-            let of = m::create_topics_response::CreatableTopicResult::default()
-                .with_name(topic("orders"))
-                .with_error_message(Some(text("exists")))
-                .with_configs(Some(vec![config]));
-            CreateTopicsResponse::default().with_topics(vec![of])
-        }),
-        answer(ApiKey::CreatePartitions, |_| {
-            let of = m::create_partitions_response::CreatePartitionsTopicResult::default()
-                .with_name(topic("orders"));
-            CreatePartitionsResponse::default().with_results(vec![of])
-        }),
-        answer(ApiKey::DeleteTopics, |_| {
-            let of = m::delete_topics_response::DeletableTopicResult::default()
-                .with_name(Some(topic("orders")));
-            DeleteTopicsResponse::default().with_responses(vec![of])
-        }),
-        answer(ApiKey::DeleteRecords, |_| {
-            let of = m::delete_records_response::DeleteRecordsTopicResult::default()
-                .with_name(topic("orders"))
-                .with_partitions(vec![Default::default()]);
-            DeleteRecordsResponse::default().with_topics(vec![of])
-        }),
-        answer(ApiKey::IncrementalAlterConfigs, |_| {
-            let of = m::incremental_alter_configs_response::AlterConfigsResourceResponse::default()
-                .with_resource_name(text("orders"));
-            IncrementalAlterConfigsResponse::default().with_responses(vec![of])
-        }),
-    ]
+/// Numbers without end, the same each time (SplitMix64).
+fn dice(mut state: u64) -> impl FnMut() -> u64 {
+    move || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
 }
 
 fn batch(base: i64, count: i32, compression: Compression) -> Bytes {
@@ -357,6 +201,15 @@ fn batches(write: Write<'_>) {
     }
     write("recode", "split", &[&[1, 0, 8, 0], &batch(0, 20, Compression::None)]);
     write("recode", "later", &[&[1, 1, 0, 2], &append_time]);
+    let body = |batch: &Bytes| ((batch.len() as u16).to_be_bytes(), batch.clone());
+    let joined: Vec<u8> = [&first, &second, &batch(0, 7, Compression::None)]
+        .map(body)
+        .iter()
+        .flat_map(|(len, batch)| [&len[..], batch].concat())
+        .collect();
+    for codec in 0..5u8 {
+        write("merge", &format!("three-{codec}"), &[&[codec], &joined]);
+    }
     for file in list("../src/wire/testdata") {
         let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
         let bytes = fs::read(&file).expect("test data");
@@ -388,6 +241,38 @@ fn batches(write: Write<'_>) {
         "no-slot",
         &[&[0, 1, 5, 4, 0, 0, 7, 0, 1, 6, 0, 0, 4, 0, 2, 0, 1, 6, 4, 0, 2]],
     );
+}
+
+/// Deeds at the answers to a whole copying: see `entries/copying.rs`.
+fn copying(write: Write<'_>) {
+    for side in [0u8, 1, 2, 3] {
+        write("copying", &format!("nothing-{side}"), &[&[side]]);
+        for deed in 0..8u8 {
+            let early = [2 + deed, deed, 200];
+            let late = [12 + deed, deed | 0x30, 90];
+            write("copying", &format!("deed-{side}-{deed}"), &[&[side], &early, &late]);
+        }
+        let one_after_the_other = [9, 0, 0, 0, 1, 100, 3, 0, 0, 2, 2, 255, 0, 3, 0, 5, 0, 0];
+        write("copying", &format!("many-{side}"), &[&[side], &one_after_the_other]);
+    }
+}
+
+fn requests(write: Write<'_>) {
+    for path in ["/", "/metrics", "/status", "/healthz", "/readyz", "/no"] {
+        let said = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        write("http", &path.replace('/', "path-"), &[&[0, 6], said.as_bytes()]);
+    }
+    let twice = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2);
+    write("http", "twice", &[&[1, 255], twice.as_bytes()]);
+    write("http", "head", &[&[1, 0], b"HEAD /status HTTP/1.0\r\n\r\n"]);
+    write("http", "post", &[&[0, 3], b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi"]);
+    write(
+        "http",
+        "chunked",
+        &[&[0, 9], b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
+    );
+    write("http", "half", &[&[1, 9], b"GET / HTTP/1.1\r\nX: "]);
+    write("http", "tls", &[&[0, 20], &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]]);
 }
 
 /// Pieces with their lengths in front.

@@ -3,6 +3,7 @@
 //! `entries` is compiled a second time into the test suites, which replay the corpus.
 
 pub mod entries;
+pub mod frames;
 pub mod meter;
 
 pub use libfuzzer_sys;

@@ -25,6 +25,7 @@ public final class Agent {
     private static final Map<String, Command> COMMANDS = Map.of(
             "admin", AdminCalls::run,
             "dump", Dump::run,
+            "frames", Frames::run,
             "produce", Produce::run,
             "stop", Produce::stop);
 

@@ -112,6 +112,27 @@ fn classes() -> PathBuf {
     classes
 }
 
+/// What Kafka's own classes read in answers (API, version, body): a line for each, every field with its path and value, or why
+/// it cannot be read.
+#[track_caller]
+pub fn read_answers(answers: &[(&str, i16, Vec<u8>)]) -> Vec<String> {
+    let (file, out) =
+        (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    let mut writer = io::BufWriter::new(file.reopen().unwrap());
+    for (name, version, body) in answers {
+        let lengths = (u16::try_from(name.len()).unwrap(), u32::try_from(body.len()).unwrap());
+        writer.write_all(&lengths.0.to_be_bytes()).unwrap();
+        writer.write_all(name.as_bytes()).unwrap();
+        writer.write_all(&version.to_be_bytes()).unwrap();
+        writer.write_all(&lengths.1.to_be_bytes()).unwrap();
+        writer.write_all(body).unwrap();
+    }
+    writer.flush().unwrap();
+    let args = json!({ "file": file.path(), "out": out.path() });
+    java().call("frames", &args).unwrap_or_else(|error| panic!("{error}"));
+    fs::read_to_string(out.path()).unwrap().lines().map(str::to_owned).collect()
+}
+
 /// Calls of an operator and of Kafka's own producer and consumer on one cluster.
 #[derive(Clone, Debug)]
 pub struct Admin {

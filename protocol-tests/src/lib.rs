@@ -24,6 +24,7 @@ pub mod lab;
 pub mod latency;
 pub mod load;
 pub mod mirror_maker;
+pub mod poisons;
 pub mod ports;
 pub mod process;
 pub mod raw;

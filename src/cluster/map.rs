@@ -64,7 +64,10 @@ impl ClusterMap {
     }
 
     /// The map after this answer. An answer that no broker of this cluster can have meant is refused, with the reason.
-    pub(super) fn after(&self, answer: MetadataResponse) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// The reason, for the operator.
+    pub fn after(&self, answer: MetadataResponse) -> Result<Self, String> {
         if let (Some(known), Some(now)) = (&self.cluster_id, &answer.cluster_id)
             && known != now
         {

@@ -162,7 +162,7 @@ pub fn admit(
                 return Err(Refusal { offset: wanted, cause: Cause::TooFar(copies), end: None });
             }
         };
-        if let Err(error) = header.codec() {
+        if let Err(error) = header.check_count() {
             return Err(refused(error.into()));
         } else if must_be_recoded(&header, wanted, rules) {
             let parts = recode(&batch, wanted, rules).map_err(refused)?;

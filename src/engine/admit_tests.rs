@@ -92,6 +92,41 @@ fn rule_3_a_cut_tail_is_left_for_the_next_fetch() {
     assert_eq!(fates(&[plain(0, 3), cut], 0), [(3, Fate::Stamped)]);
 }
 
+/// Wherever a broker cuts its answer, what is whole is decided as ever and the rest is asked for again.
+#[test]
+fn rule_3_an_answer_that_is_cut_at_any_byte_gives_the_batches_before_the_cut() {
+    let batches = [plain(0, 3), plain(3, 2), transactional(5, 7), marker(6, 7, 1), plain(7, 9)];
+    let whole = fates(&batches, 0);
+    assert_eq!(whole.len(), batches.len());
+    let (all, mut ends) = (batches.concat(), Vec::new());
+    batches.iter().fold(0, |end, batch| {
+        ends.push(end + batch.len());
+        end + batch.len()
+    });
+    for cut in 0..=all.len() {
+        let count = ends.iter().filter(|end| **end <= cut).count();
+        let (steps, refusal) = steps(&[all[..cut].to_vec()], &[], 0, &RULES);
+        assert_eq!((steps, refusal), (whole[..count].to_vec(), None), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_count_that_the_bytes_cannot_hold_is_refused_before_it_is_believed() {
+    let lying = with(5, 3, |header| {
+        header.records_count = i32::MAX;
+        header.last_offset_delta = i32::MAX - 1;
+    });
+    let (steps, refusal) = steps(&[plain(0, 5), lying], &[], 0, &RULES);
+    assert_eq!(steps, [(5, Fate::Stamped)]);
+    let refusal = refusal.expect("it lies");
+    let Cause::Records(RecordsError::Batch(BatchError::Count { claimed, .. })) = refusal.cause
+    else {
+        panic!("{refusal:?}")
+    };
+    assert_eq!((refusal.offset, claimed), (5, i32::MAX));
+    assert_eq!(refusal.end.expect("its header says it").next_offset, 5 + i64::from(i32::MAX));
+}
+
 #[test]
 fn rule_9_an_empty_batch_is_stepped_over() {
     let empty = with(5, 1, |header| {

@@ -223,7 +223,7 @@ fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
         Remedy::Again if refused.error == ErrorCode::UNKNOWN_SERVER_ERROR => {
             let refusals = cell.unknown_refusals.get();
             cell.unknown_refusals.set(refusals + 1);
-            if refusals >= limits::UNKNOWN_REFUSALS_MAX {
+            if refusals >= limits::UNKNOWN_REFUSALS_MAX || trouble::damage(cell).is_some() {
                 park_refused(share, cell, refused.error, error);
             } else {
                 let wait = share.env.backoff(BACKOFF.0, BACKOFF.1, refusals);
@@ -292,8 +292,13 @@ fn park_refused(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: ErrorCode, mu
         Some((cell.spec.id.topic.to_string(), cell.spec.id.partition, Some(first)));
     let rest = cell.mirror.borrow().as_ref().and_then(Mirror::rest_of_front);
     let skips = share.link.config.policies.on_poison == OnPoison::Skip;
+    let damage = trouble::damage(cell);
+    if let Some(damage) = damage {
+        error.message.push_str(&format!(": {damage}"));
+    }
+    let is_to_blame = trouble::blames_content(refused) || damage.is_some();
     match rest {
-        Some((to, leader_epoch, records)) if skips && trouble::blames_content(refused) => {
+        Some((to, leader_epoch, records)) if skips && is_to_blame => {
             let kind = LossKind::Poison;
             let step = StepOver { kind, from: first, to, leader_epoch, records, error };
             step_over::make(share, cell, step);

@@ -342,7 +342,7 @@ fn on_refused(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused, error
         (Remedy::Again, _) if refused.error == ErrorCode::UNKNOWN_SERVER_ERROR => {
             let refusals = cell.unknown_refusals.get();
             cell.unknown_refusals.set(refusals + 1);
-            if refusals >= limits::UNKNOWN_REFUSALS_MAX {
+            if refusals >= limits::UNKNOWN_REFUSALS_MAX || trouble::damage(cell).is_some() {
                 remember(share, cell, refused.error, error);
             } else {
                 recovery::restart(share, cell, error);
@@ -364,14 +364,19 @@ fn remember(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: ErrorCode, mut er
         return;
     };
     let id = &cell.spec.id;
+    let damage = trouble::damage(cell);
     error.code = Code(61);
     error.action = Action::Park;
     error.message =
         format!("the target refuses source offsets {from} to {}: {}", to - 1, error.message);
+    if let Some(damage) = damage {
+        error.message.push_str(&format!(": {damage}"));
+    }
     error.place.mirror = Some((id.topic.to_string(), id.partition, Some(from)));
     let kind = LossKind::Poison;
     let step = StepOver { kind, from, to, leader_epoch, records, error: error.clone() };
-    *cell.poison.borrow_mut() = Some((step, trouble::blames_content(refused)));
+    let is_to_blame = trouble::blames_content(refused) || damage.is_some();
+    *cell.poison.borrow_mut() = Some((step, is_to_blame));
     recovery::restart(share, cell, error);
 }
 

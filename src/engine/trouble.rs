@@ -9,7 +9,9 @@ use crate::cluster::rights::Need;
 use crate::connection::{CallError, Connection};
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
+use crate::wire::codec::CodecError;
 use crate::wire::error_code::ErrorCode;
+use crate::wire::records::{OpenBatch, RecordsError};
 use tokio::time::Instant;
 
 /// What the target's refusal of a batch calls for, once the window is drained and the target was read back.
@@ -75,6 +77,16 @@ pub fn blames_content(error: ErrorCode) -> bool {
 pub fn takes_apart(error: ErrorCode) -> bool {
     matches!(remedy(error), Remedy::Split | Remedy::Park)
         || error == ErrorCode::UNKNOWN_SERVER_ERROR
+}
+
+/// What is wrong with the records of the oldest queued batch, which was refused: a broker that cannot open them has no better
+/// answer than UNKNOWN_SERVER_ERROR. None where they can be read, or are too many to look.
+pub fn damage(cell: &MirrorCell) -> Option<RecordsError> {
+    let mirror = cell.mirror.borrow();
+    let batch = &mirror.as_ref()?.front_of_queue()?.batch;
+    let read = OpenBatch::open(batch, limits::RECODE_BYTES_MAX)
+        .and_then(|opened| opened.records().try_for_each(|record| record.map(drop)));
+    read.err().filter(|error| !matches!(error, RecordsError::Codec(CodecError::TooLarge { .. })))
 }
 
 /// Whether a batch may have been appended all the same (`DelayedProduce`; our own NETWORK_EXCEPTION for a lost answer; an

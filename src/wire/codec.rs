@@ -22,6 +22,8 @@ const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
 const XERIAL_HEADER_BYTES: usize = 16;
 /// What Java puts in one block.
 const XERIAL_BLOCK_BYTES: usize = 32 << 10;
+/// Room for what is opened, at first.
+const OPENED_BYTES_FIRST: usize = 4 << 10;
 /// Snappy's best is a copy of 64 bytes for 3.
 const SNAPPY_RATIO_MAX: usize = 22;
 
@@ -108,16 +110,28 @@ fn read_capped(codec: Codec, reader: impl Read, max: usize) -> Result<Bytes, Cod
     Ok(out.into())
 }
 
-/// Appends what `reader` gives, so that `out` ends with at most `max` bytes.
+/// Appends what `reader` gives, so that `out` ends with at most `max` bytes. It never has room for more than one byte beyond
+/// them: a `Vec` left to itself doubles, and would take twice the cap for a bomb.
 fn append_capped(
     codec: Codec,
-    reader: impl Read,
+    mut reader: impl Read,
     max: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), CodecError> {
-    let one_too_many = (max.saturating_sub(out.len()) as u64).saturating_add(1);
-    reader.take(one_too_many).read_to_end(out).map_err(|_| CodecError::Corrupt { codec })?;
-    if out.len() > max { Err(CodecError::TooLarge { codec, max }) } else { Ok(()) }
+    let cap = max.saturating_add(1);
+    while out.len() < cap {
+        if out.len() == out.capacity() {
+            // As much again, and all that is left where the step behind it would be a small one.
+            let (left, step) = (cap - out.len(), out.len().max(OPENED_BYTES_FIRST));
+            out.reserve_exact(if left / 2 < step { left } else { step });
+        }
+        let room = out.capacity().min(cap) - out.len();
+        let read = reader.by_ref().take(room as u64).read_to_end(out);
+        if read.map_err(|_| CodecError::Corrupt { codec })? < room {
+            return Ok(());
+        }
+    }
+    Err(CodecError::TooLarge { codec, max })
 }
 
 /// xerial's framing, as the Java client writes it, or one raw block, as others do.
@@ -268,6 +282,16 @@ mod tests {
             assert!(codec == Codec::None || bomb.len() < 4 << 20, "{codec:?}: {}", bomb.len());
             let max = 1 << 20;
             assert_eq!(decompress(codec, &bomb, max), Err(CodecError::TooLarge { codec, max }));
+        }
+    }
+
+    #[test]
+    fn a_bomb_has_no_more_room_than_the_cap() {
+        for max in [0, 1, 4095, 4096, 5000, 1 << 20, (1 << 20) + 4096] {
+            let mut out = Vec::new();
+            let ended = append_capped(Codec::Gzip, io::repeat(0), max, &mut out);
+            assert_eq!(ended, Err(CodecError::TooLarge { codec: Codec::Gzip, max }));
+            assert_eq!((out.len(), out.capacity()), (max + 1, max + 1));
         }
     }
 

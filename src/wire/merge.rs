@@ -8,9 +8,9 @@
 use bytes::Bytes;
 
 use super::WireError;
-use super::batch::{BatchError, BatchHeader, HEADER_BYTES};
-use super::codec::Opener;
-use super::records::{BatchBuilder, Fields, OpenBatch, RecordsError};
+use super::batch::{BatchError, BatchHeader, HEADER_BYTES, verify_crc};
+use super::codec::{Opener, decompress};
+use super::records::{BatchBuilder, Fields, RecordsError};
 
 /// The records of `batches` (whole, contiguous, of one codec, CRC checked) as one batch of that codec. Opens compressed
 /// blocks of `max` bytes at most, all together.
@@ -41,29 +41,29 @@ pub fn merge<'a>(
 
 /// The records of `batch` as batches of its codec again, of so many records each. Opens a block of `max` bytes at most.
 ///
+/// Reads no more of a record than [`merge`] does: what was joined comes apart, whatever is within.
+///
 /// Errors if it holds other records than these.
 pub fn cut(batch: &Bytes, counts: &[i32], max: usize) -> Result<Vec<Bytes>, RecordsError> {
-    let opened = OpenBatch::open(batch, max)?;
-    let codec = BatchHeader::parse(batch)?.codec()?;
-    let mut records = opened.records();
+    verify_crc(batch)?;
+    let header = BatchHeader::parse(batch)?;
+    let codec = header.codec()?;
+    let opened = decompress(codec, &batch.slice(HEADER_BYTES..header.total_bytes()), max)?;
+    let mut records = Walk { header: &header, left: Fields::new(&opened), index: 0 };
     let one = |count: &i32| {
         let mut builder = BatchBuilder::new(codec);
-        for index in 0..*count {
-            let error = WireError::Truncated { what: "records" };
-            let record = records.next().ok_or(RecordsError::Record { index, error })??;
-            builder.push_body(record.timestamp, record.attributes, record.body);
+        for _ in 0..*count {
+            records.copy_next(&mut builder)?;
         }
         builder.finish()
     };
     let batches = counts.iter().map(one).collect::<Result<Vec<_>, _>>()?;
-    match records.next() {
-        None => Ok(batches),
-        Some(record) => {
-            record?;
-            let error = WireError::BadValue { what: "records count" };
-            Err(RecordsError::Record { index: counts.iter().sum(), error })
-        }
+    if records.index != header.records_count {
+        let error = WireError::BadValue { what: "records count" };
+        return Err(RecordsError::Record { index: records.index, error });
     }
+    records.end()?;
+    Ok(batches)
 }
 
 fn append(
@@ -71,25 +71,48 @@ fn append(
     header: &BatchHeader,
     records: &[u8],
 ) -> Result<(), RecordsError> {
-    let mut left = Fields::new(records);
-    for index in 0..header.records_count {
+    let mut records = Walk { header, left: Fields::new(records), index: 0 };
+    while records.index < header.records_count {
+        records.copy_next(builder)?;
+    }
+    records.end()
+}
+
+/// The walk over a contiguous batch's records, bodies unread.
+struct Walk<'a> {
+    header: &'a BatchHeader,
+    left: Fields<'a>,
+    index: i32,
+}
+
+impl Walk<'_> {
+    fn copy_next(&mut self, builder: &mut BatchBuilder) -> Result<(), RecordsError> {
+        let Self { header, left, index } = self;
         let mut copy = || {
+            if *index == header.records_count {
+                return Err(WireError::Truncated { what: "records" });
+            }
             let record = left.sized("record")?.ok_or(WireError::BadValue { what: "record" })?;
             let mut fields = Fields::new(record);
             let attributes = fields.byte("record attributes")?;
             let timestamp_delta = fields.varint(64, "timestamp delta")?;
-            if fields.varint(32, "offset delta")? != i64::from(index) {
+            if fields.varint(32, "offset delta")? != i64::from(*index) {
                 return Err(WireError::BadValue { what: "offset delta" });
             }
             let timestamp = header.base_timestamp.wrapping_add(timestamp_delta);
             builder.push_body(timestamp, attributes, fields.rest());
             Ok(())
         };
-        copy().map_err(|error| RecordsError::Record { index, error })?;
+        copy().map_err(|error| RecordsError::Record { index: *index, error })?;
+        *index += 1;
+        Ok(())
     }
-    match left.rest().len() {
-        0 => Ok(()),
-        bytes => Err(RecordsError::Trailing { bytes }),
+
+    fn end(&self) -> Result<(), RecordsError> {
+        match self.left.rest().len() {
+            0 => Ok(()),
+            bytes => Err(RecordsError::Trailing { bytes }),
+        }
     }
 }
 
@@ -165,6 +188,18 @@ mod tests {
         lying[HEADER_BYTES + first + 3] = 8;
         let error = merge([good, with_crc(lying)].iter(), MAX).unwrap_err();
         let RecordsError::Record { index: 1, .. } = error else { panic!("{error}") };
+    }
+
+    /// The target refuses the joined one for it, and each part must be sent by itself then.
+    #[test]
+    fn a_record_that_lies_within_is_cut_out_again() {
+        let good = built(Codec::None, &[(5, b"one".to_vec())]);
+        let mut lying = good.to_vec();
+        lying[HEADER_BYTES + 5] = 0x7e; // the value's length
+        let parts = [good.clone(), with_crc(lying), good];
+        assert!(records_of(&parts[1]).is_err());
+        let merged = merge(parts.iter(), MAX).unwrap();
+        assert_eq!(cut(&merged, &[1, 1, 1], MAX).unwrap(), parts);
     }
 
     #[test]

@@ -15,7 +15,8 @@ use strait::wire::stamp::{Stamp, stamp};
 /// What a batch may hold here; the product's own cap would make a fuzzer slow.
 pub const OPENED_BYTES_MAX: usize = 1 << 20;
 
-const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+pub(super) const CODECS: [Codec; 5] =
+    [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
 
 /// First byte: 0 leaves the sums as they are, 1 makes them right, others also wrap what follows as an old compressed set.
 pub(super) fn walk(data: &Bytes) {
@@ -118,10 +119,15 @@ fn crafted(data: &[u8]) -> Option<(u8, Bytes)> {
     if mode == 0 {
         return Some((mode, Bytes::copy_from_slice(batch)));
     }
+    let codec = (mode > 1).then(|| CODECS[usize::from(mode) % CODECS.len()]);
+    sealed(codec, batch).map(|batch| (mode, batch))
+}
+
+/// A header and records with length, format and sum made right; with a codec, the records compressed by it.
+pub(super) fn sealed(codec: impl Into<Option<Codec>>, batch: &[u8]) -> Option<Bytes> {
     let mut out = batch.get(..HEADER_BYTES)?.to_vec();
     let records = &batch[HEADER_BYTES..];
-    if mode > 1 {
-        let codec = CODECS[usize::from(mode) % CODECS.len()];
+    if let Some(codec) = codec.into() {
         out[22] = out[22] & !7 | codec as u8;
         compress(codec, records, &mut out).expect("writing to memory");
     } else {
@@ -130,13 +136,18 @@ fn crafted(data: &[u8]) -> Option<(u8, Bytes)> {
     let length = (out.len() - LENGTH_END) as u32;
     out[8..LENGTH_END].copy_from_slice(&length.to_be_bytes());
     out[16] = 2;
-    let crc = crc32c(&out[CRC_START..]);
-    out[17..CRC_START].copy_from_slice(&crc.to_be_bytes());
-    Some((mode, out.into()))
+    reseal(&mut out);
+    Some(out.into())
+}
+
+/// The batch's sum made right.
+pub(super) fn reseal(batch: &mut [u8]) {
+    let crc = crc32c(&batch[CRC_START..]);
+    batch[17..CRC_START].copy_from_slice(&crc.to_be_bytes());
 }
 
 /// A record's time and content. Its offset is not of its content.
-fn content<'a>(record: &Record<'a>) -> (i64, u8, &'a [u8]) {
+pub(super) fn content<'a>(record: &Record<'a>) -> (i64, u8, &'a [u8]) {
     (record.timestamp, record.attributes, record.body)
 }
 

@@ -5,8 +5,13 @@
 
 mod batches;
 mod connection;
+mod copying;
 mod engine;
 mod group;
+mod http;
+mod memory;
+mod merged;
+mod metadata;
 mod responses;
 
 use std::path::Path;
@@ -26,10 +31,12 @@ pub struct Entry {
     pub name: &'static str,
     /// Panics if something does not hold.
     pub run: fn(&Bytes),
-    /// Heap that a run may hold: so many bytes for one of input,
+    /// Heap that a run may hold beside its input: so many bytes for one of input,
     heap_per_byte: usize,
     /// and so many besides.
     heap_fixed: usize,
+    /// Why it is more than twice the input and 64 KiB, where it is.
+    pub why: Option<&'static str>,
 }
 
 impl Entry {
@@ -39,46 +46,90 @@ impl Entry {
     }
 }
 
+/// Twice its input and 64 KiB.
 const fn entry(name: &'static str, run: fn(&Bytes)) -> Entry {
-    Entry { name, run, heap_per_byte: 2, heap_fixed: 64 << 10 }
+    Entry { name, run, heap_per_byte: 2, heap_fixed: 64 << 10, why: None }
 }
 
-const fn with_heap(entry: Entry, heap_per_byte: usize, heap_fixed: usize) -> Entry {
-    Entry { heap_per_byte, heap_fixed, ..entry }
+/// More, for a reason.
+const fn roomy(entry: Entry, heap_per_byte: usize, heap_fixed: usize, why: &'static str) -> Entry {
+    Entry { heap_per_byte, heap_fixed, why: Some(why), ..entry }
 }
+
+const OPENS: &str = "opens compressed blocks, up to a limit of its own";
+const WHOLE_CONNECTION: &str = "a connection: buffers of fixed size, and SCRAM's remembered keys";
 
 /// Sizes and headers of frames.
 pub const FRAME: Entry = entry("frame", frame);
 /// Every answer's decoder. The first byte chooses the API, the second its version.
-pub const RESPONSES: Entry = with_heap(entry("responses", responses::run), 12, 64 << 10);
+pub const RESPONSES: Entry = roomy(
+    entry("responses", responses::run),
+    12,
+    64 << 10,
+    "lists up to `DECODED_RATIO_MAX` times the frame, and a list that grows holds its old half too",
+);
 /// The walk from batch to batch, old message sets included.
-pub const BATCHES: Entry = with_heap(entry("batches", batches::walk), 8, 16 << 20);
+pub const BATCHES: Entry = roomy(entry("batches", batches::walk), 8, 16 << 20, OPENS);
 /// Opening a batch and reading its records.
-pub const RECORDS: Entry = with_heap(entry("records", batches::records), 8, 16 << 20);
+pub const RECORDS: Entry = roomy(entry("records", batches::records), 8, 16 << 20, OPENS);
 /// Recode, and its output read back.
-pub const RECODE: Entry = with_heap(entry("recode", batches::recode), 8, 16 << 20);
+pub const RECODE: Entry = roomy(entry("recode", batches::recode), 8, 16 << 20, OPENS);
+/// Merge against the records one by one, and what is cut out of it again.
+pub const MERGE: Entry = roomy(entry("merge", merged::run), 8, 32 << 20, OPENS);
 /// The stamp's CRC against one computed anew.
-pub const STAMP: Entry = with_heap(entry("stamp", batches::stamped), 4, 64 << 10);
+pub const STAMP: Entry = entry("stamp", batches::stamped);
 /// The fate of batches.
-pub const ADMIT: Entry = with_heap(entry("admit", engine::admitted), 8, 16 << 20);
+pub const ADMIT: Entry = roomy(entry("admit", engine::admitted), 8, 16 << 20, OPENS);
 /// Fetch sessions against a broker's memory.
-pub const SESSION: Entry = with_heap(entry("session", engine::session), 2, 64 << 10);
+pub const SESSION: Entry = entry("session", engine::session);
 /// SCRAM against a broker that says anything.
-pub const SCRAM: Entry = with_heap(entry("scram", connection::scram), 8, 4 << 20);
+pub const SCRAM: Entry = roomy(entry("scram", connection::scram), 8, 4 << 20, WHOLE_CONNECTION);
 /// The whole handshake against a peer that sends anything.
-pub const CONNECTION: Entry = with_heap(entry("connection", connection::handshake), 8, 4 << 20);
+pub const CONNECTION: Entry =
+    roomy(entry("connection", connection::handshake), 8, 4 << 20, WHOLE_CONNECTION);
 /// Configuration text.
-pub const CONFIG: Entry = with_heap(entry("config", configuration), 1 << 10, 16 << 20);
-
+pub const CONFIG: Entry = roomy(
+    entry("config", configuration),
+    1 << 10,
+    16 << 20,
+    "the operator's own file: a regular expression compiles to far more than its text",
+);
 /// What members of a classic group tell each other.
-pub const MEMBERS: Entry = with_heap(entry("members", group::members), 16, 64 << 10);
+pub const MEMBERS: Entry = roomy(
+    entry("members", group::members),
+    16,
+    64 << 10,
+    "lists of names: `DECODED_RATIO_MAX`, twice, for it is read again",
+);
 /// Positions in the source group.
-pub const POSITION: Entry = with_heap(entry("position", group::position), 32, 64 << 10);
+pub const POSITION: Entry = roomy(
+    entry("position", group::position),
+    32,
+    64 << 10,
+    "runs of a map take more than their text; Kafka's limit on it is 4 KiB",
+);
+/// The map of a cluster after answers that say anything.
+pub const METADATA: Entry = roomy(
+    entry("metadata", metadata::run),
+    24,
+    64 << 10,
+    "the old map, the answer and the new map, of up to `DECODED_RATIO_MAX` each",
+);
+/// The telemetry listener against a peer that says anything.
+pub const HTTP: Entry =
+    roomy(entry("http", http::run), 4, 512 << 10, "two connections with a page of metrics each");
+/// The whole engine between two clusters in memory.
+pub const COPYING: Entry = roomy(
+    entry("copying", copying::run),
+    0,
+    64 << 20,
+    "two clusters, and an engine with its budget",
+);
 
 /// All of them.
-pub const ENTRIES: [Entry; 13] = [
-    FRAME, RESPONSES, BATCHES, RECORDS, RECODE, STAMP, ADMIT, SESSION, SCRAM, CONNECTION, CONFIG,
-    MEMBERS, POSITION,
+pub const ENTRIES: [Entry; 17] = [
+    FRAME, RESPONSES, BATCHES, RECORDS, RECODE, MERGE, STAMP, ADMIT, SESSION, SCRAM, CONNECTION,
+    CONFIG, MEMBERS, POSITION, METADATA, HTTP, COPYING,
 ];
 
 fn frame(data: &Bytes) {

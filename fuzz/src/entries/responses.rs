@@ -1,5 +1,7 @@
 //! The decoders of all answers.
 
+use std::fmt::Debug;
+
 use bytes::Bytes;
 use strait::wire::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use strait::wire::add_partitions_to_txn::AddPartitionsToTxnRequest;
@@ -30,18 +32,31 @@ use strait::wire::sasl_authenticate::SaslAuthenticateRequest;
 use strait::wire::sasl_handshake::SaslHandshakeRequest;
 use strait::wire::sync_group::SyncGroupRequest;
 use strait::wire::txn_offset_commit::TxnOffsetCommitRequest;
-use strait::wire::{ApiKey, Request};
+use strait::wire::{ApiKey, Request, WireError};
 
-/// An API, its versions, and whether bytes are an answer of it.
-pub type Decoder = (ApiKey, (i16, i16), fn(i16, &Bytes) -> bool);
+/// What is decoded of one API's answers.
+pub struct Decoder {
+    /// Which API.
+    pub api: ApiKey,
+    /// The lowest and the highest version.
+    pub versions: (i16, i16),
+    /// Whether bytes are an answer.
+    pub reads: fn(i16, &Bytes) -> bool,
+    /// What they say, as `Debug` shows it.
+    pub shows: fn(i16, &Bytes) -> Result<String, WireError>,
+}
 
-const fn decoder<R: Request>() -> Decoder {
-    let versions = (*R::VERSIONS.start(), *R::VERSIONS.end());
-    (R::API, versions, |version, body| R::decode(version, body).is_ok())
+const fn decoder<R: Request<Response: Debug>>() -> Decoder {
+    Decoder {
+        api: R::API,
+        versions: (*R::VERSIONS.start(), *R::VERSIONS.end()),
+        reads: |version, body| R::decode(version, body).is_ok(),
+        shows: |version, body| R::decode(version, body).map(|answer| format!("{answer:?}")),
+    }
 }
 
 /// In the order of an input's first byte; new ones go to the end, or the corpus changes its meaning.
-pub const DECODERS: [Decoder; 29] = [
+pub static DECODERS: [Decoder; 29] = [
     decoder::<ApiVersionsRequest>(),
     decoder::<MetadataRequest>(),
     decoder::<FetchRequest>(),
@@ -75,7 +90,8 @@ pub const DECODERS: [Decoder; 29] = [
 
 pub(super) fn run(data: &Bytes) {
     let Some(&[api, version]) = data.first_chunk() else { return };
-    let (_, (low, high), decode) = DECODERS[usize::from(api) % DECODERS.len()];
+    let decoder = &DECODERS[usize::from(api) % DECODERS.len()];
+    let (low, high) = decoder.versions;
     let version = low + i16::from(version) % (high - low + 1);
-    decode(version, &data.slice(2..));
+    (decoder.reads)(version, &data.slice(2..));
 }

@@ -78,7 +78,8 @@ impl Codec {
         }
     }
 
-    fn compress(self, plain: Vec<u8>) -> Vec<u8> {
+    /// As a producer would.
+    pub fn compress(self, plain: Vec<u8>) -> Vec<u8> {
         match self {
             Self::None => plain,
             Self::Gzip => {
@@ -174,6 +175,8 @@ pub struct Batch {
     pub count: Option<i32>,
     /// Spoils the checksum.
     pub bad_crc: bool,
+    /// What stands behind the header instead of the records in their codec.
+    pub packed: Option<Vec<u8>>,
 }
 
 /// Milliseconds since 1970.
@@ -207,6 +210,7 @@ impl Batch {
             base_sequence: -1,
             count: None,
             bad_crc: false,
+            packed: None,
         }
     }
 
@@ -231,10 +235,17 @@ impl Batch {
         self
     }
 
-    /// The bytes.
-    pub fn bytes(&self) -> Vec<u8> {
+    /// The records before the codec.
+    pub fn plain(&self) -> Vec<u8> {
         let mut plain = Vec::new();
         self.records.iter().for_each(|record| record.write(&mut plain));
+        plain
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        let packed = self.packed.clone();
+        let packed = packed.unwrap_or_else(|| self.codec.compress(self.plain()));
         let count = self.count.unwrap_or(i32::try_from(self.records.len()).unwrap());
         let newest = self.records.iter().map(|r| r.timestamp_delta).max().unwrap_or(0);
         let mut body = Vec::new();
@@ -246,7 +257,7 @@ impl Batch {
         body.extend(self.producer_epoch.to_be_bytes());
         body.extend(self.base_sequence.to_be_bytes());
         body.extend(count.to_be_bytes());
-        body.extend(self.codec.compress(plain));
+        body.extend(packed);
         let crc = crc32c::crc32c(&body) ^ u32::from(self.bad_crc);
         let mut out = self.base_offset.to_be_bytes().to_vec();
         out.extend(i32::try_from(body.len() + 9).unwrap().to_be_bytes());

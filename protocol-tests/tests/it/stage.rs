@@ -6,7 +6,7 @@ use protocol_tests::certs::Authority;
 use protocol_tests::raw::{Batch, parse};
 use protocol_tests::strait::{Config, Strait};
 use protocol_tests::wait::wait_for;
-use strait::embedded::{EmbeddedCluster, Listener, Options};
+use strait::embedded::{Cluster, EmbeddedCluster, Listener, Options};
 use strait::env::Env;
 
 /// One topic, `topic`, of one partition unless the case makes more.
@@ -126,7 +126,7 @@ impl Stage {
 }
 
 /// Records of a partition, as a reader of committed records sees them.
-pub fn seen(cluster: &EmbeddedCluster, topic: &str, partition: i32) -> Vec<Seen> {
+pub fn seen(cluster: &Cluster, topic: &str, partition: i32) -> Vec<Seen> {
     let Ok((_, batches)) = cluster.committed_from(topic, partition, 0) else { return Vec::new() };
     let mut all = Vec::new();
     for bytes in &batches {

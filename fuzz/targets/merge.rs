@@ -1,0 +1,3 @@
+#![no_main]
+
+strait_fuzz::target!(MERGE);
