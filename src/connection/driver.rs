@@ -45,7 +45,10 @@ struct State {
     queue: VecDeque<Bytes>,
     queued_bytes: usize,
     pending: VecDeque<Request>,
-    /// Not after the earliest deadline of `pending`.
+    /// While the session is renewed: nothing but the login may go out, the rest waits its turn behind it (KIP-368).
+    is_held: bool,
+    held: VecDeque<(Vec<Bytes>, Request)>,
+    /// Not after the earliest deadline of `pending` and `held`.
     alarm: Option<Instant>,
     next_correlation_id: i32,
     closing: bool,
@@ -72,7 +75,8 @@ impl Shared {
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.state.borrow().pending.len()
+        let state = self.state.borrow();
+        state.pending.len() + state.held.len()
     }
 
     pub(super) fn queued_bytes(&self) -> usize {
@@ -99,17 +103,50 @@ impl Shared {
         }
         let correlation_id = state.next_correlation_id;
         state.next_correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
-        for piece in frame(correlation_id).map_err(CallError::Wire)? {
-            state.queued_bytes += piece.len();
-            state.queue.push_back(piece);
-        }
+        let pieces = frame(correlation_id).map_err(CallError::Wire)?;
+        state.queued_bytes += pieces.iter().map(Bytes::len).sum::<usize>();
         let (reply, answer) = oneshot::channel();
-        state.pending.push_back(Request { correlation_id, api, deadline, reply });
+        let request = Request { correlation_id, api, deadline, reply };
+        if state.is_held && !is_login(api) {
+            state.held.push_back((pieces, request));
+        } else {
+            state.queue.extend(pieces);
+            state.pending.push_back(request);
+        }
         state.alarm = Some(state.alarm.map_or(deadline, |alarm| alarm.min(deadline)));
         if let Some(task) = state.task.take() {
             task.wake();
         }
         Ok(answer)
+    }
+
+    /// Holds back what is queued from now on, but for a login.
+    pub(super) fn hold(&self) {
+        self.state.borrow_mut().is_held = true;
+    }
+
+    /// Sends what was held back, in its order.
+    pub(super) fn release(&self) {
+        let mut state = self.state.borrow_mut();
+        state.is_held = false;
+        for (pieces, request) in std::mem::take(&mut state.held) {
+            state.queue.extend(pieces);
+            state.pending.push_back(request);
+        }
+        if let Some(task) = state.task.take() {
+            task.wake();
+        }
+    }
+
+    /// Waits until it is closed.
+    pub(super) async fn ended(&self) {
+        loop {
+            let news = self.room.notified();
+            if self.closed().is_some() {
+                return;
+            }
+            news.await;
+        }
     }
 
     /// Closes because of what the peer sent; the error is what later calls see.
@@ -142,7 +179,8 @@ impl Shared {
         let error = state.closed.get_or_insert_with(|| Arc::new(error)).clone();
         state.queue.clear();
         state.queued_bytes = 0;
-        for request in std::mem::take(&mut state.pending) {
+        let held = std::mem::take(&mut state.held).into_iter().map(|(_, request)| request);
+        for request in std::mem::take(&mut state.pending).into_iter().chain(held) {
             let _ = request.reply.send(Err(CallError::Closed(error.clone())));
         }
         drop(state);
@@ -150,9 +188,14 @@ impl Shared {
     }
 }
 
+/// Whether it is part of a login, and so of its renewal.
+fn is_login(api: ApiKey) -> bool {
+    matches!(api, ApiKey::SaslHandshake | ApiKey::SaslAuthenticate)
+}
+
 impl State {
     fn has_room(&self) -> bool {
-        self.pending.len() < limits::REQUESTS_IN_FLIGHT_MAX
+        self.pending.len() + self.held.len() < limits::REQUESTS_IN_FLIGHT_MAX
             && self.queued_bytes < limits::CONNECTION_QUEUE_BYTES_MAX
     }
 
@@ -297,7 +340,7 @@ impl Driver {
             return Err(self.shared.peer.unsolicited(stage, head));
         };
         let bytes_max = match request.api {
-            _ if stage != Stage::Ready => limits::HANDSHAKE_FRAME_BYTES_MAX,
+            api if stage != Stage::Ready || is_login(api) => limits::HANDSHAKE_FRAME_BYTES_MAX,
             ApiKey::Fetch => limits::FETCH_FRAME_BYTES_MAX,
             _ => limits::CONTROL_FRAME_BYTES_MAX,
         };
@@ -382,16 +425,20 @@ impl Driver {
             }
             ready!(alarm.as_mut().poll(cx));
             // The request that the alarm was set for may have been answered since.
-            let earliest = (0..state.pending.len()).min_by_key(|&i| state.pending[i].deadline);
-            let Some(index) = earliest else {
-                state.alarm = None;
-                continue;
-            };
-            state.alarm = Some(state.pending[index].deadline);
-            if state.pending[index].deadline > Instant::now() {
+            let held = state.held.iter().map(|(_, request)| request);
+            let waiting = state.pending.iter().chain(held).map(|request| request.deadline);
+            let earliest = waiting.enumerate().min_by_key(|(_, deadline)| *deadline);
+            state.alarm = earliest.map(|(_, deadline)| deadline);
+            let Some((index, deadline)) = earliest else { continue };
+            if deadline > Instant::now() {
                 continue;
             }
-            let Some(overdue) = state.pending.remove(index) else { continue };
+            let sent = state.pending.len();
+            let overdue = match index.checked_sub(sent) {
+                None => state.pending.remove(index),
+                Some(index) => state.held.remove(index).map(|(_, request)| request),
+            };
+            let Some(overdue) = overdue else { continue };
             let stage = self.shared.stage.get();
             let arrived = self.frame.as_ref().map(|frame| (frame.filled, frame.size));
             let error = self.shared.peer.overdue(stage, overdue.api, arrived);
