@@ -1,5 +1,6 @@
 //! The server's half of a login: PLAIN (RFC 4616) and SCRAM (RFC 5802, RFC 7677), and of its renewal (KIP-368).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::{digest, hmac, pbkdf2};
@@ -195,6 +196,15 @@ impl Cluster {
     /// How logins went so far.
     pub fn logins(&self) -> Logins {
         self.with(|state| state.logins)
+    }
+
+    /// Changes what a listener of every broker shows and asks for; connections go on.
+    pub fn set_tls(&self, listener: usize, config: Arc<rustls::ServerConfig>) {
+        self.with(|state| {
+            if let Some(listener) = state.options.listeners.get_mut(listener) {
+                listener.tls = Some(config);
+            }
+        });
     }
 
     /// Changes a user's password; sessions go on.

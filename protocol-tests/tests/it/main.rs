@@ -23,6 +23,7 @@ mod scenes;
 mod scenes_classes;
 mod scenes_delivery;
 mod scenes_dials;
+mod security;
 mod simulation;
 mod stage;
 mod starts;

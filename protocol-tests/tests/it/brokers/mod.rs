@@ -17,5 +17,6 @@ mod parity;
 mod poison;
 mod resume;
 mod rival;
+mod security;
 mod topics;
 mod transactional;
