@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exposition::Exposition;
 use super::status::ErrorStatus;
-use crate::connection::SecurityCell;
-use crate::engine::stats::Board;
+use crate::engine::stats::{Board, SecurityCell};
 
 /// One cluster of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

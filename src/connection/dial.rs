@@ -9,9 +9,10 @@ use std::sync::Arc;
 use tokio::time::timeout;
 
 use super::diagnosis::{Peer, Stage};
-use super::driver::{Driver, Shared};
+use super::driver::Driver;
 use super::pool::FramePool;
 use super::security::{Security, SecurityCell};
+use super::shared::Shared;
 use super::transport::Transport;
 use super::{Connection, Handle, sasl, versions};
 use crate::env::{Env, Stream};

@@ -6,10 +6,13 @@
 mod diagnosis;
 mod dial;
 mod driver;
+#[cfg(debug_assertions)]
+mod planted;
 mod pool;
 mod sasl;
 mod sealing;
 mod security;
+mod shared;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -87,7 +90,7 @@ impl std::error::Error for CallError {}
 pub struct Connection(Rc<Handle>);
 
 struct Handle {
-    shared: Rc<driver::Shared>,
+    shared: Rc<shared::Shared>,
     tls_version: Option<&'static str>,
     tls_suite: Option<&'static str>,
     offered: ApiVersionsResponse,
@@ -309,7 +312,7 @@ impl Future for Pending {
 }
 
 async fn call<R: Request>(
-    shared: &Rc<driver::Shared>,
+    shared: &Rc<shared::Shared>,
     request: &R,
     version: i16,
     deadline: Duration,
@@ -324,7 +327,7 @@ async fn call<R: Request>(
 }
 
 fn send(
-    shared: &driver::Shared,
+    shared: &shared::Shared,
     api: ApiKey,
     version: i16,
     body: Vec<Bytes>,

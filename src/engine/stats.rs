@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hdrhistogram::Histogram;
 
 use super::losses::{Loss, LossKind, Losses};
-use crate::connection::SecurityCell;
+pub use crate::connection::SecurityCell;
 use crate::error::{Action, Error};
 
 /// Where a mirror is in its life.

@@ -31,3 +31,4 @@ mod tails;
 mod takeovers;
 mod tidy;
 mod transactional;
+mod trust;

@@ -19,8 +19,8 @@ pub use session::SessionEnd;
 pub(super) use session::Session;
 
 use super::diagnosis::{CREDENTIALS, MECHANISM, PROTOCOL, SASL_DISTRUST, TOKEN};
-use super::driver::Shared;
 use super::security::files::Files;
+use super::shared::Shared;
 use super::{call, versions};
 use crate::config::resolved::{self, Secret};
 use crate::env::Env;
@@ -76,6 +76,16 @@ impl Sasl {
         }
     }
 
+    /// The password, if there is one.
+    #[cfg(debug_assertions)]
+    pub(super) fn password(&self) -> Option<&Secret> {
+        match &self.0 {
+            Mechanism::Plain { password, .. } => Some(password),
+            Mechanism::Scram(credentials) => Some(credentials.password()),
+            Mechanism::OAuthBearer(_) => None,
+        }
+    }
+
     fn name(&self) -> &'static str {
         match &self.0 {
             Mechanism::Plain { .. } => "PLAIN",
@@ -121,6 +131,8 @@ async fn authenticate(
     sasl: &Sasl,
     token: Option<Secret>,
 ) -> Result<Option<Duration>, Error> {
+    #[cfg(debug_assertions)]
+    super::planted::tell(sasl);
     name_mechanism(shared, offered, sasl.name()).await?;
     let exchange = Exchange { shared, offered, mechanism: sasl.name() };
     let last = match &sasl.0 {

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::super::driver::Shared;
 use super::super::security::{Security, SecurityCell};
+use super::super::shared::Shared;
 use super::{authenticate, prepare};
 use crate::env::Env;
 use crate::error::Error;
