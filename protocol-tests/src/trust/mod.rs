@@ -23,6 +23,7 @@ use peer::Line;
 use strait::config::resolved::Cluster;
 
 type Listening = Pin<Box<dyn Future<Output = ()>>>;
+type Listens = dyn Fn(&Pki, Line) -> Listening;
 
 /// What must come of it.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +56,7 @@ pub struct Case {
     /// What the operator has written.
     pub client: fn(&Pki) -> Cluster,
     /// What it does with a connection.
-    pub listener: Rc<dyn Fn(&Pki, Line) -> Listening>,
+    pub listener: Rc<Listens>,
     /// What must come of it.
     pub wants: Wants,
     /// What it may hear.

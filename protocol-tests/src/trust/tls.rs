@@ -202,6 +202,7 @@ async fn carry(
 }
 
 /// `supported_versions` of a hello without 1.3.
+#[allow(clippy::ptr_arg, reason = "an `Edit` like the others")]
 fn without_13(hello: &mut Vec<u8>) {
     let wanted = [0, 0x2b, 0, 5, 4, 3, 4, 3, 3];
     if let Some(at) = hello.windows(wanted.len()).position(|window| window == wanted) {

@@ -1,4 +1,5 @@
 //! SASL sessions that real brokers end after three seconds (`connections.max.reauth.ms`).
+#![allow(clippy::disallowed_methods, reason = "it runs for a time by the real clock")]
 
 use std::time::{Duration, Instant};
 

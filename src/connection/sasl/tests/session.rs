@@ -175,9 +175,11 @@ fn without_a_token_nothing_is_held_up_and_with_one_the_session_goes_on() {
                 let request = broker.reads().await;
                 assert_eq!(request.body, "on");
                 broker.answers(&request).await;
-                while !comes {
-                    let Some(endpoint) = accepted.recv().await else { return };
-                    drop(endpoint);
+                if !comes {
+                    while let Some(endpoint) = accepted.recv().await {
+                        drop(endpoint);
+                    }
+                    return;
                 }
                 tokens(accepted.recv().await.unwrap()).await;
                 let mut broker = broker.agreed("OAUTHBEARER").await;
