@@ -40,6 +40,16 @@ pub enum Canary {
     GapNamedShort,
     /// The source is not asked whether its log is still the one that was read (I6).
     TruncationUnseen,
+    /// A broker's certificate is believed whoever signed it (I8).
+    CertificateUnchecked,
+    /// A broker's certificate may be for any name (I8).
+    HostNameUnchecked,
+    /// SCRAM takes a broker that does not know the password (I8).
+    ServerUnproven,
+    /// SCRAM takes what a broker makes of the exchange: any nonce, any count (I8).
+    ChallengeUnchecked,
+    /// A password is in a log line (I8).
+    SecretLogged,
 }
 
 impl Canary {
@@ -62,6 +72,15 @@ impl Canary {
         Self::CountedBlind,
         Self::GapNamedShort,
         Self::TruncationUnseen,
+    ];
+
+    /// Those that the cases of hostile listeners must catch.
+    pub const SECURITY: [Self; 5] = [
+        Self::CertificateUnchecked,
+        Self::HostNameUnchecked,
+        Self::ServerUnproven,
+        Self::ChallengeUnchecked,
+        Self::SecretLogged,
     ];
 }
 

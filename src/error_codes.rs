@@ -522,6 +522,23 @@ pub const EXPLANATIONS: &[Explanation] = &[
                Fix: what the message says. Where a topic stayed, `kafka-topics.sh --delete --topic NAME` removes it; no link copies \
                it by a pattern.",
     },
+    Explanation {
+        code: 85,
+        title: "a changed certificate or secret file is not used",
+        text: "Certificates, keys, CAs, passwords and tokens in files are read again every 2 s while Strait runs. The file in the \
+               message has changed, and what it holds cannot be used: certificate and key do not belong together, it is not PEM, \
+               empty, expired or cannot be read. What was read before stays in use; nothing stands still until that ends.\n\
+               Fix: write the file that the message names anew; it is taken by itself. `openssl x509 -noout -text -in FILE` shows a \
+               certificate. strait_security_files_refused is 1 until then.",
+    },
+    Explanation {
+        code: 86,
+        title: "a certificate ends soon",
+        text: "Our own certificate, or the one that a broker showed at the last new connection, ends in 30, 7 or 1 days, or has \
+               ended (sooner for certificates that live for less than four months). Connections that are open go on; new ones \
+               are refused from then on.\n\
+               Fix: ours: write a new pair to `tls.cert` and `tls.key`. A broker's: renew it there.",
+    },
 ];
 
 #[cfg(test)]

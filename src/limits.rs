@@ -89,7 +89,14 @@ pub const SCRAM_SALT_BYTES_MAX: usize = 64;
 pub const TOKEN_BYTES_MAX: usize = 64 << 10;
 /// A token endpoint's whole answer.
 pub const TOKEN_ANSWER_BYTES_MAX: usize = 128 << 10;
-/// How long before its SASL session ends a connection is not taken for new work; half of a session at most.
+/// How often certificates, keys and secrets are read again: new connections use new ones within two looks.
+pub const SECURITY_LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// Brokers of a cluster whose certificates' ends are remembered.
+pub const CERTIFICATES_SEEN_MAX: usize = 1000;
+/// When a SASL session that could not be renewed for want of a token is tried again.
+pub const SESSION_RETRY: Duration = Duration::from_millis(500);
+/// How long before its SASL session ends a connection is not taken for new work, if it could not be renewed; a quarter of a
+/// session at most.
 pub const SESSION_END_MARGIN: Duration = Duration::from_secs(10);
 /// A SASL session that ends sooner is none: a connection would live for less than it takes to open.
 pub const SESSION_LIFETIME_MIN: Duration = Duration::from_secs(2);

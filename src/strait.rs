@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::admin;
 use crate::cluster::{self, ClusterHandle};
 use crate::config::resolved::{self, Config, OnFailure};
+use crate::connection::Security;
 use crate::engine::member::{MemberCell, Standing};
 use crate::engine::rate_limit::RateLimit;
 use crate::engine::share::LinkContext;
@@ -287,7 +288,7 @@ impl Control {
                 Err(error) => return self.board.fail(error),
             }
         }
-        let mut watched = Watched::default();
+        let mut watched = Watched { board: self.board.clone(), ..Watched::default() };
         let mut open = Vec::new();
         let entries = self.entries.into_iter().zip(self.members);
         for (link, (entry, member)) in self.config.links.iter().zip(entries) {
@@ -314,7 +315,7 @@ impl Control {
             }
         }
         tokio::task::spawn_local(self.lanes.clone().keep_balance(self.env.clone()));
-        let clusters: Vec<_> = watched.0.values().cloned().collect();
+        let clusters: Vec<_> = watched.handles.values().cloned().collect();
         let mut links = Vec::new();
         for (link, entry, member, source, target) in open {
             let context = LinkContext {
@@ -348,15 +349,19 @@ impl Control {
     }
 }
 
-/// One watcher for each cluster and side, however many links use it.
+/// One watcher for each cluster and side, however many links use it; both sides have one security.
 #[derive(Default)]
-struct Watched(BTreeMap<(String, bool), ClusterHandle>);
+struct Watched {
+    board: Arc<Board>,
+    handles: BTreeMap<(String, bool), ClusterHandle>,
+    securities: BTreeMap<String, Security>,
+}
 
 impl Watched {
     /// A cluster that may be watched for a link already.
     fn any(&mut self, env: &Env, cluster: &Arc<resolved::Cluster>) -> Result<ClusterHandle, Error> {
         let written = (cluster.name.clone(), false);
-        let side = if self.0.contains_key(&written) { Side::Target } else { Side::Source };
+        let side = if self.handles.contains_key(&written) { Side::Target } else { Side::Source };
         self.cluster(env, cluster, side)
     }
 
@@ -367,12 +372,24 @@ impl Watched {
         side: Side,
     ) -> Result<ClusterHandle, Error> {
         let key = (cluster.name.clone(), side == Side::Source);
-        if let Some(handle) = self.0.get(&key) {
+        if let Some(handle) = self.handles.get(&key) {
             return Ok(handle.clone());
         }
-        let (handle, watch) = cluster::watch_unseen(env.clone(), cluster.clone(), side)?;
+        let security = self.security(env, cluster)?;
+        let (handle, watch) = cluster::watch_unseen(env.clone(), cluster.clone(), security, side);
         tokio::task::spawn_local(watch);
-        self.0.insert(key, handle.clone());
+        self.handles.insert(key, handle.clone());
         Ok(handle)
+    }
+
+    fn security(&mut self, env: &Env, cluster: &resolved::Cluster) -> Result<Security, Error> {
+        if let Some(security) = self.securities.get(&cluster.name) {
+            return Ok(security.clone());
+        }
+        let security = Security::load(cluster)?;
+        self.board.add_security(security.cell());
+        tokio::task::spawn_local(security.clone().keep_fresh(env.clone()));
+        self.securities.insert(cluster.name.clone(), security.clone());
+        Ok(security)
     }
 }

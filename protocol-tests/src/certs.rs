@@ -47,6 +47,27 @@ impl Leaf {
     }
 }
 
+impl Leaf {
+    /// The same, for clients with a certificate of this authority alone.
+    pub fn server_config_for(&self, clients: &Authority) -> Arc<ServerConfig> {
+        let chain = CertificateDer::pem_file_iter(&self.cert).unwrap().map(Result::unwrap);
+        let key = PrivateKeyDer::from_pem_file(&self.key).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(clients.ca()).unwrap()).unwrap();
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+            Arc::new(roots),
+            provider.clone(),
+        );
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(chain.collect(), key);
+        Arc::new(config.unwrap())
+    }
+}
+
 impl Authority {
     /// A new one.
     pub fn new(name: &str) -> Self {

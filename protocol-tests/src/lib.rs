@@ -31,4 +31,5 @@ pub mod raw;
 pub mod sim;
 pub mod strait;
 pub mod tally;
+pub mod trust;
 pub mod wait;

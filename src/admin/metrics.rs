@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::exposition::{Exposition, Labels};
-use super::{LINK_STATES, MIRROR_STATES, process};
+use super::{LINK_STATES, MIRROR_STATES, clusters, process};
 use crate::engine::stats::{Board, Fate, MirrorStats};
 use crate::limits;
 
@@ -69,6 +69,7 @@ fn render_within(board: &Board, mirrors_max: usize, topics_max: usize) -> String
     links(&mut exposition, board);
     mirrors(&mut exposition, &board.mirrors(), mirrors_max, topics_max);
     lanes(&mut exposition, board);
+    clusters::write(&mut exposition, board);
     process::write(&mut exposition);
     exposition.finish()
 }

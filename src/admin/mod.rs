@@ -3,6 +3,7 @@
 //! Owns the read-only listener. Never changes anything, never blocks a lane: it reads cells that lanes write.
 
 mod client;
+mod clusters;
 mod exposition;
 mod metrics;
 mod process;

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::clusters::ClusterStatus;
 use super::{link_word, mirror_word};
 use crate::engine::losses::{Loss, LossKind};
 use crate::engine::stats::{
@@ -31,6 +32,9 @@ pub struct Status {
     /// By number.
     #[serde(default)]
     pub lanes: Vec<LaneStatus>,
+    /// In the order in which links name them.
+    #[serde(default)]
+    pub clusters: Vec<ClusterStatus>,
 }
 
 /// One lane, with all links together.
@@ -217,6 +221,7 @@ impl Status {
             draining: board.draining(),
             links: links.iter().map(|link| LinkStatus::of(board, link)).collect(),
             lanes: board.loads().iter().map(|load| LaneStatus::from(&**load)).collect(),
+            clusters: board.securities().iter().map(|cell| ClusterStatus::from(&**cell)).collect(),
         }
     }
 
@@ -372,6 +377,34 @@ mod tests {
         assert_eq!(json["lanes"], serde_json::json!([lane]));
         assert!((0.037..0.039).contains(&p99), "{p99}");
         assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
+    }
+
+    #[test]
+    fn clusters_tell_what_they_are_reached_with() {
+        let board = Board::default();
+        let cluster = crate::config::resolved::Cluster {
+            name: "west".to_owned(),
+            bootstrap: Vec::new(),
+            tls: None,
+            sasl: None,
+            advertised: Default::default(),
+        };
+        let cell = crate::connection::Security::load(&cluster).unwrap().cell();
+        cell.reloads.store(3, Relaxed);
+        cell.reauthentications_failed.store(2, Relaxed);
+        board.add_security(cell);
+        let status = Status::of(&board);
+        let west = &status.clusters[0];
+        assert_eq!((west.cluster.as_str(), west.reloads), ("west", 3));
+        assert_eq!((west.client_certificate_expires_ms, &west.files_refused), (None, &None));
+        let text = crate::admin::metrics::render(&board);
+        for line in [
+            "strait_security_reloads_total{cluster=\"west\",result=\"ok\"} 3",
+            "strait_sasl_reauthentications_total{cluster=\"west\",result=\"failed\"} 2",
+            "strait_security_files_refused{cluster=\"west\"} 0",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
     }
 
     #[test]

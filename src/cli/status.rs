@@ -100,6 +100,13 @@ fn print(status: &Status, first: Option<&Status>, screen: &mut Screen<'_>) -> st
         troubles(link, screen)?;
         losses(link, screen)?;
     }
+    for cluster in &status.clusters {
+        if let Some(error) = &cluster.files_refused {
+            let line =
+                format!("  ! cluster {}  FILES NOT USED  {}", cluster.cluster, one_line(error));
+            writeln!(screen.out, "{}", screen.paint(Tone::Bad, &line))?;
+        }
+    }
     let tone = if status.healthy() { Tone::Good } else { Tone::Bad };
     let worst = screen.paint(tone, &status.worst.to_uppercase());
     let draining = if status.draining { " · draining" } else { "" };

@@ -19,30 +19,33 @@ use crate::wire::metadata::MetadataRequest;
 /// A metadata answer that is refused: the peer breaks the protocol.
 const REFUSED: Code = Code(26);
 
-/// Starts to watch a cluster: reads its certificate files, and returns the handle, without a map as yet, and the future
-/// that looks at the cluster now, every 5 s, and when asked.
+/// Starts to watch a cluster: returns the handle, without a map as yet, and the future that looks at the cluster now, every
+/// 5 s, and when asked.
 ///
-/// The future ends when the last handle is gone. The error is only what this machine's own files are to blame for.
+/// The future ends when the last handle is gone.
 pub fn watch_unseen(
     env: Env,
     cluster: Arc<resolved::Cluster>,
+    security: Security,
     side: Side,
-) -> Result<(ClusterHandle, impl Future<Output = ()>), Error> {
-    let (handle, mut watcher) = Watcher::of(env, cluster, side)?;
+) -> (ClusterHandle, impl Future<Output = ()>) {
+    let (handle, mut watcher) = Watcher::of(env, cluster, security, side);
     let run = async move {
         let first = watcher.look().await;
         watcher.run(first).await;
     };
-    Ok((handle, run))
+    (handle, run)
 }
 
-/// The same behind the first look: with a map, or with why there is none yet in [`ClusterHandle::last_error`].
+/// The same behind the first look: with a map, or with why there is none yet in [`ClusterHandle::last_error`]. The files of
+/// its security are read once. The error is only what this machine's own files are to blame for.
 pub async fn watch(
     env: Env,
     cluster: Arc<resolved::Cluster>,
     side: Side,
 ) -> Result<(ClusterHandle, impl Future<Output = ()>), Error> {
-    let (mut handle, mut watcher) = Watcher::of(env, cluster, side)?;
+    let security = Security::load(&cluster)?;
+    let (mut handle, mut watcher) = Watcher::of(env, cluster, security, side);
     let first = watcher.look().await;
     handle.known.mark_unchanged();
     Ok((handle, watcher.run(first)))
@@ -60,9 +63,9 @@ impl Watcher {
     fn of(
         env: Env,
         cluster: Arc<resolved::Cluster>,
+        security: Security,
         side: Side,
-    ) -> Result<(ClusterHandle, Self), Error> {
-        let security = Security::load(&cluster)?;
+    ) -> (ClusterHandle, Self) {
         let shared = Arc::new(Shared {
             config: cluster,
             security,
@@ -73,7 +76,7 @@ impl Watcher {
         });
         let (sender, known) = channel::channel(Known::default());
         let watcher = Self { env, shared: shared.clone(), sender, connection: None };
-        Ok((ClusterHandle { shared, known }, watcher))
+        (ClusterHandle { shared, known }, watcher)
     }
 
     async fn run(mut self, mut last: Result<Duration, ()>) {

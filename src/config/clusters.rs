@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::problem::Severity;
-use super::resolved::{Address, Advertised, Cluster, Sasl, ScramHash, Secret, Tls, TokenSource};
+use super::resolved::{
+    Address, Advertised, Cluster, Sasl, ScramHash, Secret, SecretPart, Tls, TokenSource,
+};
 use super::secrets;
 use super::values::{parse_address, parse_allowed};
 use super::written::{Fields, Reading, Text};
@@ -221,7 +223,7 @@ impl Fields<'_> {
             }
             self.know(&[key]);
             return match secrets::read(&file) {
-                Ok(text) => Some(Secret::new(text)),
+                Ok(text) => Some(Secret::read(text, vec![SecretPart::File(file)])),
                 Err(unresolved) => {
                     reading.error(node.at, unresolved.what, unresolved.fix);
                     None
@@ -234,7 +236,7 @@ impl Fields<'_> {
             let fix = format!("write \"${{env:NAME}}\" or \"${{file:PATH}}\", or use `{file_key}`");
             reading.warning(text.at, what, fix);
         }
-        Some(Secret::new(text.value))
+        Some(Secret::read(text.value, text.parts))
     }
 
     fn user_and_password(&mut self, reading: &mut Reading<'_>) -> Option<(String, Secret)> {

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use regex::Regex;
 
+pub use super::secret::{Secret, SecretPart};
+
 /// Everything that one process runs.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -150,28 +152,6 @@ pub enum TokenSource {
     },
     /// A file that holds the token, read at each connection.
     File(PathBuf),
-}
-
-/// A string that is never shown (I8).
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps.
-    pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
-    }
-
-    /// The value; for the authentication itself only.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// One source cluster to one target cluster.

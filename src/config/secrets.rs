@@ -3,17 +3,19 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Surroundings;
+use super::resolved::SecretPart;
 
 /// Longest file that `${file:..}` or a `*_file` key takes: a token is a few KiB.
-const FILE_BYTES_MAX: u64 = 64 << 10;
+pub(crate) const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// A scalar after its references are resolved.
-#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Expanded {
     pub(super) text: String,
+    /// The same by where it comes from.
+    pub(super) parts: Vec<SecretPart>,
     /// The references, as written, in order; with one of them the text must not be shown.
     pub(super) references: Vec<String>,
 }
@@ -31,13 +33,17 @@ fn unresolved(what: impl Into<String>, fix: impl Into<String>) -> Unresolved {
 /// Resolves what a scalar refers to.
 pub(super) fn expand(written: &str, around: &Surroundings<'_>) -> Result<Expanded, Unresolved> {
     let mut text = String::with_capacity(written.len());
-    let mut references = Vec::new();
+    let (mut parts, mut references) = (Vec::new(), Vec::new());
+    let mut add = |piece: String, file: Option<PathBuf>| {
+        text.push_str(&piece);
+        parts.push(file.map_or(SecretPart::Text(piece), SecretPart::File));
+    };
     let mut rest = written;
     while let Some(at) = rest.find('$') {
-        text.push_str(&rest[..at]);
+        add(rest[..at].to_owned(), None);
         rest = &rest[at + 1..];
         if let Some(after) = rest.strip_prefix('$') {
-            text.push('$');
+            add("$".to_owned(), None);
             rest = after;
         } else if let Some(after) = rest.strip_prefix('{') {
             let Some((reference, after)) = after.split_once('}') else {
@@ -46,15 +52,16 @@ pub(super) fn expand(written: &str, around: &Surroundings<'_>) -> Result<Expande
                     "close it, or write `$$` for a dollar sign",
                 ));
             };
-            text.push_str(&value_of(reference, around)?);
+            let file = reference.strip_prefix("file:").map(|path| around.directory.join(path));
+            add(value_of(reference, around)?, file);
             references.push(format!("${{{reference}}}"));
             rest = after;
         } else {
-            text.push('$');
+            add("$".to_owned(), None);
         }
     }
-    text.push_str(rest);
-    Ok(Expanded { text, references })
+    add(rest.to_owned(), None);
+    Ok(Expanded { text, parts, references })
 }
 
 fn value_of(reference: &str, around: &Surroundings<'_>) -> Result<String, Unresolved> {
@@ -97,7 +104,12 @@ pub(super) fn read(path: &Path) -> Result<String, Unresolved> {
             "is this the right file?",
         ));
     }
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    Ok(without_newline(&text).to_owned())
+}
+
+/// What editors leave at the end of a file is no part of a secret.
+pub(crate) fn without_newline(text: &str) -> &str {
+    text.trim_end_matches(['\r', '\n'])
 }
 
 #[cfg(test)]

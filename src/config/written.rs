@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::problem::{Problem, Severity};
-use super::resolved::{Arrangement, Config, Engine};
+use super::resolved::{Arrangement, Config, Engine, SecretPart};
+use super::secrets::Expanded;
 use super::values::{parse_rate, parse_size, show_size};
 use super::yaml::{At, Entry, Node, Value};
 use super::{Loaded, Surroundings, links, secrets, yaml};
@@ -34,6 +35,8 @@ pub(super) struct Text {
     pub(super) value: String,
     /// It may hold what a variable or file held: not to be repeated in a message.
     pub(super) referenced: bool,
+    /// The value by where it comes from.
+    pub(super) parts: Vec<SecretPart>,
 }
 
 impl Text {
@@ -245,9 +248,10 @@ impl Reading<'_> {
             Ok(expanded) => {
                 let referenced = !expanded.references.is_empty();
                 if let Some(origin) = self.origins.get_mut(path) {
-                    origin.references.extend(expanded.references);
+                    origin.references.extend_from_slice(&expanded.references);
                 }
-                Some(Text { at: node.at, value: expanded.text, referenced })
+                let Expanded { text: value, parts, .. } = expanded;
+                Some(Text { at: node.at, value, referenced, parts })
             }
             Err(unresolved) => {
                 self.error(node.at, unresolved.what, unresolved.fix);

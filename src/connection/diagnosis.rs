@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rustls::{AlertDescription as Alert, CertificateError};
+use rustls::{AlertDescription as Alert, CertificateError, InvalidMessage};
 
 use crate::config::resolved::Address;
 use crate::error::{Action, Code, Error, Side};
@@ -319,13 +319,23 @@ impl Peer {
             Tls::AlertReceived(Alert::UnrecognisedName) => self
                 .error(WRONG_HOST, "does not know the server name that was sent (SNI)")
                 .fix("set `tls.server_name`"),
-            Tls::AlertReceived(alert @ (Alert::ProtocolVersion | Alert::HandshakeFailure)) => self
+            // By TLS 1.2 also what a listener says to whom it lacks a certificate of (RFC 5246, 7.4.6).
+            Tls::AlertReceived(Alert::HandshakeFailure) => self
+                .error(TLS_NEGOTIATION, "no common TLS version or cipher, or no client certificate that it takes (alert HandshakeFailure)")
+                .fix(if self.client_certificate {
+                    "the listener must offer TLS 1.2 with ECDHE, or TLS 1.3 (ssl.enabled.protocols), and trust the CA of `tls.cert`"
+                } else {
+                    "the listener must offer TLS 1.2 with ECDHE, or TLS 1.3 (ssl.enabled.protocols); if it wants a client certificate, set `tls.cert` and `tls.key`"
+                }),
+            Tls::AlertReceived(alert @ Alert::ProtocolVersion) => self
                 .error(TLS_NEGOTIATION, format!("no common TLS version or cipher (alert {alert:?})"))
                 .fix("the listener must offer TLS 1.2 with ECDHE, or TLS 1.3 (ssl.enabled.protocols)"),
             Tls::PeerIncompatible(why) => self
                 .error(TLS_NEGOTIATION, format!("no common TLS version or cipher ({why:?})"))
                 .fix("the listener must offer TLS 1.2 with ECDHE, or TLS 1.3 (ssl.enabled.protocols)"),
-            Tls::InvalidMessage(_) if stage == Stage::Tls => self
+            Tls::InvalidMessage(
+                InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+            ) if stage == Stage::Tls => self
                 .error(TLS_TO_PLAINTEXT, "answered the TLS hello with something that is not TLS")
                 .fix("a plaintext listener, or a web server's port"),
             other => {
@@ -360,6 +370,9 @@ impl Peer {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => self
                 .error(EXPIRED, "its certificate is not valid yet")
                 .fix("this machine's clock is behind, or the certificate was issued ahead of time"),
+            CertificateError::BadSignature => self
+                .error(UNTRUSTED, "a signature of its certificate, or by it, is wrong (BadSignature)")
+                .fix("its key does not belong to its certificate, or somebody between changes what it says"),
             other => self
                 .error(UNTRUSTED, format!("its certificate cannot be accepted: {other}"))
                 .fix("the broker needs an end-entity certificate with a subject alternative name"),

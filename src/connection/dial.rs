@@ -4,13 +4,15 @@ use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::time::timeout;
 
 use super::diagnosis::{Peer, Stage};
-use super::driver::{Driver, Shared};
+use super::driver::Driver;
 use super::pool::FramePool;
-use super::tls::Security;
+use super::security::{Security, SecurityCell};
+use super::shared::Shared;
 use super::transport::Transport;
 use super::{Connection, Handle, sasl, versions};
 use crate::env::{Env, Stream};
@@ -42,13 +44,18 @@ async fn connect(
     screen: &Screen<'_>,
 ) -> Result<Connection, Error> {
     let stream = dial(env, peer, stage, screen).await?;
-    let transport = match security.tls() {
+    let now = security.now();
+    let transport = match &now.tls {
         None => Transport::Plain(stream),
         Some(tls) => {
             stage.set(Stage::Tls);
             Transport::Tls(Box::new(tls.handshake(peer, stream).await?))
         }
     };
+    let cell = security.cell();
+    if let Some(at) = transport.peer_expiry() {
+        cell.saw(&peer.address, at);
+    }
     stage.set(Stage::ApiVersions);
     let shared = Shared::new(peer.clone(), Stage::ApiVersions);
     // From here on a failure, or the deadline, drops the handle and so ends the task.
@@ -57,15 +64,29 @@ async fn connect(
         tls_version: transport.tls_version(),
         tls_suite: transport.tls_suite(),
         offered: ApiVersionsResponse::default(),
-        leave_at: None,
+        session: Arc::default(),
     };
     tokio::task::spawn_local(Driver::new(shared.clone(), transport, FramePool::of_this_thread()));
     handle.offered = versions::ask(&shared).await?;
-    if let Some(sasl) = security.sasl() {
+    let mut lifetime = None;
+    if let Some(sasl) = &now.sasl {
         stage.set(Stage::Sasl);
-        handle.leave_at = sasl::authenticate(env, &shared, &handle.offered, sasl).await?;
+        shared.stage.set(Stage::Sasl);
+        lifetime = sasl::log_in(env, &shared, &handle.offered, sasl).await?;
     }
     shared.stage.set(Stage::Ready);
+    SecurityCell::count(&cell.connections);
+    if let Some(lifetime) = lifetime {
+        let begins = handle.session.begin(lifetime);
+        let session = sasl::Session {
+            env: env.clone(),
+            shared,
+            offered: handle.offered.clone(),
+            security: security.clone(),
+            end: handle.session.clone(),
+        };
+        tokio::task::spawn_local(session.keep(begins));
+    }
     Ok(Connection(Rc::new(handle)))
 }
 

@@ -5,170 +5,27 @@
 //! the next frame must be: its correlation id, how large it may be, how its header is laid out. Anything else ends the
 //! connection with a named error. Never decodes a body.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, Sleep};
 
 use super::CallError;
-use super::diagnosis::{Peer, Stage};
+use super::diagnosis::Stage;
 use super::pool::{Block, FramePool, SMALL_BYTES};
+use super::shared::{Shared, is_login};
 use super::transport::Transport;
 use crate::error::Error;
 use crate::limits;
+use crate::wire::ApiKey;
 use crate::wire::frame::{self, FrameSize};
-use crate::wire::{ApiKey, WireError};
 
 /// Pieces that go into one vectored write: a full rustls buffer is 64 records.
 const SLICES_PER_WRITE: usize = 64;
-
-/// What the handles of a connection and its task share. Single-threaded.
-pub(super) struct Shared {
-    pub(super) peer: Peer,
-    pub(super) stage: Cell<Stage>,
-    /// Wakes those that wait for room.
-    pub(super) room: Notify,
-    state: RefCell<State>,
-}
-
-#[derive(Default)]
-struct State {
-    queue: VecDeque<Bytes>,
-    queued_bytes: usize,
-    pending: VecDeque<Request>,
-    /// Not after the earliest deadline of `pending`.
-    alarm: Option<Instant>,
-    next_correlation_id: i32,
-    closing: bool,
-    closed: Option<Arc<Error>>,
-    task: Option<Waker>,
-}
-
-/// A request that was queued or sent.
-struct Request {
-    correlation_id: i32,
-    api: ApiKey,
-    deadline: Instant,
-    reply: oneshot::Sender<Result<Bytes, CallError>>,
-}
-
-impl Shared {
-    pub(super) fn new(peer: Peer, stage: Stage) -> Rc<Self> {
-        let (stage, room, state) = (Cell::new(stage), Notify::new(), RefCell::default());
-        Rc::new(Self { peer, stage, room, state })
-    }
-
-    pub(super) fn closed(&self) -> Option<Arc<Error>> {
-        self.state.borrow().closed.clone()
-    }
-
-    pub(super) fn in_flight(&self) -> usize {
-        self.state.borrow().pending.len()
-    }
-
-    pub(super) fn queued_bytes(&self) -> usize {
-        self.state.borrow().queued_bytes
-    }
-
-    pub(super) fn has_room(&self) -> bool {
-        self.state.borrow().has_room()
-    }
-
-    /// Queues one request; `frame` makes its bytes, size first, from the correlation id that it gets.
-    pub(super) fn enqueue(
-        &self,
-        api: ApiKey,
-        deadline: Instant,
-        frame: impl FnOnce(i32) -> Result<Vec<Bytes>, WireError>,
-    ) -> Result<oneshot::Receiver<Result<Bytes, CallError>>, CallError> {
-        let mut state = self.state.borrow_mut();
-        if let Some(error) = &state.closed {
-            return Err(CallError::Closed(error.clone()));
-        }
-        if !state.has_room() {
-            return Err(CallError::Full);
-        }
-        let correlation_id = state.next_correlation_id;
-        state.next_correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
-        for piece in frame(correlation_id).map_err(CallError::Wire)? {
-            state.queued_bytes += piece.len();
-            state.queue.push_back(piece);
-        }
-        let (reply, answer) = oneshot::channel();
-        state.pending.push_back(Request { correlation_id, api, deadline, reply });
-        state.alarm = Some(state.alarm.map_or(deadline, |alarm| alarm.min(deadline)));
-        if let Some(task) = state.task.take() {
-            task.wake();
-        }
-        Ok(answer)
-    }
-
-    /// Closes because of what the peer sent; the error is what later calls see.
-    pub(super) fn refuse(&self, error: Error) {
-        self.fail(error);
-        self.close();
-    }
-
-    /// What a failed call was, as an operator reads it.
-    pub(super) fn error_of(&self, error: &CallError) -> Error {
-        match (error, self.closed()) {
-            (CallError::Closed(error), _) => (**error).clone(),
-            (CallError::Wire(_) | CallError::Deadline, Some(error)) => (*error).clone(),
-            (other, _) => self.peer.error(super::diagnosis::PROTOCOL, other.to_string()),
-        }
-    }
-
-    /// Asks the task to end.
-    pub(super) fn close(&self) {
-        let mut state = self.state.borrow_mut();
-        state.closing = true;
-        if let Some(task) = state.task.take() {
-            task.wake();
-        }
-    }
-
-    /// Ends all that is pending, in order. The first error stays.
-    fn fail(&self, error: Error) {
-        let mut state = self.state.borrow_mut();
-        let error = state.closed.get_or_insert_with(|| Arc::new(error)).clone();
-        state.queue.clear();
-        state.queued_bytes = 0;
-        for request in std::mem::take(&mut state.pending) {
-            let _ = request.reply.send(Err(CallError::Closed(error.clone())));
-        }
-        drop(state);
-        self.room.notify_waiters();
-    }
-}
-
-impl State {
-    fn has_room(&self) -> bool {
-        self.pending.len() < limits::REQUESTS_IN_FLIGHT_MAX
-            && self.queued_bytes < limits::CONNECTION_QUEUE_BYTES_MAX
-    }
-
-    /// Forgets `written` bytes at the front of the queue; frames that they were slices of may return to their pools.
-    fn advance(&mut self, mut written: usize) {
-        self.queued_bytes -= written;
-        while let Some(front) = self.queue.front_mut() {
-            if front.len() > written {
-                front.advance(written);
-                return;
-            }
-            written -= front.len();
-            self.queue.pop_front();
-        }
-    }
-}
 
 /// The task. Ends when the connection is closed, by either side; then nothing is pending any more.
 pub(super) struct Driver {
@@ -297,7 +154,7 @@ impl Driver {
             return Err(self.shared.peer.unsolicited(stage, head));
         };
         let bytes_max = match request.api {
-            _ if stage != Stage::Ready => limits::HANDSHAKE_FRAME_BYTES_MAX,
+            api if stage != Stage::Ready || is_login(api) => limits::HANDSHAKE_FRAME_BYTES_MAX,
             ApiKey::Fetch => limits::FETCH_FRAME_BYTES_MAX,
             _ => limits::CONTROL_FRAME_BYTES_MAX,
         };
@@ -382,16 +239,20 @@ impl Driver {
             }
             ready!(alarm.as_mut().poll(cx));
             // The request that the alarm was set for may have been answered since.
-            let earliest = (0..state.pending.len()).min_by_key(|&i| state.pending[i].deadline);
-            let Some(index) = earliest else {
-                state.alarm = None;
-                continue;
-            };
-            state.alarm = Some(state.pending[index].deadline);
-            if state.pending[index].deadline > Instant::now() {
+            let held = state.held.iter().map(|(_, request)| request);
+            let waiting = state.pending.iter().chain(held).map(|request| request.deadline);
+            let earliest = waiting.enumerate().min_by_key(|(_, deadline)| *deadline);
+            state.alarm = earliest.map(|(_, deadline)| deadline);
+            let Some((index, deadline)) = earliest else { continue };
+            if deadline > Instant::now() {
                 continue;
             }
-            let Some(overdue) = state.pending.remove(index) else { continue };
+            let sent = state.pending.len();
+            let overdue = match index.checked_sub(sent) {
+                None => state.pending.remove(index),
+                Some(index) => state.held.remove(index).map(|(_, request)| request),
+            };
+            let Some(overdue) = overdue else { continue };
             let stage = self.shared.stage.get();
             let arrived = self.frame.as_ref().map(|frame| (frame.filled, frame.size));
             let error = self.shared.peer.overdue(stage, overdue.api, arrived);

@@ -6,9 +6,13 @@
 mod diagnosis;
 mod dial;
 mod driver;
+#[cfg(debug_assertions)]
+mod planted;
 mod pool;
 mod sasl;
 mod sealing;
+mod security;
+mod shared;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -39,7 +43,8 @@ use crate::wire::{ApiKey, Request, WireError, frame};
 pub use dial::Screen;
 pub(crate) use dial::is_link_local;
 pub use pool::FramePool;
-pub use tls::Security;
+pub use sasl::SessionEnd;
+pub use security::{Expiry, Security, SecurityCell};
 
 /// Name of this client in the brokers' logs, quotas and metrics.
 const CLIENT_ID: &str = "strait";
@@ -85,11 +90,11 @@ impl std::error::Error for CallError {}
 pub struct Connection(Rc<Handle>);
 
 struct Handle {
-    shared: Rc<driver::Shared>,
+    shared: Rc<shared::Shared>,
     tls_version: Option<&'static str>,
     tls_suite: Option<&'static str>,
     offered: ApiVersionsResponse,
-    leave_at: Option<Instant>,
+    session: Arc<SessionEnd>,
 }
 
 impl Drop for Handle {
@@ -245,15 +250,20 @@ impl Connection {
     }
 
     /// When no new work is begun on it any more, since the broker ends the SASL session soon after, and with it the
-    /// connection (KIP-368); none if it sets no end.
+    /// connection (KIP-368): later with each time that the session is renewed. None if the broker sets no end.
     pub fn leave_at(&self) -> Option<Instant> {
-        self.0.leave_at
+        self.0.session.leave_at()
     }
 
-    /// Whether it is closed, or its SASL session ends within [`SESSION_END_MARGIN`](limits::SESSION_END_MARGIN): not to
-    /// be taken for new work.
+    /// The same for another thread, and as it will be.
+    pub fn session(&self) -> Arc<SessionEnd> {
+        self.0.session.clone()
+    }
+
+    /// Whether it is closed, or its SASL session ends within [`SESSION_END_MARGIN`](limits::SESSION_END_MARGIN) and could
+    /// not be renewed: not to be taken for new work.
     pub fn is_ending(&self) -> bool {
-        self.is_closed() || ends_soon(self.leave_at())
+        self.is_closed() || self.0.session.is_near()
     }
 
     /// Requests without an answer.
@@ -273,14 +283,7 @@ impl Connection {
 
     /// Waits until it can no longer be used.
     pub async fn ended(&self) {
-        let shared = &self.0.shared;
-        loop {
-            let news = shared.room.notified();
-            if self.is_closed() {
-                return;
-            }
-            news.await;
-        }
+        self.0.shared.ended().await;
     }
 
     /// Why it can no longer be used.
@@ -292,11 +295,6 @@ impl Connection {
     pub fn close(&self) {
         self.0.shared.close();
     }
-}
-
-/// Whether a connection that is to be left then is to be left now.
-pub fn ends_soon(leave_at: Option<Instant>) -> bool {
-    leave_at.is_some_and(|at| at <= Instant::now())
 }
 
 /// The answer to come of one request.
@@ -314,7 +312,7 @@ impl Future for Pending {
 }
 
 async fn call<R: Request>(
-    shared: &Rc<driver::Shared>,
+    shared: &Rc<shared::Shared>,
     request: &R,
     version: i16,
     deadline: Duration,
@@ -329,7 +327,7 @@ async fn call<R: Request>(
 }
 
 fn send(
-    shared: &driver::Shared,
+    shared: &shared::Shared,
     api: ApiKey,
     version: i16,
     body: Vec<Bytes>,

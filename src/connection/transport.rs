@@ -8,6 +8,7 @@ use rustls::ProtocolVersion;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
+use super::security::validity::Validity;
 use crate::env::Stream;
 
 /// One socket.
@@ -26,6 +27,13 @@ impl Transport {
                 _ => Some("TLSv1.3"),
             },
         }
+    }
+
+    /// Until when the certificates are valid that the peer showed: the first of them to end.
+    pub(super) fn peer_expiry(&self) -> Option<i64> {
+        let Self::Tls(stream) = self else { return None };
+        let shown = stream.get_ref().1.peer_certificates()?;
+        shown.iter().filter_map(|der| Validity::of(der)).map(|validity| validity.not_after).min()
     }
 
     /// By its IANA name.

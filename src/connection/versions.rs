@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::diagnosis::{PROTOCOL, TOO_OLD};
-use super::driver::Shared;
+use super::shared::Shared;
 use super::{CLIENT_ID, call};
 use crate::error::Error;
 use crate::limits;

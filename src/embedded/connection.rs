@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::api;
 use super::body::Body;
 use super::faults::Fault;
-use super::sasl::Login;
+use super::sasl::{Admission, Login};
 use super::state::Shared;
 use super::versions;
 use crate::env::Stream;
@@ -119,10 +119,15 @@ where
     let mut buffer = BytesMut::new();
     while let Some(mut frame) = read_frame(&mut stream, &mut buffer).await? {
         let (mut call, correlation_id) = open(peer, &mut frame)?;
-        if let Some(login) = &login
-            && !login.admits(call.api)
-        {
-            return Err(Close("a request before the login"));
+        if let Some(login) = &login {
+            match login.admits(call.api, peer.shared.env.now()) {
+                Admission::Yes => {}
+                Admission::No => return Err(Close("a request before or amid the login")),
+                Admission::Expired => {
+                    peer.shared.lock().logins.expired += 1;
+                    return Err(Close("the session has expired"));
+                }
+            }
         }
         let fault = {
             let mut state = peer.shared.lock();

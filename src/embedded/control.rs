@@ -76,7 +76,7 @@ impl Cluster {
         Self { shared }
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         let done = act(&mut self.shared.lock());
         self.shared.changed();
         self.shared.wake();

@@ -45,4 +45,5 @@ pub use kafka_protocol::messages::ApiKey;
 pub use log::Aborted;
 pub use options::{Generation, Listener, Mechanism, Options, User};
 pub use producer_state::Producers;
+pub use sasl::Logins;
 pub use server::{EmbeddedCluster, open};

@@ -98,6 +98,8 @@ pub struct Options {
     pub mechanisms: Vec<Mechanism>,
     /// Iterations of SCRAM's key derivation (Kafka stores 4096 or more).
     pub scram_iterations: u32,
+    /// `connections.max.reauth.ms`: who does not log in again within it is disconnected. None is Kafka's 0.
+    pub max_reauth: Option<Duration>,
     /// A topic that a client asks for appears (`auto.create.topics.enable`).
     pub auto_create_topics: bool,
     /// `num.partitions`.
@@ -145,6 +147,7 @@ impl Default for Options {
             users: Vec::new(),
             mechanisms: vec![Mechanism::Plain, Mechanism::ScramSha256, Mechanism::ScramSha512],
             scram_iterations: 4096,
+            max_reauth: None,
             auto_create_topics: true,
             partitions: 1,
             replication_factor: 1,

@@ -1,11 +1,19 @@
-//! The server's half of a login: PLAIN (RFC 4616) and SCRAM (RFC 5802, RFC 7677).
+//! The server's half of a login: PLAIN (RFC 4616) and SCRAM (RFC 5802, RFC 7677), and of its renewal (KIP-368).
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kafka_protocol::messages::ApiKey;
+use tokio::time::Instant;
 
+use super::control::Cluster;
 use super::options::{Mechanism, User};
+
+/// A login may be renewed once a second; Kafka's own number.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How far a login is.
 #[derive(Default)]
@@ -26,65 +34,185 @@ enum Step {
 
 /// One connection's login.
 #[derive(Default)]
-pub(super) struct Login(Step);
+pub(super) struct Login {
+    step: Step,
+    /// Who logged in and how: a renewal changes neither.
+    who: Option<(Mechanism, String)>,
+    /// The mechanism of a renewal is another.
+    is_other: bool,
+    expires: Option<Instant>,
+    renewal_began: Option<Instant>,
+}
 
 /// The login failed; the text is for the client.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refused(pub(super) &'static str);
 
+/// How logins went, over all brokers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Logins {
+    /// Connections that were logged in.
+    pub done: u64,
+    /// Sessions that were renewed.
+    pub renewed: u64,
+    /// Logins and renewals that failed.
+    pub refused: u64,
+    /// Connections that were closed because their session had ended (`expired-connections-killed-count`).
+    pub expired: u64,
+}
+
+/// Whether a request may come now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    Yes,
+    /// Not at this point of a login.
+    No,
+    /// The session has ended.
+    Expired,
+}
+
+/// What SaslHandshake is answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    Agreed,
+    NotOffered,
+    /// There is a session already, which does not end or was renewed a moment ago.
+    IllegalState,
+}
+
+/// What a login is held against.
+pub(super) struct Rules<'a> {
+    pub(super) users: &'a [User],
+    pub(super) iterations: u32,
+    /// Used for SCRAM's first answer.
+    pub(super) nonce: [u8; 24],
+    /// `connections.max.reauth.ms`.
+    pub(super) max_reauth: Option<Duration>,
+}
+
 impl Login {
-    /// Requests that may come now.
-    pub(super) fn admits(&self, api: ApiKey) -> bool {
-        let always =
-            matches!(api, ApiKey::ApiVersions | ApiKey::SaslHandshake | ApiKey::SaslAuthenticate);
-        always || matches!(self.0, Step::Done)
+    pub(super) fn admits(&self, api: ApiKey, now: Instant) -> Admission {
+        let is_handshake = api == ApiKey::SaslHandshake;
+        let fits = match self.step {
+            Step::Done if self.is_expired(now) && !is_handshake => return Admission::Expired,
+            Step::Done => true,
+            Step::Start => is_handshake || api == ApiKey::ApiVersions,
+            Step::Chosen(_) | Step::Proof { .. } => api == ApiKey::SaslAuthenticate,
+            Step::Failed => false,
+        };
+        if fits { Admission::Yes } else { Admission::No }
+    }
+
+    fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|at| at < now)
     }
 
     /// The connection must end.
     pub(super) fn failed(&self) -> bool {
-        matches!(self.0, Step::Failed)
+        matches!(self.step, Step::Failed)
     }
 
-    /// SaslHandshake; false when the mechanism is not offered.
-    pub(super) fn choose(&mut self, name: &str, offered: &[Mechanism]) -> bool {
+    /// SaslHandshake.
+    pub(super) fn choose(&mut self, name: &str, offered: &[Mechanism], now: Instant) -> Choice {
         let chosen = offered.iter().find(|mechanism| mechanism.name() == name);
-        self.0 = chosen.map_or(Step::Failed, |mechanism| Step::Chosen(*mechanism));
-        chosen.is_some()
+        if matches!(self.step, Step::Done) {
+            let too_soon = self.renewal_began.is_some_and(|at| now - at < RENEWAL_INTERVAL);
+            if self.expires.is_none() || too_soon {
+                return Choice::IllegalState;
+            }
+            self.renewal_began = Some(now);
+            let before = self.who.as_ref().map(|(mechanism, _)| *mechanism);
+            self.is_other = chosen.is_some_and(|mechanism| Some(*mechanism) != before);
+        }
+        self.step = chosen.map_or(Step::Failed, |mechanism| Step::Chosen(*mechanism));
+        if chosen.is_some() { Choice::Agreed } else { Choice::NotOffered }
     }
 
-    /// SaslAuthenticate: the next message of the exchange. `nonce` is used for SCRAM's first answer.
+    /// SaslAuthenticate: the next message of the exchange, and how long the session lasts when it is done.
     pub(super) fn next(
         &mut self,
         message: &[u8],
-        users: &[User],
-        iterations: u32,
-        nonce: [u8; 24],
-    ) -> Result<Vec<u8>, Refused> {
-        let step = std::mem::replace(&mut self.0, Step::Failed);
-        let (next, answer) = match step {
-            Step::Chosen(Mechanism::Plain) => (Step::Done, plain(message, users)?),
-            Step::Chosen(mechanism) => scram_first(mechanism, message, users, iterations, nonce)?,
+        rules: &Rules<'_>,
+        now: Instant,
+    ) -> Result<(Vec<u8>, Duration), Refused> {
+        let step = std::mem::replace(&mut self.step, Step::Failed);
+        if self.is_other {
+            return Err(Refused("SASL mechanism is not supported for re-authentication"));
+        }
+        let (next, answer, who) = match step {
+            Step::Chosen(Mechanism::Plain) => {
+                let user = plain(message, rules.users)?;
+                (Step::Done, Vec::new(), Some((Mechanism::Plain, user)))
+            }
+            Step::Chosen(mechanism) => {
+                let (step, answer) = scram_first(mechanism, message, rules)?;
+                (step, answer, None)
+            }
             Step::Proof { mechanism, transcript, user, salt } => {
-                let keys = Keys::derive(mechanism, &user.password, &salt, iterations);
-                (Step::Done, scram_final(mechanism, &keys, &transcript, message)?)
+                let keys = Keys::derive(mechanism, &user.password, &salt, rules.iterations);
+                let answer = scram_final(mechanism, &keys, &transcript, message)?;
+                (Step::Done, answer, Some((mechanism, user.name)))
             }
             Step::Start | Step::Done | Step::Failed => {
                 return Err(Refused("SaslAuthenticate out of turn"));
             }
         };
-        self.0 = next;
-        Ok(answer)
+        if let Some(who) = who {
+            if self.who.as_ref().is_some_and(|before| *before != who) {
+                return Err(Refused("Cannot change principals during re-authentication"));
+            }
+            self.who = Some(who);
+            self.expires = rules.max_reauth.map(|lifetime| now + lifetime);
+        }
+        let is_done = matches!(next, Step::Done);
+        let lifetime = rules.max_reauth.filter(|_| is_done).unwrap_or_default();
+        self.step = next;
+        Ok((answer, lifetime))
     }
 }
 
-fn plain(message: &[u8], users: &[User]) -> Result<Vec<u8>, Refused> {
+/// The user's name.
+fn plain(message: &[u8], users: &[User]) -> Result<String, Refused> {
     let text = std::str::from_utf8(message).map_err(|_| Refused("not UTF-8"))?;
     let parts: Vec<&str> = text.split('\0').collect();
     let [_, name, password] = parts[..] else { return Err(Refused("not a PLAIN message")) };
-    let known = users.iter().find(|user| user.name == name);
-    match known.is_some_and(|user| user.password == password) {
-        true => Ok(Vec::new()),
-        false => Err(Refused("Authentication failed: Invalid username or password")),
+    let known = users.iter().find(|user| user.name == name && user.password == password);
+    let known = known.ok_or(Refused("Authentication failed: Invalid username or password"))?;
+    Ok(known.name.clone())
+}
+
+impl Logins {
+    /// Behind each message of a login.
+    pub(super) fn count(&mut self, login: &Login) {
+        match (&login.step, login.renewal_began) {
+            (Step::Done, None) => self.done += 1,
+            (Step::Done, Some(_)) => self.renewed += 1,
+            _ => {}
+        }
+    }
+}
+
+impl Cluster {
+    /// How logins went so far.
+    pub fn logins(&self) -> Logins {
+        self.with(|state| state.logins)
+    }
+
+    /// Changes what a listener of every broker shows and asks for; connections go on.
+    pub fn set_tls(&self, listener: usize, config: Arc<rustls::ServerConfig>) {
+        self.with(|state| {
+            if let Some(listener) = state.options.listeners.get_mut(listener) {
+                listener.tls = Some(config);
+            }
+        });
+    }
+
+    /// Changes a user's password; sessions go on.
+    pub fn set_password(&self, user: &str, password: &str) {
+        self.with(|state| {
+            let users = state.options.users.iter_mut().filter(|known| known.name == user);
+            users.for_each(|user| user.password = password.to_owned());
+        });
     }
 }
 
@@ -100,10 +228,9 @@ const INVALID: Refused = Refused(
 fn scram_first(
     mechanism: Mechanism,
     message: &[u8],
-    users: &[User],
-    iterations: u32,
-    nonce: [u8; 24],
+    rules: &Rules<'_>,
 ) -> Result<(Step, Vec<u8>), Refused> {
+    let Rules { users, iterations, nonce, .. } = rules;
     let text = std::str::from_utf8(message).map_err(|_| Refused("not UTF-8"))?;
     // gs2 header "n,authzid,": no channel binding.
     let bare = text.splitn(3, ',').nth(2).filter(|_| text.starts_with("n,"));
@@ -181,12 +308,59 @@ mod tests {
         for (message, good) in
             [(&b"\0user\0pencil"[..], true), (b"\0user\0pen", false), (b"x", false)]
         {
-            let mut login = Login::default();
-            assert!(login.choose("PLAIN", &[Mechanism::Plain]));
-            assert_eq!(login.next(message, &users(), 4096, [0; 24]).is_ok(), good);
-            assert_eq!(login.admits(ApiKey::Metadata), good);
+            let (mut login, now) = (Login::default(), Instant::now());
+            assert_eq!(login.choose("PLAIN", &[Mechanism::Plain], now), Choice::Agreed);
+            assert_eq!(login.next(message, &rules(&users(), None), now).is_ok(), good);
+            assert_eq!(login.admits(ApiKey::Metadata, now) == Admission::Yes, good);
             assert_eq!(login.failed(), !good);
         }
+    }
+
+    fn rules(users: &[User], max_reauth: Option<Duration>) -> Rules<'_> {
+        Rules { users, iterations: 4096, nonce: [0; 24], max_reauth }
+    }
+
+    #[test]
+    fn a_session_is_renewed_by_the_same_user_in_the_same_way_or_ends() {
+        let both = [Mechanism::Plain, Mechanism::ScramSha256];
+        let mut users = users();
+        users.push(User { name: "other".into(), password: "pencil".into() });
+        let session = Duration::from_secs(5);
+        let seconds = |n| Duration::from_secs(n);
+        let logged_in = |max_reauth| {
+            let (mut login, now) = (Login::default(), Instant::now());
+            assert_eq!(login.admits(ApiKey::Metadata, now), Admission::No);
+            login.choose("PLAIN", &both, now);
+            assert_eq!(login.admits(ApiKey::ApiVersions, now), Admission::No, "amid a login");
+            let (_, lifetime) =
+                login.next(b"\0user\0pencil", &rules(&users, max_reauth), now).unwrap();
+            assert_eq!(lifetime, max_reauth.unwrap_or_default());
+            (login, now)
+        };
+        let (mut login, now) = logged_in(None);
+        assert_eq!(login.choose("PLAIN", &both, now + seconds(9)), Choice::IllegalState);
+        assert_eq!(login.admits(ApiKey::Metadata, now + seconds(99_999)), Admission::Yes);
+
+        let (mut login, now) = logged_in(Some(session));
+        assert_eq!(login.admits(ApiKey::Fetch, now + session), Admission::Yes);
+        let late = now + seconds(6);
+        assert_eq!(login.admits(ApiKey::Fetch, late), Admission::Expired);
+        assert_eq!(login.admits(ApiKey::SaslHandshake, late), Admission::Yes);
+        assert_eq!(login.choose("PLAIN", &both, late), Choice::Agreed);
+        assert_eq!(login.admits(ApiKey::Fetch, late), Admission::No, "amid a renewal");
+        let rules = rules(&users, Some(session));
+        assert!(login.next(b"\0user\0pencil", &rules, late).is_ok());
+        assert_eq!(login.admits(ApiKey::Fetch, late + seconds(4)), Admission::Yes);
+        let soon = late + Duration::from_millis(900);
+        assert_eq!(login.choose("PLAIN", &both, soon), Choice::IllegalState);
+        assert_eq!(login.admits(ApiKey::Fetch, soon), Admission::Yes, "it is told, no more");
+
+        login.choose("PLAIN", &both, late + seconds(2));
+        let other = login.next(b"\0other\0pencil", &rules, late + seconds(2));
+        assert!(other.is_err() && login.failed());
+        let (mut login, now) = logged_in(Some(session));
+        assert_eq!(login.choose("SCRAM-SHA-256", &both, now + seconds(2)), Choice::Agreed);
+        assert!(login.next(b"n,,n=user,r=abc", &rules, now + seconds(2)).is_err());
     }
 
     #[test]

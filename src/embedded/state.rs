@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::faults::Faults;
 use super::groups::{CommitHook, Group};
 use super::options::Options;
+use super::sasl::Logins;
 use super::sessions::Sessions;
 use super::topic::{self, Partition, Topic};
 use super::transactions::Transactions;
@@ -43,6 +44,7 @@ pub(super) struct State {
     pub(super) faults: Faults,
     /// Hears of every offset that is committed.
     pub(super) on_commit: Option<CommitHook>,
+    pub(super) logins: Logins,
     /// Batches that a request named a partition for twice, and that were dropped in silence.
     pub(super) dropped_batches: u64,
     /// Coordinators that a test placed.
@@ -73,6 +75,7 @@ impl State {
             transactions: Transactions::default(),
             faults: Faults::default(),
             on_commit: None,
+            logins: Logins::default(),
             dropped_batches: 0,
             coordinators: BTreeMap::new(),
             topics_made: 0,

@@ -10,14 +10,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::handoff::{self, Receiver, Sender};
 use super::share::Share;
 use super::stats::Board;
 use super::tasks;
 use crate::cluster::ClusterHandle;
-use crate::connection::{self, CallError, Connection};
+use crate::connection::{CallError, Connection, SessionEnd};
 use crate::env::Env;
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
@@ -44,7 +43,7 @@ struct Call {
 /// The lane's end of a connection that its reader holds; dropping it closes that.
 pub(super) struct Line {
     calls: Sender<Call>,
-    leave_at: Option<Instant>,
+    session: Arc<SessionEnd>,
     closed: Arc<OnceLock<Arc<Error>>>,
 }
 
@@ -91,8 +90,7 @@ async fn hold(env: Env, dial: Dial) {
     };
     let (calls, mut waiting) = handoff::channel::<Call>(limits::READER_CALLS_MAX);
     let closed = Arc::<OnceLock<_>>::default();
-    let leave_at = connection.leave_at();
-    let line = Line { calls, leave_at, closed: closed.clone() };
+    let line = Line { calls, session: connection.session(), closed: closed.clone() };
     if reply.send(Ok(line)).is_err() {
         return;
     }
@@ -146,9 +144,7 @@ impl SourceConnection {
     pub(super) fn is_ending(&self) -> bool {
         match self {
             Self::OfLane(connection) => connection.is_ending(),
-            Self::OfReader(line) => {
-                line.closed.get().is_some() || connection::ends_soon(line.leave_at)
-            }
+            Self::OfReader(line) => line.closed.get().is_some() || line.session.is_near(),
         }
     }
 
@@ -195,6 +191,7 @@ mod tests {
     use super::*;
     use crate::wire::common::Isolation;
     use tokio::task::LocalSet;
+    use tokio::time::Instant;
 
     #[tokio::test]
     async fn a_panic_of_a_reader_ends_the_engine() {
@@ -208,8 +205,8 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_is_gone_is_an_error_and_no_standstill() {
         let (calls, waiting) = handoff::channel(1);
-        let line =
-            SourceConnection::OfReader(Line { calls, leave_at: None, closed: Arc::default() });
+        let (session, closed) = (Arc::default(), Arc::default());
+        let line = SourceConnection::OfReader(Line { calls, session, closed });
         drop(waiting);
         let request = FetchRequest {
             max_wait_ms: 0,
@@ -225,11 +222,10 @@ mod tests {
         let error = line.fetch(request, Duration::from_secs(1)).await.unwrap_err();
         assert!(matches!(&error, CallError::Closed(error) if error.code == Code(72)), "{error}");
         assert!(!line.is_ending());
-        let leave_at = Some(Instant::now());
+        let session = Arc::<SessionEnd>::default();
+        session.leave(Some(Instant::now()));
         let (calls, _waiting) = handoff::channel(1);
-        assert!(
-            SourceConnection::OfReader(Line { calls, leave_at, closed: Arc::default() })
-                .is_ending()
-        );
+        let closed = Arc::default();
+        assert!(SourceConnection::OfReader(Line { calls, session, closed }).is_ending());
     }
 }

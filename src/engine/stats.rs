@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hdrhistogram::Histogram;
 
 use super::losses::{Loss, LossKind, Losses};
+pub use crate::connection::SecurityCell;
 use crate::error::{Action, Error};
 
 /// Where a mirror is in its life.
@@ -385,6 +386,7 @@ pub struct Board {
     mirrors: Mutex<Vec<Arc<MirrorStats>>>,
     lanes: Mutex<Vec<Arc<LaneStats>>>,
     loads: Mutex<Vec<Arc<LaneLoad>>>,
+    securities: Mutex<Vec<Arc<SecurityCell>>>,
     draining: AtomicBool,
     failure: Mutex<Option<Error>>,
     telemetry: Mutex<Option<std::net::SocketAddr>>,
@@ -408,6 +410,7 @@ impl Board {
     register!(add_mirror, mirrors, mirrors, MirrorStats, "a mirror");
     register!(add_lane, lanes, lanes, LaneStats, "a lane's share of a link");
     register!(add_load, loads, loads, LaneLoad, "how busy a lane is");
+    register!(add_security, securities, securities, SecurityCell, "a cluster's security");
 
     /// Forgets a mirror.
     pub fn remove_mirror(&self, mirror: &Arc<MirrorStats>) {

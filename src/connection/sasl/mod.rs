@@ -1,9 +1,10 @@
-//! SASL: names the mechanism, then carries its messages. Owns the credentials; never shows one, and never lets a broker
+//! SASL: names the mechanism, then carries its messages, and again before the session ends. Owns the credentials; never shows one, and never lets a broker
 //! make an error text show one (I8).
 
 mod oauthbearer;
 mod plain;
 mod scram;
+mod session;
 #[cfg(test)]
 mod tests;
 mod token_endpoint;
@@ -12,10 +13,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
-use super::diagnosis::{CREDENTIALS, MECHANISM, PROTOCOL, SASL_DISTRUST, Stage};
-use super::driver::Shared;
+pub use session::SessionEnd;
+
+pub(super) use session::Session;
+
+use super::diagnosis::{CREDENTIALS, MECHANISM, PROTOCOL, SASL_DISTRUST, TOKEN};
+use super::security::files::Files;
+use super::shared::Shared;
 use super::{call, versions};
 use crate::config::resolved::{self, Secret};
 use crate::env::Env;
@@ -40,20 +45,45 @@ enum Mechanism {
 
 impl Sasl {
     /// Checks what can be checked before a broker is dialled.
-    pub(super) fn load(settings: &resolved::Sasl, has_tls: bool) -> Result<Self, Error> {
+    pub(super) fn load(
+        settings: &resolved::Sasl,
+        files: &Files,
+        has_tls: bool,
+    ) -> Result<Self, Error> {
+        let now = |secret: &Secret| secret.again(|path| files.secret(path));
         Ok(Self(match settings {
             resolved::Sasl::Plain { username, password, allow_plaintext } => {
                 plain::check(has_tls || *allow_plaintext)?;
-                Mechanism::Plain { username: username.clone(), password: password.clone() }
+                Mechanism::Plain { username: username.clone(), password: now(password)? }
             }
             resolved::Sasl::Scram { hash, username, password } => {
-                let (username, password) = (username.clone(), password.clone());
+                let (username, password) = (username.clone(), now(password)?);
                 Mechanism::Scram(scram::Credentials::new(*hash, username, password))
             }
             resolved::Sasl::OAuthBearer(source) => {
-                Mechanism::OAuthBearer(oauthbearer::Tokens::load(source)?)
+                Mechanism::OAuthBearer(oauthbearer::Tokens::load(source, files)?)
             }
         }))
+    }
+
+    /// Whether a token file that has changed holds a token. At the start it may not be there yet.
+    pub(super) fn check_token(settings: &resolved::Sasl, files: &Files) -> Result<(), Error> {
+        match settings {
+            resolved::Sasl::OAuthBearer(resolved::TokenSource::File(path)) => {
+                oauthbearer::token_in(path, files).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The password, if there is one.
+    #[cfg(debug_assertions)]
+    pub(super) fn password(&self) -> Option<&Secret> {
+        match &self.0 {
+            Mechanism::Plain { password, .. } => Some(password),
+            Mechanism::Scram(credentials) => Some(credentials.password()),
+            Mechanism::OAuthBearer(_) => None,
+        }
     }
 
     fn name(&self) -> &'static str {
@@ -65,16 +95,44 @@ impl Sasl {
     }
 }
 
-/// Authenticates. When the connection is to be left, if the broker limits its session (KIP-368): some time before its end,
-/// and half of a short one stays for work. One that is shorter than anything can be done in is refused: it would be opened
-/// again at once, without end.
-pub(super) async fn authenticate(
+/// The first login of a connection, and how long its session lasts if the broker limits that (KIP-368). One that is shorter
+/// than anything can be done in is refused: it would be opened again at once, without end.
+pub(super) async fn log_in(
     env: &Env,
     shared: &Rc<Shared>,
     offered: &ApiVersionsResponse,
     sasl: &Sasl,
-) -> Result<Option<Instant>, Error> {
-    shared.stage.set(Stage::Sasl);
+) -> Result<Option<Duration>, Error> {
+    let token = prepare(env, shared, sasl).await?;
+    let lifetime = authenticate(env, shared, offered, sasl, token).await?;
+    if let Some(short) = lifetime.filter(|lifetime| *lifetime < limits::SESSION_LIFETIME_MIN) {
+        let text = format!("ends the SASL session {} ms after the login", short.as_millis());
+        return Err(shared
+            .peer
+            .error(PROTOCOL, text)
+            .fix("raise connections.max.reauth.ms of the broker, or the life of the token"));
+    }
+    Ok(lifetime)
+}
+
+/// What a login needs of others than the broker: a token, for OAUTHBEARER.
+async fn prepare(env: &Env, shared: &Rc<Shared>, sasl: &Sasl) -> Result<Option<Secret>, Error> {
+    let Mechanism::OAuthBearer(tokens) = &sasl.0 else { return Ok(None) };
+    let token = tokens.token(env).await;
+    let named = |why| shared.peer.error(TOKEN, format!("no OAUTHBEARER token: {why}"));
+    token.map(Some).map_err(named)
+}
+
+/// Logs in, for the first time or again. How long that lasts; none for as long as the connection.
+async fn authenticate(
+    env: &Env,
+    shared: &Rc<Shared>,
+    offered: &ApiVersionsResponse,
+    sasl: &Sasl,
+    token: Option<Secret>,
+) -> Result<Option<Duration>, Error> {
+    #[cfg(debug_assertions)]
+    super::planted::tell(sasl);
     name_mechanism(shared, offered, sasl.name()).await?;
     let exchange = Exchange { shared, offered, mechanism: sasl.name() };
     let last = match &sasl.0 {
@@ -83,20 +141,12 @@ pub(super) async fn authenticate(
             exchange.send(message, password.expose()).await?
         }
         Mechanism::Scram(credentials) => scram::authenticate(env, &exchange, credentials).await?,
-        Mechanism::OAuthBearer(tokens) => oauthbearer::authenticate(env, &exchange, tokens).await?,
+        Mechanism::OAuthBearer(tokens) => {
+            oauthbearer::authenticate(&exchange, tokens, token.as_ref()).await?
+        }
     };
-    let Some(lifetime_ms @ 1..) = u64::try_from(last.session_lifetime_ms).ok() else {
-        return Ok(None);
-    };
-    let lifetime = Duration::from_millis(lifetime_ms.min(1 << 40));
-    if lifetime < limits::SESSION_LIFETIME_MIN {
-        let text = format!("ends the SASL session {lifetime_ms} ms after the login");
-        return Err(shared
-            .peer
-            .error(PROTOCOL, text)
-            .fix("raise connections.max.reauth.ms of the broker, or the life of the token"));
-    }
-    Ok(Some(Instant::now() + lifetime - limits::SESSION_END_MARGIN.min(lifetime / 2)))
+    let lifetime_ms = u64::try_from(last.session_lifetime_ms).ok().filter(|ms| *ms > 0);
+    Ok(lifetime_ms.map(|ms| Duration::from_millis(ms.min(1 << 40))))
 }
 
 async fn name_mechanism(
@@ -130,7 +180,8 @@ async fn ask<R: Request>(
     request: &R,
 ) -> Result<R::Response, Error> {
     let version = offered.common::<R>().ok_or_else(|| versions::lacking::<R>(shared, offered))?;
-    let answer = call(shared, request, version, limits::CONNECT_TIMEOUT).await;
+    // The first has the deadline of the whole dial; a later one waits for what is before it on the connection.
+    let answer = call(shared, request, version, limits::REQUEST_TIMEOUT).await;
     answer.map_err(|error| shared.error_of(&error))
 }
 

@@ -1,11 +1,12 @@
 //! OAUTHBEARER (RFC 7628, KIP-255): a token from a file, or from a token endpoint by the client credentials grant.
 
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::super::diagnosis::TOKEN;
+use super::super::security::files::{Files, unusable};
 use super::Exchange;
 use super::token_endpoint::TokenEndpoint;
 use crate::config::resolved::{Secret, TokenSource};
@@ -20,8 +21,8 @@ const SEPARATOR: &str = "\u{1}";
 
 /// Where tokens come from.
 pub(super) enum Tokens {
-    /// Read at each connection: whoever renews it writes the file.
-    File(PathBuf),
+    /// Read at each login: whoever renews it writes the file. What was good before stands in for what is not.
+    File { path: PathBuf, good: std::sync::Mutex<Option<Secret>> },
     /// Kept until it is old; the lock makes one request out of many connections'.
     Endpoint { endpoint: Box<TokenEndpoint>, kept: Mutex<Option<Kept>> },
 }
@@ -33,9 +34,12 @@ pub(super) struct Kept {
 }
 
 impl Tokens {
-    pub(super) fn load(source: &TokenSource) -> Result<Self, Error> {
+    pub(super) fn load(source: &TokenSource, files: &Files) -> Result<Self, Error> {
         Ok(match source {
-            TokenSource::File(path) => Self::File(path.clone()),
+            TokenSource::File(path) => {
+                let good = std::sync::Mutex::new(token_in(path, files).ok());
+                Self::File { path: path.clone(), good }
+            }
             TokenSource::ClientCredentials {
                 token_endpoint,
                 client_id,
@@ -43,18 +47,26 @@ impl Tokens {
                 scope,
                 ca,
             } => {
-                let credentials = (client_id.clone(), client_secret.clone());
+                let secret = client_secret.again(|path| files.secret(path))?;
+                let (client, scope) = ((client_id.clone(), secret), scope.clone());
                 let ca = ca.as_deref();
-                let endpoint = TokenEndpoint::load(token_endpoint, credentials, scope.clone(), ca)?;
+                let endpoint = TokenEndpoint::load(token_endpoint, client, scope, ca, files)?;
                 Self::Endpoint { endpoint: Box::new(endpoint), kept: Mutex::new(None) }
             }
         })
     }
 
     /// A token that is fit for now, or why there is none.
-    async fn token(&self, env: &Env) -> Result<Secret, String> {
+    pub(super) async fn token(&self, env: &Env) -> Result<Secret, String> {
         let token = match self {
-            Self::File(path) => read_token(path).await?,
+            Self::File { path, good } => {
+                let read = read_token(path).await;
+                let mut good = good.lock().unwrap_or_else(PoisonError::into_inner);
+                match read {
+                    Ok(token) => good.insert(token).clone(),
+                    Err(why) => good.clone().ok_or(why)?,
+                }
+            }
             Self::Endpoint { endpoint, kept } => {
                 let mut kept = kept.lock().await;
                 match &*kept {
@@ -100,25 +112,31 @@ async fn read_token(path: &Path) -> Result<Secret, String> {
         Ok(Err(error)) => return Err(format!("token file {shown}: {error}")),
         Err(_) => return Err(format!("token file {shown} could not be read")),
     };
+    read_as_token(&text).map_err(|why| format!("token file {shown} {why}"))
+}
+
+fn read_as_token(text: &str) -> Result<Secret, &'static str> {
     match text.trim() {
-        "" => Err(format!("token file {shown} is empty")),
-        _ if text.len() > limits::TOKEN_BYTES_MAX => {
-            Err(format!("token file {shown} is too large"))
-        }
-        token if !is_token(token) => Err(format!("token file {shown} holds no bearer token")),
+        "" => Err("is empty"),
+        _ if text.len() > limits::TOKEN_BYTES_MAX => Err("is too large"),
+        token if !is_token(token) => Err("holds no bearer token"),
         token => Ok(Secret::new(token)),
     }
 }
 
+/// The token in a file that was read already.
+pub(super) fn token_in(path: &Path, files: &Files) -> Result<Secret, Error> {
+    let text = std::str::from_utf8(files.get(path)?).map_err(|_| "is not UTF-8");
+    text.and_then(read_as_token)
+        .map_err(|why| unusable(format!("token file {} {why}", path.display())))
+}
+
 pub(super) async fn authenticate(
-    env: &Env,
     exchange: &Exchange<'_>,
     tokens: &Tokens,
+    token: Option<&Secret>,
 ) -> Result<SaslAuthenticateResponse, Error> {
-    let token = tokens.token(env).await;
-    let token = token
-        .map_err(|why| exchange.shared.peer.error(TOKEN, format!("no OAUTHBEARER token: {why}")))?;
-    let secret = token.expose();
+    let secret = token.map(Secret::expose).unwrap_or_default();
     let message = format!("n,,{SEPARATOR}auth=Bearer {secret}{SEPARATOR}{SEPARATOR}");
     let answer = exchange.send(message, secret).await;
     let refused = match answer {

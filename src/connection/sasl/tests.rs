@@ -1,5 +1,7 @@
 //! Authentication against a scripted broker: right, wrong, and lying. In all of them no error shows a secret.
 
+mod session;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +61,12 @@ impl Broker {
     /// Greets and agrees to the mechanism.
     async fn agrees(mut stream: DuplexStream, mechanism: &str) -> Self {
         greet(&mut stream).await;
+        Self(stream).agreed(mechanism).await
+    }
+
+    /// Agrees to the mechanism, at the first login or at another.
+    async fn agreed(self, mechanism: &str) -> Self {
+        let Self(mut stream) = self;
         let request = read_request(&mut stream).await.unwrap();
         assert_eq!((request.api, request.version), (17, 1));
         assert_eq!(request.body, [&[0, mechanism.len() as u8], mechanism.as_bytes()].concat());
@@ -313,8 +321,9 @@ fn oauthbearer_from_a_file_and_the_brokers_reason_when_it_refuses() {
         let path = dir.path().join("token");
         let source = TokenSource::File(path.clone());
         let security = security(None, Some(Sasl::OAuthBearer(source)));
-        let no_file = open_against(&security, |stream| async {
-            Broker::agrees(stream, "OAUTHBEARER").await.rests().await;
+        let no_file = open_against(&security, |mut stream| async move {
+            greet(&mut stream).await;
+            assert!(read_request(&mut stream).await.is_none(), "without a token nothing is begun");
         });
         let error = no_file.await.unwrap_err();
         assert_eq!(error.code, Code(28), "{error}");
@@ -361,7 +370,8 @@ fn oauthbearer_from_a_token_endpoint_asked_once_for_many_connections() {
         let env = Env::of(Arc::new(script));
         let broker = async move {
             // The broker is dialled first, then the endpoint; the second time the token is there.
-            let mut first = Broker::agrees(accepted.recv().await.unwrap(), "OAUTHBEARER").await;
+            let mut first = accepted.recv().await.unwrap();
+            greet(&mut first).await;
             let mut idp = acceptor.accept(accepted.recv().await.unwrap()).await.unwrap();
             let mut request = Vec::new();
             while !request.ends_with(b"scope=kafka%20write") {
@@ -384,11 +394,13 @@ fn oauthbearer_from_a_token_endpoint_asked_once_for_many_connections() {
                 assert!(message.contains(TOKEN));
                 authenticate_answer(0, None, b"", 0)
             };
+            let mut first = Broker(first).agreed("OAUTHBEARER").await;
             first.turn(ok).await.unwrap();
             let mut second = Broker::agrees(accepted.recv().await.unwrap(), "OAUTHBEARER").await;
             second.turn(ok).await.unwrap();
             // Later than four fifths of its life the token is asked for anew; this endpoint refuses then.
-            let _third = Broker::agrees(accepted.recv().await.unwrap(), "OAUTHBEARER").await;
+            let mut third = accepted.recv().await.unwrap();
+            greet(&mut third).await;
             let mut idp = acceptor.accept(accepted.recv().await.unwrap()).await.unwrap();
             let json = format!(r#"{{"error":"invalid_client","error_description":"{PASSWORD}"}}"#);
             let head = format!("HTTP/1.1 401 No\r\nContent-Length: {}\r\n\r\n", json.len());

@@ -10,6 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use super::super::diagnosis::{Peer, TOKEN};
+use super::super::security::files::Files;
 use super::super::tls::Tls;
 use super::shown;
 use crate::config::resolved::{self, Address, Secret};
@@ -40,13 +41,14 @@ impl TokenEndpoint {
         client: (String, Secret),
         scope: Option<String>,
         ca: Option<&Path>,
+        files: &Files,
     ) -> Result<Self, Error> {
         let (address, target) = parse(url).ok_or_else(|| {
             let text = format!("token endpoint {url:?} is not https://host[:port]/path");
             Error::new(TOKEN, Side::Local, Action::Stop, text)
         })?;
         let settings = resolved::Tls { ca: ca.map(Path::to_owned), ..Default::default() };
-        let tls = Tls::load(&settings)?;
+        let tls = Tls::load(&settings, files)?;
         let cluster = Arc::from("token endpoint");
         let peer = Peer {
             side: Side::Local,

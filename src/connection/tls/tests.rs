@@ -14,8 +14,7 @@ use super::super::tests_support::{
     read_request, security,
 };
 use super::super::{Connection, Security};
-use super::Tls;
-use crate::config::resolved::{self, Address};
+use crate::config::resolved::{self, Address, Cluster};
 use crate::env::Env;
 use crate::error::{Action, Code, Error, Side};
 use crate::wire::ApiKey;
@@ -277,7 +276,14 @@ fn an_end_without_close_notify_is_a_lost_connection() {
 }
 
 fn load_error(tls: &resolved::Tls) -> Error {
-    let error = Tls::load(tls).err().unwrap();
+    let cluster = Cluster {
+        name: "west".to_owned(),
+        bootstrap: vec![address()],
+        tls: Some(tls.clone()),
+        sasl: None,
+        advertised: Default::default(),
+    };
+    let error = Security::load(&cluster).err().unwrap();
     assert_eq!((error.code, error.side, error.action), (Code(29), Side::Local, Action::Stop));
     assert!(!error.to_string().contains("canary"), "{error}");
     error

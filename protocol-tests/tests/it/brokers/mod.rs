@@ -18,6 +18,7 @@ mod parity;
 mod poison;
 mod resume;
 mod rival;
+mod security;
 mod smuggled;
 mod topics;
 mod transactional;

@@ -1,0 +1,225 @@
+//! What a cluster is reached with: trust, identity, credentials. Read from files, and read again while it is in use: new
+//! connections are made with what the files hold by then, those that are open go on with what they began with.
+//!
+//! Owns what of a changed file is believed: certificate and key are judged together, and what is no good leaves what was
+//! there in use. Never offers a way around the check of a broker's certificate.
+
+mod cell;
+mod expiry;
+pub(super) mod files;
+#[cfg(test)]
+mod tests;
+pub(super) mod validity;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use cell::{Expiry, SecurityCell};
+
+use self::expiry::{InUse, Told};
+use self::files::{Files, Print, named, unusable};
+use self::validity::Validity;
+use super::diagnosis::Peer;
+use super::sasl::Sasl;
+use super::tls::Tls;
+use crate::config::resolved::{Address, Cluster};
+use crate::env::Env;
+use crate::error::{Code, Error, Side};
+use crate::limits;
+
+/// A file has changed, and what it holds is not used.
+const NOT_TAKEN: Code = Code(85);
+
+/// TLS and SASL towards one cluster, ready to use. A cheap handle; all of a cluster's see the same.
+#[derive(Clone)]
+pub struct Security(Arc<Parts>);
+
+struct Parts {
+    settings: Cluster,
+    files: Vec<PathBuf>,
+    current: Mutex<Arc<Current>>,
+    watch: Mutex<Watch>,
+    cell: Arc<SecurityCell>,
+}
+
+/// What new connections are made with.
+pub(super) struct Current {
+    pub(super) tls: Option<Tls>,
+    pub(super) sasl: Option<Sasl>,
+}
+
+/// What is known of the files.
+struct Watch {
+    /// What is in use.
+    used: Print,
+    /// What was there at the last look.
+    seen: Print,
+    /// What was told to be no good.
+    refused: Option<Print>,
+    told: Told,
+}
+
+impl fmt::Debug for Security {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Security({})", self.0.settings.name)
+    }
+}
+
+impl Security {
+    /// Reads the files that the configuration names. The errors are ST-029, and name the file and what is wrong in it;
+    /// ST-009 for a password that would travel unencrypted.
+    pub fn load(cluster: &Cluster) -> Result<Self, Error> {
+        let paths = named(cluster);
+        let files = Files::read(&paths);
+        let current = Current::load(cluster, &files);
+        let current = current.map_err(|error| error.cluster(cluster.name.clone()))?;
+        let cell = Arc::new(SecurityCell::new(&cluster.name));
+        cell.set_client_expiry(current.own_validity().map(|validity| validity.not_after));
+        let print = files.print();
+        let watch = Watch { used: print, seen: print, refused: None, told: Told::default() };
+        Ok(Self(Arc::new(Parts {
+            settings: cluster.clone(),
+            files: paths,
+            current: Mutex::new(Arc::new(current)),
+            watch: Mutex::new(watch),
+            cell,
+        })))
+    }
+
+    /// The figures.
+    pub fn cell(&self) -> Arc<SecurityCell> {
+        self.0.cell.clone()
+    }
+
+    /// What a connection that begins now is made with, from its first byte to its last.
+    pub(super) fn now(&self) -> Arc<Current> {
+        lock(&self.0.current).clone()
+    }
+
+    pub(super) fn peer(&self, address: Address, broker: Option<i32>, side: Side) -> Peer {
+        let tls = self.0.settings.tls.as_ref();
+        Peer {
+            side,
+            cluster: self.0.cell.cluster.clone(),
+            address,
+            broker,
+            tls: tls.is_some(),
+            client_certificate: tls.is_some_and(|tls| tls.identity.is_some()),
+        }
+    }
+
+    /// Looks at the files and at the certificates' ends, now and again; ends at once where there is neither.
+    pub async fn keep_fresh(self, env: Env) {
+        while self.0.settings.tls.is_some() || !self.0.files.is_empty() {
+            tokio::time::sleep(limits::SECURITY_LOOK_INTERVAL).await;
+            let parts = self.0.clone();
+            // A file system that does not answer holds up no one else.
+            let read = tokio::task::spawn_blocking(move || Files::read(&parts.files));
+            let Ok(files) = read.await else { continue };
+            let now = env.wall_clock_ms() / 1000;
+            self.look(&files, now);
+            self.warn_of_expiry(now);
+        }
+    }
+
+    /// One look. What is bad is looked at a second time before it is told: a pair is not written in one stroke.
+    fn look(&self, files: &Files, now: i64) {
+        let Parts { settings, current, watch, cell, .. } = &*self.0;
+        let mut watch = lock(watch);
+        let print = files.print();
+        if print == watch.used {
+            if watch.refused.take().is_some() {
+                tracing::info!(cluster = %settings.name, "the security files hold again what is in use");
+            }
+            watch.seen = print;
+            cell.set_refusal(None);
+            return;
+        }
+        if watch.refused == Some(print) {
+            return;
+        }
+        match Current::load(settings, files).and_then(|new| new.usable(settings, files, now)) {
+            Ok(new) => {
+                cell.set_client_expiry(new.own_validity().map(|validity| validity.not_after));
+                cell.set_refusal(None);
+                *lock(current) = Arc::new(new);
+                (watch.used, watch.seen, watch.refused) = (print, print, None);
+                SecurityCell::count(&cell.reloads);
+                tracing::info!(cluster = %settings.name, "the security files have changed: new connections use them");
+            }
+            Err(_) if watch.seen != print => watch.seen = print,
+            Err(error) => {
+                let error = not_taken(error).cluster(settings.name.clone());
+                tracing::warn!(%error, "a changed security file is not used");
+                watch.refused = Some(print);
+                cell.set_refusal(Some(error));
+                SecurityCell::count(&cell.reloads_refused);
+            }
+        }
+    }
+
+    fn warn_of_expiry(&self, now: i64) {
+        let Parts { settings, watch, cell, .. } = &*self.0;
+        let told = &mut lock(watch).told;
+        let own = self.now().own_validity();
+        let expiries = cell.expiries();
+        for Expiry { broker, at } in &expiries {
+            let life = own.filter(|_| broker.is_none()).map(|own| own.not_after - own.not_before);
+            let in_use = InUse { broker: broker.as_deref(), not_after: *at, life };
+            if let Some(error) = told.warning(&in_use, now) {
+                let error = error.cluster(settings.name.clone());
+                tracing::warn!(%error, "a certificate ends");
+            }
+        }
+        told.keep(|broker| expiries.iter().any(|expiry| expiry.broker.as_deref() == broker));
+    }
+}
+
+impl Current {
+    fn load(cluster: &Cluster, files: &Files) -> Result<Self, Error> {
+        let tls = cluster.tls.as_ref().map(|tls| Tls::load(tls, files)).transpose()?;
+        let sasl = cluster.sasl.as_ref().map(|sasl| Sasl::load(sasl, files, tls.is_some()));
+        Ok(Self { tls, sasl: sasl.transpose()? })
+    }
+
+    fn own_validity(&self) -> Option<Validity> {
+        self.tls.as_ref()?.own_validity
+    }
+
+    /// Whether it may take the place of what is in use, which works.
+    fn usable(self, cluster: &Cluster, files: &Files, now: i64) -> Result<Self, Error> {
+        if let Some(sasl) = &cluster.sasl {
+            Sasl::check_token(sasl, files)?;
+        }
+        let identity = cluster.tls.as_ref().and_then(|tls| tls.identity.as_ref());
+        let Some((own, (chain, _))) = self.own_validity().zip(identity) else { return Ok(self) };
+        let chain = chain.display();
+        if own.not_after <= now {
+            return Err(unusable(format!(
+                "{chain}: expired on {}",
+                validity::shown(own.not_after)
+            )));
+        }
+        if own.not_before > now {
+            let from = validity::shown(own.not_before);
+            return Err(unusable(format!("{chain}: not valid before {from}")));
+        }
+        Ok(self)
+    }
+}
+
+/// The same error of a file that was good before.
+fn not_taken(mut error: Error) -> Error {
+    error.code = NOT_TAKEN;
+    error.message.push_str("; what was read before stays in use");
+    if error.fix.is_empty() {
+        error.fix =
+            "write files that belong together; they are looked at again every 2 s".to_owned();
+    }
+    error
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
