@@ -335,6 +335,8 @@ fn a_topic_made_again_is_no_truncation() {
             tokio::time::sleep(Duration::from_micros(50)).await;
         }
         scene.world.recreate_source(TOPIC);
+        // While the new one is empty.
+        seconds(1).await;
         scene.write(0, 5);
         let arrived = || scene.world.oracle().arrived(&(TOPIC.to_owned(), 0));
         scene.until("both", 60, || arrived() == 10).await;
