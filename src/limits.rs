@@ -61,8 +61,14 @@ pub const LATE_REQUEST: Duration = REQUEST_TIMEOUT;
 /// Target offsets behind an anchor that a start reads back in any case, some seconds' worth. Of more, where others write
 /// there, the leader's memory is taken at its word.
 pub const READ_BACK_OFFSETS: i64 = 1_000_000;
+/// What the broker may wait for its replicas.
+pub const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Refusals in a row of one batch with an error that says nothing, before the link's `on_failure` decides: about a minute.
 pub const UNKNOWN_REFUSALS_MAX: u32 = 14;
+/// The same of one that nobody can read.
+pub const UNKNOWN_REFUSALS_OF_DAMAGE_MAX: u32 = 2;
+/// How often a batch that a broker calls damaged is sent again: the damage may be of the way.
+pub const DAMAGED_SENDS_MAX: u32 = 3;
 /// A broker's `throttle_time_ms` is obeyed up to this (I7: a lying broker must not stop a mirror for days).
 pub const THROTTLE_MAX: Duration = Duration::from_secs(60);
 /// Records of the source that are compared with the target's tail behind a gap, at least.
@@ -75,6 +81,8 @@ pub const FETCH_BYTES: usize = 1 << 20;
 pub const PRODUCE_BYTES: usize = 1 << 20;
 /// A batch that is made of several small ones. Larger ones gained nothing on loopback, and four such fill a request.
 pub const JOINED_BYTES_MAX: usize = 256 << 10;
+/// What is opened to be joined, all together.
+pub const JOINED_OPENED_BYTES_MAX: usize = 16 << 20;
 /// The largest batch that is joined to others: above, a copy costs more than the request that it saves.
 pub const JOINED_PART_BYTES_MAX: usize = 32 << 10;
 /// Batches that are made one at most.

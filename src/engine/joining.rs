@@ -70,7 +70,8 @@ impl Mirror {
         let count = alike(&self.queue, bounds);
         if count > 1 {
             let before = bytes_of(&self.queue, count);
-            if join(&mut self.queue, count) {
+            let largest = self.target.max_message_bytes().min(2 * self.joined_bytes_max);
+            if join(&mut self.queue, count, largest) {
                 self.buffered_bytes = self.buffered_bytes + bytes_of(&self.queue, 1) - before;
             }
         }
@@ -140,11 +141,12 @@ fn codec(outgoing: &Outgoing) -> Option<Codec> {
     BatchHeader::parse(&outgoing.batch).ok()?.codec().ok()
 }
 
-/// Joins the queue's first `count` batches in their place. What cannot be opened goes as it is from now on. Says whether
-/// they are one.
-fn join(queue: &mut VecDeque<Outgoing>, count: usize) -> bool {
+/// Joins the queue's first `count` batches in their place. What cannot be opened goes as it is from now on, and what its own
+/// producer compressed so well that it would be larger than `largest`. Says whether they are one.
+fn join(queue: &mut VecDeque<Outgoing>, count: usize, largest: usize) -> bool {
     let batches = queue.iter().take(count).map(|part| &part.batch);
-    let Ok(batch) = merge(batches, limits::RECODE_BYTES_MAX) else {
+    let merged = merge(batches, limits::JOINED_OPENED_BYTES_MAX).ok();
+    let Some(batch) = merged.filter(|batch| batch.len() <= largest) else {
         queue.iter_mut().take(count).for_each(|part| part.joining = Joining::Alone);
         return false;
     };
@@ -274,7 +276,7 @@ mod tests {
     #[test]
     fn what_is_joined_is_one_stretch_of_the_source() {
         let mut queue = queue(|_| ());
-        join(&mut queue, 4);
+        join(&mut queue, 4, usize::MAX);
         assert_eq!(queue.len(), 3);
         let joined = &queue[0];
         let header = BatchHeader::parse(&joined.batch).expect("whole");
@@ -291,15 +293,23 @@ mod tests {
             damaged[HEADER_BYTES] = 0x7e;
             o.batch = damaged.into();
         });
-        join(&mut queue, 4);
+        join(&mut queue, 4, usize::MAX);
         assert_eq!(queue.len(), 6);
         assert_eq!(alike(&queue, BOUNDS), 1);
     }
 
     #[test]
+    fn what_would_grow_beyond_what_the_target_takes_goes_as_it_is() {
+        let mut queue = queue(|_| ());
+        let stored = bytes_of(&queue, 4);
+        assert!(!join(&mut queue, 4, stored / 4));
+        assert_eq!((queue.len(), alike(&queue, BOUNDS)), (6, 1));
+    }
+
+    #[test]
     fn a_refused_one_is_taken_apart_for_good() {
         let mut queue = queue(|_| ());
-        join(&mut queue, 4);
+        join(&mut queue, 4, usize::MAX);
         let joined = queue.front_mut().expect("joined");
         // Two offsets were stepped over behind it.
         joined.next_offset = 6;

@@ -33,8 +33,6 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from
 const AUTHORIZE_WAIT: Duration = Duration::from_secs(10);
 /// Positions found anew without an ack in between before the target's refusal of our numbers is taken as final.
 const RESTARTS_MAX: u32 = 8;
-/// So often a batch that arrived damaged is sent again before it is taken as unacceptable.
-pub(super) const DAMAGED_SENDS_MAX: u32 = 3;
 
 /// Runs until the share stops.
 pub async fn run(share: Rc<Share>) {
@@ -205,7 +203,8 @@ fn resynced(share: &Rc<Share>, cell: &Rc<MirrorCell>, seen: Seen) {
 
 /// What to do about a batch that was refused and is not on the target.
 fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
-    let is_apart = trouble::takes_apart(refused.error)
+    let is_apart = (trouble::takes_apart(refused.error)
+        || trouble::is_resent_enough(cell, refused.error))
         && cell
             .mirror
             .borrow_mut()
@@ -223,7 +222,7 @@ fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
         Remedy::Again if refused.error == ErrorCode::UNKNOWN_SERVER_ERROR => {
             let refusals = cell.unknown_refusals.get();
             cell.unknown_refusals.set(refusals + 1);
-            if refusals >= limits::UNKNOWN_REFUSALS_MAX || trouble::damage(cell).is_some() {
+            if trouble::is_unknown_enough(cell, refusals) {
                 park_refused(share, cell, refused.error, error);
             } else {
                 let wait = share.env.backoff(BACKOFF.0, BACKOFF.1, refusals);
@@ -231,7 +230,7 @@ fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
             }
         }
         Remedy::Again => again(share, cell, error),
-        Remedy::Resend if cell.damaged_sends.get() < DAMAGED_SENDS_MAX => {
+        Remedy::Resend if !trouble::is_resent_enough(cell, refused.error) => {
             cell.damaged_sends.set(cell.damaged_sends.get() + 1);
             again(share, cell, error);
         }
@@ -292,7 +291,7 @@ fn park_refused(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: ErrorCode, mu
         Some((cell.spec.id.topic.to_string(), cell.spec.id.partition, Some(first)));
     let rest = cell.mirror.borrow().as_ref().and_then(Mirror::rest_of_front);
     let skips = share.link.config.policies.on_poison == OnPoison::Skip;
-    let damage = trouble::damage(cell);
+    let damage = trouble::damage(cell, refused);
     if let Some(damage) = damage {
         error.message.push_str(&format!(": {damage}"));
     }

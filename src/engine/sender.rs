@@ -30,8 +30,6 @@ use crate::wire::{ApiKey, Request};
 
 /// All in-sync replicas.
 const ACKS_ALL: i16 = -1;
-/// What the broker may wait for its replicas.
-const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A request that was sent, with the mirrors that wait for its answer.
 struct InFlight {
@@ -250,7 +248,7 @@ fn send_one(
         .into_iter()
         .map(|((id, name), partitions)| ProduceTopic { topic: TopicRef::new(name, id), partitions })
         .collect();
-    let timeout_ms = ACK_TIMEOUT.as_millis() as i32;
+    let timeout_ms = limits::ACK_TIMEOUT.as_millis() as i32;
     let request = ProduceRequest {
         transactional_id: transactional_id.as_deref(),
         acks: ACKS_ALL,
@@ -258,7 +256,7 @@ fn send_one(
         topics: &topics,
     };
     let body = request.pieces(version).map_err(CallError::Wire);
-    let deadline = ACK_TIMEOUT + limits::REQUEST_TIMEOUT;
+    let deadline = limits::ACK_TIMEOUT + limits::REQUEST_TIMEOUT;
     let sent = body.and_then(|body| connection.send(ApiKey::Produce, version, body, deadline));
     match sent {
         Ok(answer) => {

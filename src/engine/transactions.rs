@@ -190,6 +190,8 @@ async fn wait_for_end(share: &Rc<Share>, cell: &Rc<MirrorCell>, life: u64) -> Ou
         share.link.config.delivery.transactions().unwrap_or_default();
     // Counted from its first ack: the first batch goes alone, and over a long way it would be the only one.
     let mut until = None;
+    // The coordinator's clock runs from its opening; the last acks are still to come.
+    let latest = share.env.now() + coordination::timeout(share) - limits::TRANSACTION_TIMEOUT / 2;
     loop {
         let (bytes, failed, written) = with(cell, life, |mirror| {
             let (bytes, written) =
@@ -201,11 +203,12 @@ async fn wait_for_end(share: &Rc<Share>, cell: &Rc<MirrorCell>, life: u64) -> Ou
         if written {
             until.get_or_insert(now + interval);
         }
-        if failed || leaves || bytes >= bytes_max || until.is_some_and(|until| now >= until) {
+        let is_over = until.is_some_and(|until| now >= until.min(latest));
+        if failed || leaves || bytes >= bytes_max || is_over {
             return Ok(());
         }
         // In time or not, it looks again.
-        let look = until.unwrap_or(now + interval);
+        let look = until.map_or(now + interval, |until| until.min(latest));
         drop(tokio::time::timeout_at(look, cell.transaction_wake.notified()).await);
     }
 }
@@ -307,7 +310,9 @@ pub(super) fn abandoned(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
 
 fn on_refused(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused, error: Error) {
     let joined_upto = cell.mirror.borrow().as_ref().and_then(Mirror::end_of_joined_front);
-    if let Some(upto) = joined_upto.filter(|_| trouble::takes_apart(refused.error)) {
+    let takes_apart =
+        trouble::takes_apart(refused.error) || trouble::is_resent_enough(cell, refused.error);
+    if let Some(upto) = joined_upto.filter(|_| takes_apart) {
         // It is fetched again, and each part goes by itself.
         cell.apart_below.set(upto);
         recovery::restart(share, cell, error);
@@ -329,7 +334,7 @@ fn on_refused(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused, error
             let fix = format!("raise max.message.bytes of {topic} on the target");
             remember(share, cell, refused.error, error.fix(fix));
         }
-        (Remedy::Resend, _) if cell.damaged_sends.get() < recovery::DAMAGED_SENDS_MAX => {
+        (Remedy::Resend, _) if !trouble::is_resent_enough(cell, refused.error) => {
             cell.damaged_sends.set(cell.damaged_sends.get() + 1);
             recovery::restart(share, cell, error);
         }
@@ -342,7 +347,7 @@ fn on_refused(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused, error
         (Remedy::Again, _) if refused.error == ErrorCode::UNKNOWN_SERVER_ERROR => {
             let refusals = cell.unknown_refusals.get();
             cell.unknown_refusals.set(refusals + 1);
-            if refusals >= limits::UNKNOWN_REFUSALS_MAX || trouble::damage(cell).is_some() {
+            if trouble::is_unknown_enough(cell, refusals) {
                 remember(share, cell, refused.error, error);
             } else {
                 recovery::restart(share, cell, error);
@@ -364,7 +369,7 @@ fn remember(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: ErrorCode, mut er
         return;
     };
     let id = &cell.spec.id;
-    let damage = trouble::damage(cell);
+    let damage = trouble::damage(cell, refused);
     error.code = Code(61);
     error.action = Action::Park;
     error.message =

@@ -79,9 +79,25 @@ pub fn takes_apart(error: ErrorCode) -> bool {
         || error == ErrorCode::UNKNOWN_SERVER_ERROR
 }
 
+/// Whether a batch was refused as damaged so often that the damage is not of the way.
+pub fn is_resent_enough(cell: &MirrorCell, error: ErrorCode) -> bool {
+    remedy(error) == Remedy::Resend && cell.damaged_sends.get() >= limits::DAMAGED_SENDS_MAX
+}
+
+/// Whether a batch that was refused so often with UNKNOWN_SERVER_ERROR is the cause itself. One that nobody can read is believed
+/// to be it sooner, but not at once: a broker in trouble says the same.
+pub fn is_unknown_enough(cell: &MirrorCell, refusals: u32) -> bool {
+    let damage = || damage(cell, ErrorCode::UNKNOWN_SERVER_ERROR);
+    refusals >= limits::UNKNOWN_REFUSALS_MAX
+        || refusals >= limits::UNKNOWN_REFUSALS_OF_DAMAGE_MAX && damage().is_some()
+}
+
 /// What is wrong with the records of the oldest queued batch, which was refused: a broker that cannot open them has no better
 /// answer than UNKNOWN_SERVER_ERROR. None where they can be read, or are too many to look.
-pub fn damage(cell: &MirrorCell) -> Option<RecordsError> {
+pub fn damage(cell: &MirrorCell, refused: ErrorCode) -> Option<RecordsError> {
+    if refused != ErrorCode::UNKNOWN_SERVER_ERROR {
+        return None;
+    }
     let mirror = cell.mirror.borrow();
     let batch = &mirror.as_ref()?.front_of_queue()?.batch;
     let read = OpenBatch::open(batch, limits::RECODE_BYTES_MAX)

@@ -27,8 +27,6 @@ const IN_FLIGHT: usize = 8;
 /// A leader that is not ready yet, or changes, is asked again.
 const PAUSE: Duration = Duration::from_millis(100);
 const REFUSALS_MAX: u32 = 100;
-/// What the broker may wait for its replicas.
-const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// When there is enough.
 #[derive(Clone, Copy, Debug)]
@@ -126,13 +124,13 @@ async fn write(
                 bytes += made.batch.len() as u64;
             }
             let topics = [ProduceTopic { topic: topic.clone(), partitions: of_partitions }];
-            let timeout_ms = ACK_TIMEOUT.as_millis() as i32;
+            let timeout_ms = limits::ACK_TIMEOUT.as_millis() as i32;
             let request =
                 ProduceRequest { transactional_id: None, acks: -1, timeout_ms, topics: &topics };
             let body = request.pieces(version).map_err(crate::connection::CallError::Wire);
             let body = body.map_err(|error| connection.error_of(&error))?;
             connection.ready().await.map_err(|error| connection.error_of(&error))?;
-            let deadline = ACK_TIMEOUT + limits::REQUEST_TIMEOUT;
+            let deadline = limits::ACK_TIMEOUT + limits::REQUEST_TIMEOUT;
             let answer = connection.send(ApiKey::Produce, version, body, deadline);
             let answer = answer.map_err(|error| connection.error_of(&error))?;
             progress.sent_bytes.set(progress.sent_bytes.get() + bytes);

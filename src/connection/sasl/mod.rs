@@ -50,7 +50,7 @@ impl Sasl {
         files: &Files,
         has_tls: bool,
     ) -> Result<Self, Error> {
-        let now = |secret: &Secret| secret.again(|path| files.secret(path));
+        let now = |secret: &Secret| files.again(secret);
         Ok(Self(match settings {
             resolved::Sasl::Plain { username, password, allow_plaintext } => {
                 plain::check(has_tls || *allow_plaintext)?;
@@ -180,8 +180,10 @@ async fn ask<R: Request>(
     request: &R,
 ) -> Result<R::Response, Error> {
     let version = offered.common::<R>().ok_or_else(|| versions::lacking::<R>(shared, offered))?;
-    // The first has the deadline of the whole dial; a later one waits for what is before it on the connection.
-    let answer = call(shared, request, version, limits::REQUEST_TIMEOUT).await;
+    // The first has the deadline of the whole dial; a later one waits for what is before it on the connection, a Produce that waits
+    // for its replicas too.
+    let before = if shared.in_flight() == 0 { Duration::ZERO } else { limits::ACK_TIMEOUT };
+    let answer = call(shared, request, version, before + limits::REQUEST_TIMEOUT).await;
     answer.map_err(|error| shared.error_of(&error))
 }
 

@@ -47,7 +47,7 @@ impl Tokens {
                 scope,
                 ca,
             } => {
-                let secret = client_secret.again(|path| files.secret(path))?;
+                let secret = files.again(client_secret)?;
                 let (client, scope) = ((client_id.clone(), secret), scope.clone());
                 let ca = ca.as_deref();
                 let endpoint = TokenEndpoint::load(token_endpoint, client, scope, ca, files)?;

@@ -33,7 +33,11 @@ pub(super) fn named(cluster: &Cluster) -> Vec<PathBuf> {
         paths.extend(tls.ca.clone());
         paths.extend(tls.identity.iter().flat_map(|(chain, key)| [chain.clone(), key.clone()]));
     }
-    let mut secret = |secret: &Secret| paths.extend(secret.files().map(Path::to_owned));
+    // A pipe gave what it had to the configuration.
+    let mut secret = |secret: &Secret| {
+        let is_pipe = |path: &&Path| path.exists() && !path.is_file();
+        paths.extend(secret.files().filter(|path| !is_pipe(path)).map(Path::to_owned));
+    };
     match &cluster.sasl {
         None => {}
         Some(Sasl::Plain { password, .. } | Sasl::Scram { password, .. }) => secret(password),
@@ -64,8 +68,17 @@ impl Files {
         }
     }
 
+    /// The secret as its files have it now; as the configuration read it, where they cannot be read twice.
+    pub(in super::super) fn again(&self, secret: &Secret) -> Result<Secret, Error> {
+        if secret.files().all(|path| self.0.contains_key(path)) {
+            secret.again(|path| self.secret(path))
+        } else {
+            Ok(secret.clone())
+        }
+    }
+
     /// A secret's file, as the configuration reads it.
-    pub(in super::super) fn secret(&self, path: &Path) -> Result<String, Error> {
+    fn secret(&self, path: &Path) -> Result<String, Error> {
         let bytes = self.get(path)?;
         let bad = |why: &str| Err(unusable(format!("{}: {why}", path.display())));
         match std::str::from_utf8(bytes).map(secrets::without_newline) {

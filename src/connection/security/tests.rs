@@ -104,7 +104,7 @@ fn what_changes_is_used_and_what_does_not_is_left() {
     let again = kept.security.0.settings.sasl.as_ref().map(|sasl| match sasl {
         Sasl::Scram { password, .. } => {
             let files = Files::read(&kept.security.0.files);
-            password.again(|path| files.secret(path)).unwrap().expose().to_owned()
+            files.again(password).unwrap().expose().to_owned()
         }
         _ => String::new(),
     });
@@ -242,4 +242,16 @@ fn every_file_of_a_cluster_is_looked_at() {
     let all = named(&cluster(Some(tls), Some(Sasl::OAuthBearer(source))));
     assert_eq!(all, ["a", "b", "c", "d", "e"].map(PathBuf::from));
     assert!(named(&cluster(None, None)).is_empty());
+}
+
+/// `password_file: /dev/fd/63`, as a shell's process substitution gives it.
+#[test]
+fn what_a_pipe_gave_to_the_configuration_is_not_read_again() {
+    let pipe = SecretPart::File(PathBuf::from("/dev/null"));
+    let password = Secret::read("canary", vec![pipe]);
+    let plain =
+        Sasl::Plain { username: "x".to_owned(), password: password.clone(), allow_plaintext: true };
+    let paths = named(&cluster(None, Some(plain)));
+    assert!(paths.is_empty());
+    assert_eq!(Files::read(&paths).again(&password).unwrap().expose(), "canary");
 }

@@ -86,6 +86,34 @@ fn a_renewal_goes_behind_what_is_on_its_way_and_before_what_follows() {
 }
 
 #[test]
+fn a_connection_that_is_full_logs_in_again_all_the_same() {
+    on_a_lane(async {
+        let connection = opened(|stream| async {
+            let mut broker = Broker::logs_in(stream, 60_000).await;
+            let mut heard = Vec::new();
+            for _ in 0..limits::REQUESTS_IN_FLIGHT_MAX {
+                heard.push(broker.reads().await);
+            }
+            sleep(Duration::from_secs(3)).await;
+            for request in &heard {
+                broker.answers(request).await;
+            }
+            broker.renews(0).await.rests().await;
+        })
+        .await;
+        until_due(&connection).await;
+        let most = 0..limits::REQUESTS_IN_FLIGHT_MAX;
+        let pending: Vec<_> = most.map(|_| heartbeat(&connection, b"one")).collect();
+        assert_eq!(connection.in_flight(), limits::REQUESTS_IN_FLIGHT_MAX);
+        for answer in pending {
+            assert_eq!(answer.await.unwrap(), "one");
+        }
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!((connection.leave_at(), connection.is_closed()), (None, false));
+    });
+}
+
+#[test]
 fn a_renewal_that_is_refused_ends_the_connection_and_what_it_held_back_was_never_sent() {
     on_a_lane(async {
         let connection = opened(|stream| async {
