@@ -84,7 +84,15 @@ pub struct Opener {
 
 impl Opener {
     /// As [`decompress`].
-    pub fn open(&mut self, codec: Codec, payload: &Bytes, max: usize) -> Result<&[u8], CodecError> {
+    pub fn open<'a>(
+        &'a mut self,
+        codec: Codec,
+        payload: &'a Bytes,
+        max: usize,
+    ) -> Result<&'a [u8], CodecError> {
+        if codec == Codec::None && payload.len() <= max {
+            return Ok(payload);
+        }
         if codec == Codec::Lz4 {
             let read = catch_unwind(AssertUnwindSafe(|| self.unlz4(payload, max)));
             read.unwrap_or(Err(CodecError::Corrupt { codec }))?;
