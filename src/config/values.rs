@@ -179,7 +179,7 @@ pub fn parse_time(text: &str) -> Option<i64> {
 }
 
 /// Days from 1970-01-01 in the Gregorian calendar, counted in years that begin in March so that the leap day is last.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+pub fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - 719_468
@@ -188,9 +188,15 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
 /// Milliseconds since 1970 as RFC 3339 in UTC, to the second.
 pub fn show_time(ms: i64) -> String {
     let seconds = ms.div_euclid(1000);
-    let (days, clock) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // The inverse of `days_since_1970`, by eras of 400 years.
-    let days = days + 719_468;
+    let (year, month, day) = date_of(seconds.div_euclid(86_400));
+    let clock = seconds.rem_euclid(86_400);
+    let (hour, minute, second) = (clock / 3600, clock / 60 % 60, clock % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Year, month and day: the inverse of [`days_since_1970`], by eras of 400 years.
+pub fn date_of(days_since_1970: i64) -> (i64, i64, i64) {
+    let days = days_since_1970 + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year_of_era =
         (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -198,9 +204,7 @@ pub fn show_time(ms: i64) -> String {
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;
     let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year_of_era + carry;
-    let (hour, minute, second) = (clock / 3600, clock / 60 % 60, clock % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    (era * 400 + year_of_era + carry, month, day)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! From when to when a certificate is valid: the one thing that is read of an X.509 certificate here (RFC 5280, 4.1.2.5).
 //! Everything else about it is rustls' to judge.
 
+use crate::config::values::{date_of, days_since_1970};
+
 /// Seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in super::super) struct Validity {
@@ -72,26 +74,13 @@ fn time(tag: u8, text: &[u8]) -> Option<i64> {
     let (month, day) = (part(0)?, part(2)?);
     let in_range = (1..=12).contains(&month) && (1..=31).contains(&day);
     let seconds = part(4)? * 3600 + part(6)? * 60 + part(8)?;
-    in_range.then(|| days(year, month, day) * 86_400 + seconds)
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar: years begin in March, so that leap days come last.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+    in_range.then(|| days_since_1970(year, month, day) * 86_400 + seconds)
 }
 
 /// A moment as an operator reads it.
 pub(in super::super) fn shown(seconds: i64) -> String {
-    let (days, of_day) = (seconds.div_euclid(86_400) + 719_468, seconds.rem_euclid(86_400));
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let (day, month) = (of_year - (153 * shifted + 2) / 5 + 1, (shifted + 2) % 12 + 1);
-    let year = year + era * 400 + i64::from(month <= 2);
+    let (year, month, day) = date_of(seconds.div_euclid(86_400));
+    let of_day = seconds.rem_euclid(86_400);
     let (hour, minute) = (of_day / 3600, of_day / 60 % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
 }
