@@ -51,7 +51,7 @@ pub enum Codec {
 impl Codec {
     /// Bytes that one of its output can stand for at most, rounded up: deflate 1032, a snappy copy of 64 bytes in 3, an LZ4
     /// match length of 255 a byte, a zstd block of 128 KiB in 4.
-    fn ratio_max(self) -> usize {
+    pub(super) fn ratio_max(self) -> usize {
         match self {
             Self::None => 1,
             Self::Gzip => 1032,

@@ -24,8 +24,6 @@ const XERIAL_HEADER_BYTES: usize = 16;
 const XERIAL_BLOCK_BYTES: usize = 32 << 10;
 /// Room for what is opened, at first.
 const OPENED_BYTES_FIRST: usize = 4 << 10;
-/// Snappy's best is a copy of 64 bytes for 3.
-const SNAPPY_RATIO_MAX: usize = 22;
 
 /// Why a payload could not be opened, or closed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,25 +57,14 @@ impl std::error::Error for CodecError {}
 
 /// Opens `payload`, which may hold at most `max` bytes. Without a codec it is `payload` itself.
 pub fn decompress(codec: Codec, payload: &Bytes, max: usize) -> Result<Bytes, CodecError> {
-    let opened = catch_unwind(AssertUnwindSafe(|| match codec {
-        Codec::None if payload.len() > max => Err(CodecError::TooLarge { codec, max }),
-        Codec::None => Ok(payload.clone()),
-        Codec::Gzip => read_capped(codec, MultiGzDecoder::new(&payload[..]), max),
-        Codec::Snappy => unsnappy(payload, max),
-        Codec::Lz4 => {
-            let mut opener = Opener::default();
-            opener.unlz4(payload, max)?;
-            Ok(opener.out.into())
-        }
-        Codec::Zstd => unzstd(payload, max),
-    }));
-    opened.unwrap_or(Err(CodecError::Corrupt { codec }))
+    let mut opener = Opener::default();
+    opener.open(codec, payload, max)?;
+    Ok(if codec == Codec::None { payload.clone() } else { opener.out.into() })
 }
 
 /// Opens payloads one after another in memory that it keeps.
 #[derive(Debug, Default)]
 pub struct Opener {
-    opened: Bytes,
     out: Vec<u8>,
     room: Vec<u8>,
 }
@@ -87,35 +74,22 @@ impl Opener {
     pub fn open<'a>(
         &'a mut self,
         codec: Codec,
-        payload: &'a Bytes,
+        payload: &'a [u8],
         max: usize,
     ) -> Result<&'a [u8], CodecError> {
-        if codec == Codec::None && payload.len() <= max {
-            return Ok(payload);
-        }
-        if codec == Codec::Lz4 {
-            let read = catch_unwind(AssertUnwindSafe(|| self.unlz4(payload, max)));
-            read.unwrap_or(Err(CodecError::Corrupt { codec }))?;
-            return Ok(&self.out);
-        }
-        self.opened = decompress(codec, payload, max)?;
-        Ok(&self.opened)
+        let Self { out, room } = self;
+        out.clear();
+        let read = catch_unwind(AssertUnwindSafe(|| match codec {
+            Codec::None if payload.len() > max => Err(CodecError::TooLarge { codec, max }),
+            Codec::None => Ok(()),
+            Codec::Gzip => append_capped(codec, MultiGzDecoder::new(payload), max, out),
+            Codec::Snappy => unsnappy(payload, max, out),
+            Codec::Lz4 => unlz4(payload, max, out, room),
+            Codec::Zstd => unzstd(payload, max, out),
+        }));
+        read.unwrap_or(Err(CodecError::Corrupt { codec }))?;
+        Ok(if codec == Codec::None { payload } else { out })
     }
-
-    fn unlz4(&mut self, payload: &[u8], max: usize) -> Result<(), CodecError> {
-        self.out.clear();
-        if super::lz4::read(payload, max, &mut self.out, &mut self.room)? {
-            return Ok(());
-        }
-        self.out.clear();
-        append_capped(Codec::Lz4, lz4::FrameDecoder::new(payload), max, &mut self.out)
-    }
-}
-
-fn read_capped(codec: Codec, reader: impl Read, max: usize) -> Result<Bytes, CodecError> {
-    let mut out = Vec::new();
-    append_capped(codec, reader, max, &mut out)?;
-    Ok(out.into())
 }
 
 /// Appends what `reader` gives, so that `out` ends with at most `max` bytes. It never has room for more than one byte beyond
@@ -143,22 +117,20 @@ fn append_capped(
 }
 
 /// xerial's framing, as the Java client writes it, or one raw block, as others do.
-fn unsnappy(payload: &[u8], max: usize) -> Result<Bytes, CodecError> {
+fn unsnappy(payload: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
     const CORRUPT: CodecError = CodecError::Corrupt { codec: Codec::Snappy };
-    let mut out = Vec::new();
     if !payload.starts_with(XERIAL_MAGIC) {
-        unsnappy_block(payload, max, &mut out)?;
-        return Ok(out.into());
+        return unsnappy_block(payload, max, out);
     }
     let mut left = payload.get(XERIAL_HEADER_BYTES..).ok_or(CORRUPT)?;
     while !left.is_empty() {
         let (len, rest) = left.split_first_chunk().ok_or(CORRUPT)?;
         let len = u32::from_be_bytes(*len) as usize;
         let (block, rest) = rest.split_at_checked(len).ok_or(CORRUPT)?;
-        unsnappy_block(block, max, &mut out)?;
+        unsnappy_block(block, max, out)?;
         left = rest;
     }
-    Ok(out.into())
+    Ok(())
 }
 
 /// Appends a raw block. Its claim of a length is believed only as far as its own bytes could bear it.
@@ -168,7 +140,7 @@ fn unsnappy_block(block: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), Cod
     if claimed > max - out.len().min(max) {
         return Err(CodecError::TooLarge { codec: Codec::Snappy, max });
     }
-    if claimed > block.len().saturating_mul(SNAPPY_RATIO_MAX) {
+    if claimed > block.len().saturating_mul(Codec::Snappy.ratio_max()) {
         return Err(CORRUPT);
     }
     let start = out.len();
@@ -178,18 +150,31 @@ fn unsnappy_block(block: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), Cod
     if written == claimed { Ok(()) } else { Err(CORRUPT) }
 }
 
+/// Frames as Kafka's clients write them, in `room`; others by the library's own reader.
+fn unlz4(
+    payload: &[u8],
+    max: usize,
+    out: &mut Vec<u8>,
+    room: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    if super::lz4::read(payload, max, out, room)? {
+        return Ok(());
+    }
+    out.clear();
+    append_capped(Codec::Lz4, lz4::FrameDecoder::new(payload), max, out)
+}
+
 /// One frame after another: writers that flush may begin a new one.
-fn unzstd(payload: &[u8], max: usize) -> Result<Bytes, CodecError> {
+fn unzstd(payload: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
     const CORRUPT: CodecError = CodecError::Corrupt { codec: Codec::Zstd };
     let mut left = payload;
-    let mut out = Vec::new();
     while !left.is_empty() {
         let mut decoder =
             StreamingDecoder::new_with_max_window_size(&mut left, DEFAULT_MAX_WINDOW_SIZE)
                 .map_err(|_| CORRUPT)?;
-        append_capped(Codec::Zstd, &mut decoder, max, &mut out)?;
+        append_capped(Codec::Zstd, &mut decoder, max, out)?;
     }
-    Ok(out.into())
+    Ok(())
 }
 
 /// Appends `records`, compressed as the Java client can read it.

@@ -14,8 +14,6 @@ const MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
 const FLAGS: u8 = 0x60;
 const CONTENT_CHECKSUM: u8 = 0x04;
 const STORED: u32 = 1 << 31;
-/// A byte of a match's length stands for 255.
-const RATIO_MAX: usize = 256;
 
 const CORRUPT: CodecError = CodecError::Corrupt { codec: Codec::Lz4 };
 
@@ -45,7 +43,7 @@ pub(super) fn read(
                 append(out, block, max)?;
                 continue;
             }
-            let most = frame.block_bytes_max.min(len.saturating_mul(RATIO_MAX));
+            let most = frame.block_bytes_max.min(len.saturating_mul(Codec::Lz4.ratio_max()));
             let allowed = max.saturating_sub(out.len());
             let bytes = most.min(allowed);
             if room.len() < bytes {
