@@ -203,8 +203,7 @@ fn resynced(share: &Rc<Share>, cell: &Rc<MirrorCell>, seen: Seen) {
 
 /// What to do about a batch that was refused and is not on the target.
 fn remedy(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused) {
-    let is_apart = (trouble::takes_apart(refused.error)
-        || trouble::is_resent_enough(cell, refused.error))
+    let is_apart = trouble::takes_apart(cell, refused.error)
         && cell
             .mirror
             .borrow_mut()
@@ -291,11 +290,7 @@ fn park_refused(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: ErrorCode, mu
         Some((cell.spec.id.topic.to_string(), cell.spec.id.partition, Some(first)));
     let rest = cell.mirror.borrow().as_ref().and_then(Mirror::rest_of_front);
     let skips = share.link.config.policies.on_poison == OnPoison::Skip;
-    let damage = trouble::damage(cell, refused);
-    if let Some(damage) = damage {
-        error.message.push_str(&format!(": {damage}"));
-    }
-    let is_to_blame = trouble::blames_content(refused) || damage.is_some();
+    let is_to_blame = trouble::blame(cell, refused, &mut error);
     match rest {
         Some((to, leader_epoch, records)) if skips && is_to_blame => {
             let kind = LossKind::Poison;

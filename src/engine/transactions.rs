@@ -310,9 +310,7 @@ pub(super) fn abandoned(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
 
 fn on_refused(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused, error: Error) {
     let joined_upto = cell.mirror.borrow().as_ref().and_then(Mirror::end_of_joined_front);
-    let takes_apart =
-        trouble::takes_apart(refused.error) || trouble::is_resent_enough(cell, refused.error);
-    if let Some(upto) = joined_upto.filter(|_| takes_apart) {
+    if let Some(upto) = joined_upto.filter(|_| trouble::takes_apart(cell, refused.error)) {
         // It is fetched again, and each part goes by itself.
         cell.apart_below.set(upto);
         recovery::restart(share, cell, error);
@@ -369,18 +367,14 @@ fn remember(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: ErrorCode, mut er
         return;
     };
     let id = &cell.spec.id;
-    let damage = trouble::damage(cell, refused);
     error.code = Code(61);
     error.action = Action::Park;
     error.message =
         format!("the target refuses source offsets {from} to {}: {}", to - 1, error.message);
-    if let Some(damage) = damage {
-        error.message.push_str(&format!(": {damage}"));
-    }
+    let is_to_blame = trouble::blame(cell, refused, &mut error);
     error.place.mirror = Some((id.topic.to_string(), id.partition, Some(from)));
     let kind = LossKind::Poison;
     let step = StepOver { kind, from, to, leader_epoch, records, error: error.clone() };
-    let is_to_blame = trouble::blames_content(refused) || damage.is_some();
     *cell.poison.borrow_mut() = Some((step, is_to_blame));
     recovery::restart(share, cell, error);
 }

@@ -59,7 +59,7 @@ pub fn remedy(error: ErrorCode) -> Remedy {
 }
 
 /// Whether a refusal blames what is in the batch: another batch may be taken all the same.
-pub fn blames_content(error: ErrorCode) -> bool {
+fn blames_content(error: ErrorCode) -> bool {
     matches!(
         error,
         ErrorCode::CORRUPT_MESSAGE
@@ -74,9 +74,10 @@ pub fn blames_content(error: ErrorCode) -> bool {
 
 /// Whether the parts of a joined batch go one by one after this refusal: which of them it was is not known, and the one that
 /// is refused again is the cause.
-pub fn takes_apart(error: ErrorCode) -> bool {
+pub fn takes_apart(cell: &MirrorCell, error: ErrorCode) -> bool {
     matches!(remedy(error), Remedy::Split | Remedy::Park)
         || error == ErrorCode::UNKNOWN_SERVER_ERROR
+        || is_resent_enough(cell, error)
 }
 
 /// Whether a batch was refused as damaged so often that the damage is not of the way.
@@ -92,9 +93,18 @@ pub fn is_unknown_enough(cell: &MirrorCell, refusals: u32) -> bool {
         || refusals >= limits::UNKNOWN_REFUSALS_OF_DAMAGE_MAX && damage().is_some()
 }
 
+/// Whether a batch was refused for what is in it; what that is is added to `error` where it can be told.
+pub fn blame(cell: &MirrorCell, refused: ErrorCode, error: &mut Error) -> bool {
+    let damage = damage(cell, refused);
+    if let Some(damage) = damage {
+        error.message.push_str(&format!(": {damage}"));
+    }
+    blames_content(refused) || damage.is_some()
+}
+
 /// What is wrong with the records of the oldest queued batch, which was refused: a broker that cannot open them has no better
 /// answer than UNKNOWN_SERVER_ERROR. None where they can be read, or are too many to look.
-pub fn damage(cell: &MirrorCell, refused: ErrorCode) -> Option<RecordsError> {
+fn damage(cell: &MirrorCell, refused: ErrorCode) -> Option<RecordsError> {
     if refused != ErrorCode::UNKNOWN_SERVER_ERROR {
         return None;
     }
