@@ -272,19 +272,10 @@ fn edited(table: &mut Table) {
         },
         failed,
     );
-    add(
-        "the answer cut in half, 1.2",
-        V12,
-        leave,
-        |a| a.truncate(a.len() / 2),
-        Wants::Error(16, "TLS handshake"),
-    );
-    add(
-        "the answer cut in half, 1.3",
-        V13,
-        leave,
-        |a| a.truncate(a.len() / 2),
-        Wants::Error(16, "TLS handshake"),
-    );
+    for (name, version) in
+        [("the answer cut in half, 1.2", V12), ("the answer cut in half, 1.3", V13)]
+    {
+        add(name, version, leave, |a| a.truncate(a.len() / 2), Wants::Error(16, "TLS handshake"));
+    }
     add("nothing of the answer", BOTH, leave, Vec::clear, Wants::Error(13, "at the TLS hello"));
 }
