@@ -94,7 +94,7 @@ impl Node {
         let address = format!("127.0.0.1:{}", self.ports[&Listener::Plain]);
         let log = self.log_file();
         let process = self.process.as_mut().expect("node was started");
-        wait_for(&format!("broker {} at {address}", self.id), 90, || {
+        wait_for(&format!("broker {} at {address}", self.id), 180, || {
             if let Some(code) = process.exit_code() {
                 panic!("broker ended with {code}:\n{}", tail(&log, 60));
             }

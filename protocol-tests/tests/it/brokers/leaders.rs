@@ -46,12 +46,16 @@ impl Drop for Stops<'_> {
     }
 }
 
-/// Makes the next replica of a random-looking partition its leader, every two seconds, once `source` has records in all of
-/// them: Kafka's own producer stands still for two minutes where a leader refuses its very first batch and takes the next.
+/// Whether `source` has records in all partitions. No leader goes before: Kafka's own producer stands still for two minutes
+/// where a leader refuses its very first batch and takes the next.
+fn begun(source: &Admin) -> bool {
+    source.summary("moving").iter().all(|partition| partition.count > 0)
+}
+
+/// Makes the next replica of a random-looking partition its leader, every two seconds.
 fn move_leaders(admin: &Admin, source: &Admin, stop: &AtomicBool, moves: &AtomicU32) {
     let mut turn = 0;
-    let begun = || source.summary("moving").iter().all(|partition| partition.count > 0);
-    while !stop.load(Relaxed) && !begun() {}
+    while !stop.load(Relaxed) && !begun(source) {}
     while !stop.load(Relaxed) {
         let partition = PARTITIONS[turn % PARTITIONS.len()];
         let mut replicas = admin.describe("moving")[partition as usize].replicas.clone();
@@ -104,6 +108,8 @@ fn rule_60_brokers_that_restart_under_load_lose_and_reorder_nothing() {
     let (here, rounds) = (source.admin(), sized(1, 5));
     let acked = std::thread::scope(|scope| {
         let load = scope.spawn(move || load(&here, sized(45, 300)));
+        let admin = source.admin();
+        wait_until("the load's first records", 60, || begun(&admin));
         for round in 0..rounds {
             for cluster in [&mut source, &mut target] {
                 let id = 1 + round % 3;
