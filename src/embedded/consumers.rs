@@ -161,7 +161,8 @@ impl Consumers {
 
     fn check_epoch(&self, beat: &Beat) -> Result<(), ErrorCode> {
         let member = self.members.get(&beat.member).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?;
-        if member.instance.is_some() && member.instance != beat.instance {
+        // One that did not change since the last heartbeat need not be said (KIP-848).
+        if beat.instance.is_some() && member.instance != beat.instance {
             return Err(ErrorCode::FENCED_INSTANCE_ID);
         }
         let holds_less = beat.held.as_ref().is_some_and(|held| held.is_subset(&member.assigned));
@@ -393,8 +394,11 @@ mod tests {
         rig.take(fixed("a", 0)).unwrap();
         assert_eq!(rig.take(fixed("b", 0)), Err(ErrorCode::UNRELEASED_INSTANCE_ID));
         rig.take(fixed("a", -2)).unwrap();
-        let (_, assigned) = rig.take(fixed("b", 0)).unwrap();
+        let (epoch, assigned) = rig.take(fixed("b", 0)).unwrap();
         assert_eq!(assigned, Some(ids(&[0, 1, 2, 3])));
+        assert_eq!(rig.take(beat("b", epoch, None)), Ok((epoch, None)), "its name is known");
+        let other = Beat { instance: Some("j".into()), ..beat("b", epoch, None) };
+        assert_eq!(rig.take(other), Err(ErrorCode::FENCED_INSTANCE_ID));
     }
 
     #[tokio::test]
