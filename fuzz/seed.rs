@@ -245,12 +245,17 @@ fn batches(write: Write<'_>) {
 
 /// Deeds at the answers to a whole copying: see `entries/copying.rs`.
 fn copying(write: Write<'_>) {
-    for side in [0u8, 1, 2, 3] {
+    for side in 0..8u8 {
         write("copying", &format!("nothing-{side}"), &[&[side]]);
-        for deed in 0..8u8 {
+        // With a death in the middle too, for what is not a lie.
+        for deed in (0..8u8).filter(|deed| side < 4 || *deed < 4) {
             let early = [2 + deed, deed, 200];
             let late = [12 + deed, deed | 0x30, 90];
             write("copying", &format!("deed-{side}-{deed}"), &[&[side], &early, &late]);
+        }
+        for refusal in 8..12u8 {
+            let twice = [1, refusal, 0, 3, refusal, 1];
+            write("copying", &format!("refused-{side}-{refusal}"), &[&[side], &twice]);
         }
         let one_after_the_other = [9, 0, 0, 0, 1, 100, 3, 0, 0, 2, 2, 255, 0, 3, 0, 5, 0, 0];
         write("copying", &format!("many-{side}"), &[&[side], &one_after_the_other]);

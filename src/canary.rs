@@ -50,6 +50,8 @@ pub enum Canary {
     ChallengeUnchecked,
     /// A password is in a log line (I8).
     SecretLogged,
+    /// A broker that lags behind takes back a newer leader epoch (KIP-320).
+    EpochTakenBack,
 }
 
 impl Canary {

@@ -1,8 +1,9 @@
 //! The whole engine between two clusters in memory, one of which answers as the input says.
 //!
-//! The first byte: 1 strikes the target's answers instead of the source's, 2 delivers in transactions. Then deeds of three
-//! bytes: how many answers pass before it, what it is, and how far. Deeds up to [`LIES_FROM`] are faults of the way, which may
-//! cost time and nothing else; behind them are lies, after which all that is asked for is that nothing panics, fails or spins.
+//! The first byte: 1 strikes the target's answers instead of the source's, 2 delivers in transactions, 4 kills the engine in the
+//! middle and starts it again. Then deeds of three bytes: how many answers pass before it, what it is, and how far. Deeds up
+//! to [`LIES_FROM`] are faults of the way or of the broker, which may cost time and nothing else; behind them are lies, after
+//! which all that is asked for is that nothing panics, fails or spins.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -10,20 +11,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use strait::config::{self, Surroundings};
-use strait::embedded::{Cluster, Listener, Options, open};
+use strait::embedded::{ApiKey, Cluster, Fault, Listener, Options, Order, open};
+use strait::engine::stats::Board;
+use strait::env::Env;
 use strait::strait::Strait;
-use strait::wire::batch::Codec;
-use strait::wire::records::{BatchBuilder, OpenBatch};
+use strait::wire::ErrorCode;
+use strait::wire::records::OpenBatch;
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep};
 
 use super::memory::{Deed, Deeds, Memory};
+use super::orders::{Orders, TOPIC};
 
-const TOPIC: &str = "orders";
 const GROUP: &str = "strait.east-to-west";
 /// What the clusters advertise; the engine is at a third address.
 const HOSTS: [&str; 2] = ["10.0.1.1", "10.0.2.1"];
+/// Times that something is written while it copies.
+const ROUNDS: usize = 4;
 /// The longest that a peer is waited for, and a back-off behind it, a few times over.
 const TIME_MAX: Duration = Duration::from_secs(400);
 /// What is asked of liars only.
@@ -42,11 +47,34 @@ pub(super) fn run(data: &Bytes) {
     let Some((&mode, script)) = data.split_first() else { return };
     let steps: Vec<_> = script.chunks_exact(3).take(24).collect();
     let lies = steps.iter().any(|step| step[1] % 8 >= LIES_FROM);
-    let deeds = steps.iter().map(|step| (step[0], deed(step[1], step[2]))).collect();
+    let (refusals, deeds): (Vec<_>, Vec<_>) = steps.into_iter().partition(|step| is_refusal(step));
+    let refusals = refusals.into_iter().map(|step| refusal(mode & 1 == 0, step)).collect();
+    let deeds = deeds.into_iter().map(|step| (step[0], deed(step[1], step[2]))).collect();
     let deeds = Deeds { host: HOSTS[usize::from(mode & 1)], left: deeds };
     RUNTIME.with(|runtime| {
-        LocalSet::new().block_on(runtime, copies(deeds, mode & 2 != 0, lies));
+        LocalSet::new().block_on(runtime, copies(deeds, refusals, mode, lies));
     });
+}
+
+/// Faults with this bit are the broker's and not the way's.
+fn is_refusal(step: &[u8]) -> bool {
+    step[1] & 8 != 0 && step[1] % 8 < LIES_FROM
+}
+
+/// What the broker makes of some Fetch or Produce requests, one to four of them.
+fn refusal(of_source: bool, step: &[u8]) -> Order {
+    let (api, refused) = match of_source {
+        true => (ApiKey::Fetch, ErrorCode::FETCH_SESSION_ID_NOT_FOUND),
+        false => (ApiKey::Produce, ErrorCode::NOT_ENOUGH_REPLICAS),
+    };
+    let fault = match step[1] % 4 {
+        0 => Fault::Refuse(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+        1 => Fault::Refuse(refused),
+        2 if of_source => Fault::Refuse(ErrorCode::KAFKA_STORAGE_ERROR),
+        2 => Fault::AnswerWith(ErrorCode::REQUEST_TIMED_OUT),
+        _ => Fault::CloseAfter,
+    };
+    Order::next(api, fault).after(u32::from(step[0]) % 16).times(u32::from(step[2]) % 4 + 1)
 }
 
 fn deed(kind: u8, far: u8) -> Deed {
@@ -62,66 +90,89 @@ fn deed(kind: u8, far: u8) -> Deed {
     }
 }
 
-async fn copies(deeds: Deeds, transactional: bool, lies: bool) {
+async fn copies(deeds: Deeds, refusals: Vec<Order>, mode: u8, lies: bool) {
+    let (transactional, killed) = (mode & 2 != 0, mode & 4 != 0);
     let memory = Memory::new(deeds);
     let source = cluster(&memory, 0).await;
     let target = cluster(&memory, 1).await;
-    source.create_topic(TOPIC, 1, 1, &[]).expect("a legal topic");
+    let struck = if mode & 1 == 0 { &source } else { &target };
+    for order in refusals {
+        struck.fault(order);
+    }
+    let mut orders = Orders::new(source.clone());
     let too_far = Arc::new(Mutex::new(None));
     if !lies && !transactional {
-        let (target, too_far) = (target.clone(), Arc::clone(&too_far));
+        let (target, too_far, owed) = (target.clone(), Arc::clone(&too_far), orders.owed());
         source.on_commit(Box::new(move |_, _, committed| {
-            let there = arrived(&target).len();
-            if committed.offset > there as i64 {
-                *too_far.lock().expect("one thread") = Some((committed.offset, there));
+            let (there, owed) = (arrived(&target).len(), owed(committed.offset));
+            if owed > there {
+                *too_far.lock().expect("one thread") = Some((committed.offset, owed, there));
             }
         }));
     }
-    let mut written = 0;
-    let mut write = |batches: usize| {
-        for _ in 0..batches {
-            let mut builder = BatchBuilder::new(Codec::None);
-            for _ in 0..3 {
-                builder.push(1_790_000_000_000, None, Some(written.to_string().as_bytes()), &[]);
-                written += 1;
-            }
-            source.append(TOPIC, 0, &builder.finish().expect("small")).expect("it takes it");
+    orders.write(7);
+    let start = || Life::start(configuration(&source, &target, transactional), memory.env());
+    let (mut life, began) = (start(), Instant::now());
+    for round in 0..ROUNDS {
+        sleep(Duration::from_millis(500)).await;
+        orders.write(3);
+        if killed && round == ROUNDS / 2 {
+            life.kill().await;
+            life = start();
         }
-        written
-    };
-    write(2);
-    let handle = Strait::builder(configuration(&source, &target, transactional))
-        .env(memory.env())
-        .start_local();
-    let (board, began) = (handle.board(), Instant::now());
-    let mut rounds = 0;
+    }
+    let (wanted, time) = (orders.wanted(), if lies { LYING_TIME } else { TIME_MAX });
     let there = loop {
         sleep(Duration::from_millis(500)).await;
-        rounds += 1;
-        let until = if rounds < 4 { write(1) } else { write(0) };
         let at = source.committed(GROUP).get(&(TOPIC.to_owned(), 0)).map_or(0, |c| c.offset);
         let there = arrived(&target);
         // In transactions the position is the target's, so what has arrived is all that is looked at.
-        let is_done = there.len() >= until && (transactional || at >= until as i64);
-        if rounds >= 4 && (is_done || began.elapsed() > if lies { LYING_TIME } else { TIME_MAX }) {
+        let is_done = there.len() >= wanted.len() && (transactional || at >= orders.end());
+        if is_done || began.elapsed() > time {
             break there;
         }
     };
-    assert_eq!(
-        *too_far.lock().expect("one thread"),
-        None,
-        "committed past what the target holds (I1)"
-    );
-    assert!(board.failure().is_none(), "the engine failed: {:?}", board.failure());
+    let too_far = *too_far.lock().expect("one thread");
+    assert_eq!(too_far, None, "committed past what the target holds (I1)");
+    let failure = life.board.failure();
+    assert!(failure.is_none(), "the engine failed: {failure:?}");
     let dials = memory.dials();
     assert!(dials <= DIALS_MAX, "{dials} dials");
     if !lies {
-        let expected: Vec<_> = (0..write(0)).map(|value| value.to_string()).collect();
-        assert_eq!(there, expected, "each record once, in order (I2)");
+        assert_eq!(there, wanted, "each record once, in order (I2)");
     }
+    life.kill().await;
     source.shut_down();
     target.shut_down();
-    drop(handle);
+}
+
+/// An engine from its start to its death.
+struct Life {
+    task: JoinHandle<()>,
+    board: Arc<Board>,
+}
+
+impl Life {
+    fn start(config: config::resolved::Config, env: Env) -> Self {
+        let tasks = LocalSet::new();
+        let handle = {
+            let _inside = tasks.enter();
+            Strait::builder(config).env(env).start_local()
+        };
+        let board = handle.board();
+        let task = spawn_local(async move {
+            tasks.await;
+            drop(handle);
+        });
+        Self { task, board }
+    }
+
+    /// Nothing of it runs again.
+    async fn kill(self) {
+        self.task.abort();
+        // Cancelled is what was asked for.
+        drop(self.task.await);
+    }
 }
 
 async fn cluster(memory: &Memory, which: usize) -> Cluster {

@@ -134,7 +134,7 @@ impl World for Memory {
     }
 
     fn wall_clock_ms(&self) -> i64 {
-        1_790_000_000_000
+        super::orders::NOW_MS
     }
 
     fn fill_random(&self, buffer: &mut [u8]) {

@@ -12,6 +12,7 @@ mod http;
 mod memory;
 mod merged;
 mod metadata;
+mod orders;
 mod responses;
 
 use std::path::Path;

@@ -3,12 +3,13 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::panic::{set_hook, take_hook};
+use std::panic::{catch_unwind, set_hook, take_hook};
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Mutex, Once};
 
 use bytes::Bytes;
 use protocol_tests::sim::rng::Rng;
+use strait::canary::{self, Canary};
 
 #[path = "../../../fuzz/src/entries/mod.rs"]
 #[allow(dead_code, reason = "the fuzzers and their seeds use the rest")]
@@ -113,6 +114,46 @@ fn what_is_made_of_the_corpus_holds() {
             });
         }
     });
+}
+
+/// Bugs that a target's corpus must show. Without them all of it holds.
+const PLANTED: [(&str, Canary); 11] = [
+    ("metadata", Canary::EpochTakenBack),
+    ("copying", Canary::CommitUnacked),
+    ("copying", Canary::SkipOvertakes),
+    ("copying", Canary::DoubtIsAck),
+    ("copying", Canary::FlightForgotten),
+    ("copying", Canary::ResumeBlind),
+    ("copying", Canary::StaleFetchTaken),
+    ("copying", Canary::AbortedCopied),
+    ("copying", Canary::ReplicatedCopied),
+    ("copying", Canary::BatchFromItsStart),
+    ("copying", Canary::NumbersFromZero),
+];
+
+#[test]
+fn each_planted_bug_is_found_by_its_target() {
+    count_panics();
+    let missed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for (name, bug) in PLANTED {
+            let missed = &missed;
+            scope.spawn(move || {
+                let entry = ENTRIES.iter().find(|entry| entry.name == name).unwrap();
+                canary::plant(Some(bug));
+                let found = inputs(entry)
+                    .into_iter()
+                    .position(|(name, input)| catch_unwind(|| run(entry, &name, input)).is_err());
+                canary::plant(None);
+                println!("{name}: {bug:?} by input {found:?}");
+                if found.is_none() {
+                    missed.lock().unwrap().push((name, bug));
+                }
+            });
+        }
+    });
+    let missed = missed.into_inner().unwrap();
+    assert!(missed.is_empty(), "found by no input: {missed:?}");
 }
 
 /// Some input with one to four changes: bits, bytes and numbers that matter, pieces left out, doubled or taken from another.

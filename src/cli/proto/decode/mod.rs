@@ -1,11 +1,12 @@
-//! `strait proto decode`: frames as JSON, header and body. For frames of anyone: reads by Kafka's definitions
-//! (`messages.txt`) with bounds of its own, and says where a frame that is broken breaks.
+//! `strait proto decode`: frames as JSON, header and body, from hex, a file or a capture. For frames of anyone: reads by
+//! Kafka's definitions (`messages.txt`) with bounds of its own, and says where a frame that is broken breaks.
 
 mod batches;
 mod body;
+mod capture;
 mod schema;
 
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -27,11 +28,17 @@ const API_VERSIONS: i16 = 18;
 #[derive(Clone, Debug, Args)]
 pub struct DecodeArgs {
     /// The frames as hex, one behind the other, each with its size in front or one without; `-` reads it from standard input
-    #[arg(required_unless_present = "file")]
+    #[arg(required_unless_present_any = ["file", "pcap"])]
     pub hex: Option<String>,
     /// Read the frames from a file, as they are on the wire
     #[arg(long, conflicts_with = "hex")]
     pub file: Option<PathBuf>,
+    /// Read them from what tcpdump or Wireshark captured (pcap or pcapng), answers too, a line of JSON for each; `-` is standard input
+    #[arg(long, conflicts_with_all = ["hex", "file", "api"])]
+    pub pcap: Option<PathBuf>,
+    /// Only connections to these ports of brokers
+    #[arg(long, requires = "pcap", num_args = 1.., value_delimiter = ',')]
+    pub port: Vec<u16>,
     /// They are answers of this API, by name or key; without it they are requests
     #[arg(long, requires = "version")]
     pub api: Option<String>,
@@ -48,6 +55,14 @@ enum As {
 }
 
 pub(super) fn main(args: &DecodeArgs, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
+    if let Some(path) = &args.pcap {
+        let from: Box<dyn Read> = match path.as_os_str() == "-" {
+            true => Box::new(std::io::stdin().lock()),
+            false => Box::new(BufReader::new(std::fs::File::open(path).map_err(unread)?)),
+        };
+        let ok = capture::show(from, &args.port, &mut screen.out)?;
+        return Ok(if ok { Exit::Ok } else { Exit::NotTrue });
+    }
     let kind = match (&args.api, args.version) {
         (Some(api), Some(version)) => {
             let unknown = || Failure::Usage(format!("no API {api:?} is known"));
