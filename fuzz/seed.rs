@@ -264,12 +264,21 @@ fn copying(write: Write<'_>) {
 
 fn requests(write: Write<'_>) {
     for path in ["/", "/metrics", "/status", "/healthz", "/readyz", "/no"] {
-        let said = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
-        write("http", &path.replace('/', "path-"), &[&[0, 6], said.as_bytes()]);
+        let said = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let name = path.replace('/', "path-");
+        write("http", &name, &[&[0, 6], said.as_bytes()]);
+        write("http", &format!("{name}-refused"), &[&[2, 6], said.as_bytes()]);
+        let token = "Authorization: Bearer 0123456789abcdef\r\n\r\n";
+        let said = [said.trim_end(), "\r\n", token].concat();
+        write("http", &format!("{name}-token"), &[&[2, 6], said.as_bytes()]);
     }
-    let twice = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2);
+    for said in ["Host: evil.example", "Host: 192.0.2.1\r\nOrigin: http://evil.example"] {
+        let whole = format!("GET /metrics HTTP/1.1\r\n{said}\r\n\r\n");
+        write("http", &format!("foreign-{}", said.len()), &[&[0, 200], whole.as_bytes()]);
+    }
+    let twice = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2);
     write("http", "twice", &[&[1, 255], twice.as_bytes()]);
-    write("http", "head", &[&[1, 0], b"HEAD /status HTTP/1.0\r\n\r\n"]);
+    write("http", "head", &[&[1, 0], b"HEAD /status HTTP/1.0\r\nHost: [::1]\r\n\r\n"]);
     write("http", "post", &[&[0, 3], b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi"]);
     write(
         "http",

@@ -34,8 +34,9 @@ pub const EXPLANATIONS: &[Explanation] = &[
         code: 7,
         title: "no running process answers",
         text: "`strait status` reads `/status` of a running `strait run`, at `telemetry.listen` of the configuration or at \
-               `--telemetry`. Nobody answered there, or something that is not Strait.\n\
-               Fix: start it, or name its address. `strait lag` needs no running process.",
+               `--telemetry`. Nobody answered there, something that is not Strait, or one that wants TLS or another token.\n\
+               Fix: start it, or name its address; with `--telemetry https://..`, `--telemetry-ca` and \
+               `--telemetry-token-file` where it has them. `strait lag` needs no running process.",
     },
     Explanation {
         code: 8,
@@ -525,7 +526,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
     Explanation {
         code: 85,
         title: "a changed certificate or secret file is not used",
-        text: "Certificates, keys, CAs, passwords and tokens in files are read again every 2 s while Strait runs. The file in the \
+        text: "Certificates, keys, CAs, passwords and tokens in files are read again every 1.5 s while Strait runs. The file in the \
                message has changed, and what it holds cannot be used: certificate and key do not belong together, it is not PEM, \
                empty, expired or cannot be read. What was read before stays in use; nothing stands still until that ends.\n\
                Fix: write the file that the message names anew; it is taken by itself. `openssl x509 -noout -text -in FILE` shows a \

@@ -97,8 +97,9 @@ pub const SCRAM_SALT_BYTES_MAX: usize = 64;
 pub const TOKEN_BYTES_MAX: usize = 64 << 10;
 /// A token endpoint's whole answer.
 pub const TOKEN_ANSWER_BYTES_MAX: usize = 128 << 10;
-/// How often certificates, keys and secrets are read again: new connections use new ones within two looks.
-pub const SECURITY_LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// How often certificates, keys and secrets are read again. What two looks in a row agree on is used: within 3 s, and the time
+/// that it takes to read them twice.
+pub const SECURITY_LOOK_INTERVAL: Duration = Duration::from_millis(1500);
 /// Brokers of a cluster whose certificates' ends are remembered.
 pub const CERTIFICATES_SEEN_MAX: usize = 1000;
 /// When a SASL session that could not be renewed for want of a token is tried again.
@@ -126,6 +127,12 @@ pub const MAX_MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
 pub const WARNINGS_REMEMBERED_MAX: usize = 10_000;
 /// Connections to telemetry at a time, and how long one may take to ask and to be answered. A scrape takes one.
 pub const TELEMETRY_CONNECTIONS_MAX: usize = 64;
+/// Where all of these are taken, a peer keeps its place for so long while it has not asked: a round trip or two.
+pub const TELEMETRY_ASK_GRACE: Duration = Duration::from_millis(100);
+/// The same of one that asked and reads its answer.
+pub const TELEMETRY_READ_GRACE: Duration = Duration::from_secs(1);
+/// Texts of one path that are being read: a page of metrics of ten thousand partitions with long names has 30 MB.
+pub const TELEMETRY_TEXTS_MAX: usize = 2;
 /// A request's header must be whole by then (slow-loris).
 pub const TELEMETRY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection to telemetry ends by then, whether its answer was read or not.

@@ -279,8 +279,8 @@ impl Control {
     }
 
     async fn work(self) {
-        if let Some(address) = self.config.telemetry {
-            match admin::serve(self.env.clone(), address, self.board.clone()).await {
+        if let Some(telemetry) = &self.config.telemetry {
+            match admin::serve(self.env.clone(), telemetry, self.board.clone()).await {
                 Ok((address, serve)) => {
                     self.board.set_telemetry(address);
                     tokio::task::spawn_local(serve);

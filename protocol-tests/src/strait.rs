@@ -335,6 +335,11 @@ impl Strait {
         self.process.exit_code()
     }
 
+    /// Where its telemetry listens.
+    pub fn telemetry_port(&self) -> u16 {
+        self.telemetry
+    }
+
     /// A GET on the telemetry listener: status and body.
     pub fn get(&self, path: &str) -> std::io::Result<(u16, String)> {
         get(self.telemetry, path)

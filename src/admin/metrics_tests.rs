@@ -158,3 +158,36 @@ fn every_family_is_declared_once_before_its_samples() {
     }
     assert!(declared.len() > 20, "{declared:?}");
 }
+
+/// More topics than anybody has, by names that no Kafka would take: what is told of them stays small, and one line each.
+#[test]
+fn topics_without_number_and_hostile_names_stay_bounded_and_escaped() {
+    let named = |topics: usize, partitions: i32| {
+        let board = board();
+        for topic in 0..topics {
+            let name =
+                format!("{topic}\"}} 1\nstrait_build_info{{x=\"\\{}", "\u{7f}a\r".repeat(60));
+            (0..partitions).for_each(|partition| drop(mirror(&board, &name, partition)));
+        }
+        render(&board)
+    };
+    // As many as have series of their own, the longest names there can be.
+    let all = named(limits::METRIC_TOPICS_MAX, 2);
+    assert!(all.len() < 48 << 20, "{} bytes", all.len());
+    let line_is_one = |line: &str| {
+        let comment = line.starts_with("# HELP ") || line.starts_with("# TYPE ");
+        let series = line.rsplit_once(' ').is_some_and(|(series, value)| {
+            value.parse::<f64>().is_ok() && (series.ends_with("\"}") || !series.contains('{'))
+        });
+        comment || series
+    };
+    assert!(all.split('\n').rev().skip(1).all(line_is_one));
+    let infos = all.split('\n').filter(|line| line.starts_with("strait_build_info"));
+    assert_eq!(infos.count(), 1, "a name became a line of its own");
+    // More become one for each link.
+    for (topics, partitions) in [(limits::METRIC_TOPICS_MAX + 1, 1), (100_000, 1)] {
+        let few = named(topics, partitions);
+        assert_eq!(value(&few, "strait_metrics_granularity_reduced"), Some(1.0));
+        assert!(few.len() < 64 << 10, "{} bytes of {topics} topics", few.len());
+    }
+}

@@ -5,14 +5,17 @@
 mod client;
 mod clusters;
 mod exposition;
+mod guard;
 mod metrics;
 mod process;
+mod served;
 mod server;
 mod status;
+mod texts;
 
-pub use client::get;
+pub use client::{Endpoint, Place, get};
 pub use metrics::render as metrics;
-pub use server::serve;
+pub use server::{check, serve};
 pub use status::{ErrorStatus, LinkStatus, LossStatus, MirrorTrouble, Status};
 
 use crate::engine::stats::{LinkState, MirrorState};

@@ -106,6 +106,13 @@ pub(super) async fn all(env: &Env, config: &Config) -> Vec<Finding> {
         let ends = (handles.get(&link.from.name)?, handles.get(&link.to.name)?);
         Some(probe_link(env, link, ends.0, ends.1, &ids))
     });
+    if let Some(telemetry) = &config.telemetry
+        && let Err(error) = crate::admin::check(telemetry)
+    {
+        let mut own = Findings { group: "telemetry".to_owned(), list: Vec::new() };
+        own.bad(&error);
+        findings.extend(own.list);
+    }
     findings.extend(join_all(links).await.into_iter().flat_map(|of_link| of_link.list));
     findings
 }

@@ -94,7 +94,8 @@ fn identity(config: &Config, common: &Common) -> Option<Identity> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host = host.or_else(|| std::env::var("HOSTNAME").ok())?;
     let host = host.trim();
-    let place = match config.telemetry.filter(|address| address.port() != 0) {
+    let listen = config.telemetry.as_ref().map(|telemetry| telemetry.listen);
+    let place = match listen.filter(|address| address.port() != 0) {
         Some(address) => address.to_string(),
         None => std::fs::canonicalize(&common.config).ok()?.display().to_string(),
     };
@@ -106,7 +107,10 @@ fn greet(config: &Config, screen: &mut Screen<'_>) -> std::io::Result<()> {
     let links = config.links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ");
     let memory = show_bytes(config.engine.memory_bound_bytes() as f64);
     let lanes = config.engine.lanes;
-    let telemetry = config.telemetry.map_or("off".to_owned(), |addr| format!("http://{addr}"));
+    let telemetry = config.telemetry.as_ref().map_or("off".to_owned(), |telemetry| {
+        let scheme = if telemetry.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", telemetry.listen)
+    });
     let version = env!("CARGO_PKG_VERSION");
     writeln!(
         screen.err,

@@ -1,13 +1,15 @@
 //! `strait status`: what the running process says about itself.
 
-use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 
 use super::screen::{Tone, show_bytes, show_count, show_seconds};
 use super::{Common, Exit, Failure, Output, OutputArg, Screen, load, net};
-use crate::admin::{self, ErrorStatus, LinkStatus, Status};
+use crate::admin::{self, Endpoint, ErrorStatus, LinkStatus, Place, Status};
+use crate::config::resolved::Secret;
+use crate::config::secrets;
 use crate::engine::losses::LossKind;
 use crate::env::Env;
 use crate::error::{Action, Code, Error, Side};
@@ -15,9 +17,15 @@ use crate::error::{Action, Code, Error, Side};
 /// Whose status.
 #[derive(Clone, Debug, Args)]
 pub struct StatusArgs {
-    /// Where the process serves telemetry; without it, the configuration's `telemetry.listen`
+    /// Where the process serves telemetry, host:port or https://host:port; without it, the configuration's `telemetry`
     #[arg(long, env = "STRAIT_TELEMETRY")]
-    pub telemetry: Option<SocketAddr>,
+    pub telemetry: Option<Place>,
+    /// PEM file of the CA of the --telemetry that is https; without it, the public roots
+    #[arg(long, requires = "telemetry")]
+    pub telemetry_ca: Option<PathBuf>,
+    /// File of the token for --telemetry
+    #[arg(long, requires = "telemetry")]
+    pub telemetry_token_file: Option<PathBuf>,
     #[command(flatten)]
     pub output: OutputArg,
 }
@@ -30,24 +38,30 @@ pub(super) fn main(
     common: &Common,
     screen: &mut Screen<'_>,
 ) -> Result<Exit, Failure> {
-    let addr = match args.telemetry {
-        Some(addr) => addr,
-        None => load(common, screen)?.config.telemetry.ok_or_else(|| {
-            let what = "the configuration has `telemetry: { listen: off }`";
-            Error::new(Code(7), Side::Local, Action::Stop, what)
-        })?,
+    let endpoint = match &args.telemetry {
+        Some(place) => {
+            let token = args.telemetry_token_file.as_deref().map(token_in).transpose()?;
+            Endpoint::at(place.clone(), args.telemetry_ca.as_deref(), token)?
+        }
+        None => {
+            let telemetry = load(common, screen)?.config.telemetry.ok_or_else(|| {
+                let what = "the configuration has `telemetry: { listen: off }`";
+                Error::new(Code(7), Side::Local, Action::Stop, what)
+            })?;
+            Endpoint::of(&telemetry)?
+        }
     };
     let env = Env::real();
     let wants_rates = args.output.output == Output::Table;
     let (first, status, text) = net::block_on(async {
         let first = if wants_rates {
-            let first = look(&env, addr).await?.0;
+            let first = look(&env, &endpoint).await?.0;
             tokio::time::sleep(APART).await;
             Some(first)
         } else {
             None
         };
-        let (status, text) = look(&env, addr).await?;
+        let (status, text) = look(&env, &endpoint).await?;
         Ok((first, status, text))
     })?;
     match args.output.output {
@@ -58,10 +72,17 @@ pub(super) fn main(
     Ok(if status.healthy() { Exit::Ok } else { Exit::NotTrue })
 }
 
-async fn look(env: &Env, addr: SocketAddr) -> Result<(Status, String), Failure> {
-    let text = admin::get(env, addr, "/status").await?;
+fn token_in(path: &Path) -> Result<Secret, Error> {
+    let token = secrets::read(path).map_err(|unresolved| {
+        Error::new(Code(29), Side::Local, Action::Stop, unresolved.what).fix(unresolved.fix)
+    });
+    token.map(Secret::new)
+}
+
+async fn look(env: &Env, endpoint: &Endpoint) -> Result<(Status, String), Failure> {
+    let text = admin::get(env, endpoint, "/status").await?;
     let status = serde_json::from_str(&text).map_err(|error| {
-        let what = format!("{addr} answered, and not with {}: {error}", Status::SCHEMA);
+        let what = format!("{endpoint} answered, and not with {}: {error}", Status::SCHEMA);
         Error::new(Code(7), Side::Local, Action::Stop, what)
     })?;
     Ok((status, text))

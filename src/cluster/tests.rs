@@ -122,6 +122,27 @@ fn a_look_every_five_seconds_and_when_asked() {
 }
 
 #[test]
+fn certificates_of_brokers_that_are_gone_are_forgotten() {
+    on_a_lane(async {
+        let (handle, _env, mut stream, _accepted) = watched(metadata("b", "e", 0, &[1])).await;
+        let cell = handle.shared.security.cell();
+        for (host, end) in [("gone", 10), ("b", 20), ("b1", 30)] {
+            cell.saw(&Address { host: host.to_owned(), port: 9092 }, end);
+        }
+        let first = || cell.broker_expiry().unwrap();
+        assert_eq!(first().broker.as_deref(), Some("gone:9092"));
+        replies(&mut stream, &metadata("b", "e", 0, &[1])).await;
+        // The next request: the answer before it was taken.
+        let request = read_request(&mut stream).await.unwrap();
+        assert_eq!((first().broker.as_deref(), first().at), (Some("b:9092"), 20));
+        stream.write_all(&answer(&request, &metadata("c", "e", 0, &[1]))).await.unwrap();
+        read_request(&mut stream).await.unwrap();
+        // The name that the configuration has for the one that is asked stays.
+        assert_eq!((first().broker.as_deref(), first().at), (Some("b1:9092"), 30));
+    });
+}
+
+#[test]
 fn a_broker_that_is_away_is_not_mistaken_for_another() {
     on_a_lane(async {
         let (handle, env, _stream, mut accepted) = watched(metadata("b", "e", 0, &[1])).await;

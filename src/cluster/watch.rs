@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch as channel};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{ClusterHandle, ClusterMap, Known, NOT_ALLOWED, Shared, admin};
-use crate::config::resolved;
+use crate::config::resolved::{self, Address};
 use crate::connection::{Connection, Security};
 use crate::env::Env;
 use crate::error::{Code, Error, Side};
@@ -110,6 +110,7 @@ impl Watcher {
         let known = self.sender.borrow().clone();
         let error = match self.ask(&known).await {
             Ok((map, throttle)) => {
+                self.forget_certificates(&map);
                 self.sender.send_if_modified(|state| {
                     let news = state.error.is_some() || map.generation != state.map.generation;
                     if news {
@@ -130,6 +131,15 @@ impl Watcher {
         });
         self.shared.news.notify_waiters();
         Err(())
+    }
+
+    /// Those of brokers that are gone. What told of them is there, by whatever name it was dialled.
+    fn forget_certificates(&self, map: &ClusterMap) {
+        let asked = self.connection.as_ref().map(Connection::address);
+        let is_there = |at: &Address| {
+            asked == Some(at) || map.brokers.values().any(|broker| broker.address == *at)
+        };
+        self.shared.security.cell().keep_brokers(is_there);
     }
 
     async fn ask(&mut self, known: &Known) -> Result<(ClusterMap, Duration), Error> {

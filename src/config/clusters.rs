@@ -210,7 +210,7 @@ fn tell_apart(clusters: &mut BTreeMap<String, Option<(At, Cluster)>>) {
 
 impl Fields<'_> {
     /// A secret: under `key` as text or reference, or under `file_key` as the path of its file.
-    fn secret(
+    pub(super) fn secret(
         &mut self,
         reading: &mut Reading<'_>,
         key: &'static str,

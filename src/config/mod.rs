@@ -14,6 +14,7 @@ pub mod resolved;
 mod secret;
 pub(crate) mod secrets;
 pub mod show;
+pub(crate) mod telemetry;
 pub mod values;
 mod written;
 mod yaml;

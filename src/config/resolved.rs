@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use regex::Regex;
 
 pub use super::secret::{Secret, SecretPart};
+pub use super::telemetry::{ListenerTls, Telemetry};
 
 /// Everything that one process runs.
 #[derive(Clone, Debug)]
@@ -21,8 +22,8 @@ pub struct Config {
     pub links: Vec<Arc<Link>>,
     /// Lanes and memory.
     pub engine: Engine,
-    /// Where telemetry listens; none to switch it off.
-    pub telemetry: Option<SocketAddr>,
+    /// The telemetry listener; none to switch it off.
+    pub telemetry: Option<Telemetry>,
 }
 
 /// `host:port`; IPv6 hosts without their brackets.
@@ -150,7 +151,7 @@ pub enum TokenSource {
         /// PEM file of the endpoint's private CA; none is the public roots.
         ca: Option<PathBuf>,
     },
-    /// A file that holds the token, read at each connection.
+    /// A file that holds the token.
     File(PathBuf),
 }
 

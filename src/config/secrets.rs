@@ -21,9 +21,9 @@ pub(super) struct Expanded {
 }
 
 /// Why a reference has no value, and what to do.
-pub(super) struct Unresolved {
-    pub(super) what: String,
-    pub(super) fix: String,
+pub(crate) struct Unresolved {
+    pub(crate) what: String,
+    pub(crate) fix: String,
 }
 
 fn unresolved(what: impl Into<String>, fix: impl Into<String>) -> Unresolved {
@@ -91,7 +91,7 @@ fn value_of(reference: &str, around: &Surroundings<'_>) -> Result<String, Unreso
 }
 
 /// The content of a secret's file, without the newline that editors leave at its end.
-pub(super) fn read(path: &Path) -> Result<String, Unresolved> {
+pub(crate) fn read(path: &Path) -> Result<String, Unresolved> {
     let shown = path.display();
     let mut text = String::new();
     // A device or a pipe has no length to be asked for.

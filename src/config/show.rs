@@ -1,11 +1,13 @@
-//! The effective configuration as text that parses again, each value with where it came from, each secret as `***`.
+//! The effective configuration as text that parses again, each value with where it came from, each secret as `***`
+//! (which, as a token, is refused).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::resolved::{
-    Backfill, Cluster, Config, Delivery, Isolation, Link, MembershipProtocol, Naming, OnFailure,
-    OnGap, OnPoison, OnRecreate, Policies, Sasl, ScramHash, Start, Timestamps, TokenSource,
+    Backfill, Cluster, Config, Delivery, Isolation, Link, ListenerTls, MembershipProtocol, Naming,
+    OnFailure, OnGap, OnPoison, OnRecreate, Policies, Sasl, ScramHash, Start, Telemetry,
+    Timestamps, TokenSource,
 };
 use super::values::{show_size, show_time};
 use super::{Loaded, Origin};
@@ -36,8 +38,7 @@ pub fn values(loaded: &Loaded) -> Vec<Shown> {
     all.put("engine.arrangement", engine.arrangement.word());
     all.put("engine.pin", engine.pin.to_string());
     all.put("engine.memory", show_size(engine.memory_bytes as u64));
-    let listen = telemetry.map_or("off".to_owned(), |addr| addr.to_string());
-    all.put("telemetry.listen", quote(&listen));
+    all.telemetry(telemetry.as_ref());
     all.shown
 }
 
@@ -178,6 +179,27 @@ impl Values<'_> {
                     self.put(format!("{base}.ca"), quote(&ca.display().to_string()));
                 }
             }
+        }
+    }
+
+    fn telemetry(&mut self, telemetry: Option<&Telemetry>) {
+        let Some(Telemetry { listen, hosts, tls, token }) = telemetry else {
+            return self.put("telemetry.listen", quote("off"));
+        };
+        self.put("telemetry.listen", quote(&listen.to_string()));
+        if !hosts.is_empty() {
+            self.put("telemetry.hosts", list(hosts.iter().map(String::as_str)));
+        }
+        if let Some(ListenerTls { cert, key, ca }) = tls {
+            for (name, path) in [("cert", Some(cert)), ("key", Some(key)), ("ca", ca.as_ref())] {
+                if let Some(path) = path {
+                    let path = quote(&path.display().to_string());
+                    self.put(format!("telemetry.tls.{name}"), path);
+                }
+            }
+        }
+        if token.is_some() {
+            self.put("telemetry.token", "\"***\"");
         }
     }
 

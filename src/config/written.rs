@@ -180,43 +180,6 @@ impl Reading<'_> {
         engine
     }
 
-    fn telemetry(&mut self, node: Option<&Node>) -> Option<std::net::SocketAddr> {
-        let default = Some(std::net::SocketAddr::from(([127, 0, 0, 1], 9660)));
-        let Some(mut fields) = node.and_then(|n| self.fields(n, "telemetry".into(), "telemetry"))
-        else {
-            return default;
-        };
-        let listen = fields.text(self, "listen");
-        fields.finish(self);
-        let Some(listen) = listen else { return default };
-        if listen.value == "off" {
-            return None;
-        }
-        let numeric = listen.value.replace("localhost:", "127.0.0.1:");
-        match numeric.parse::<std::net::SocketAddr>() {
-            Ok(addr) => {
-                if !addr.ip().is_loopback() {
-                    let what = "telemetry has no authentication and listens beyond this machine";
-                    self.warning(
-                        listen.at,
-                        what,
-                        "it shows topic names and offsets, never payloads",
-                    );
-                }
-                Some(addr)
-            }
-            Err(_) => {
-                let what = format!("{} is not an address to listen at", listen.quoted());
-                self.error(
-                    listen.at,
-                    what,
-                    "write address:port, for instance 127.0.0.1:9660, or `off`",
-                );
-                default
-            }
-        }
-    }
-
     // ----- the kinds of values -----
 
     /// The keys of a mapping; anything else is a problem.

@@ -40,11 +40,15 @@ use crate::limits;
 use crate::wire::api_versions::ApiVersionsResponse;
 use crate::wire::{ApiKey, Request, WireError, frame};
 
+pub(crate) use diagnosis::Peer;
 pub use dial::Screen;
 pub(crate) use dial::is_link_local;
 pub use pool::FramePool;
 pub use sasl::SessionEnd;
+pub(crate) use security::files::{Files, unusable};
 pub use security::{Expiry, Security, SecurityCell};
+pub(crate) use security::{Look, Watch, not_taken};
+pub(crate) use tls::{Tls, acceptor};
 
 /// Name of this client in the brokers' logs, quotas and metrics.
 const CLIENT_ID: &str = "strait";

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use tokio_rustls::TlsConnector;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::diagnosis::{Peer, Stage};
 use super::sealing;
@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::limits;
 
 /// TLS settings with their files read.
-pub(super) struct Tls {
+pub(crate) struct Tls {
     connector: TlsConnector,
     /// Verified, and sent as SNI, instead of the dialled host.
     server_name: Option<String>,
@@ -32,7 +32,7 @@ pub(super) struct Tls {
 
 impl Tls {
     /// Judges the files: what belongs together is judged together.
-    pub(super) fn load(settings: &resolved::Tls, files: &Files) -> Result<Self, Error> {
+    pub(crate) fn load(settings: &resolved::Tls, files: &Files) -> Result<Self, Error> {
         let roots = match &settings.ca {
             Some(path) => private_roots(path, files)?,
             None => public_roots()?,
@@ -56,15 +56,8 @@ impl Tls {
                 let chain = certificates(chain_file, files)?;
                 let key = private_key(key_file, files)?;
                 own_validity = chain.first().and_then(|own| Validity::of(own));
-                builder.with_client_auth_cert(chain, key).map_err(|error| {
-                    let (key, chain) = (key_file.display(), chain_file.display());
-                    unusable(match error {
-                        rustls::Error::InconsistentKeys(_) => {
-                            format!("the key in {key} does not belong to the first certificate in {chain}")
-                        }
-                        other => format!("{chain} with {key}: {other}"),
-                    })
-                })?
+                let paired = builder.with_client_auth_cert(chain, key);
+                paired.map_err(|error| no_pair(chain_file, key_file, &error))?
             }
         };
         #[cfg(debug_assertions)]
@@ -81,7 +74,7 @@ impl Tls {
     }
 
     /// The handshake, the certificate checked against the dialled host or the configured name.
-    pub(super) async fn handshake(
+    pub(crate) async fn handshake(
         &self,
         peer: &Peer,
         stream: Box<dyn Stream>,
@@ -95,6 +88,31 @@ impl Tls {
             .await
             .map_err(|error| peer.io(Stage::Tls, &error))
     }
+}
+
+/// What a listener of our own answers with, ALPN `http/1.1`, no client certificate asked for.
+pub(crate) fn acceptor(cert: &Path, key: &Path, files: &Files) -> Result<TlsAcceptor, Error> {
+    let chain = certificates(cert, files)?;
+    let private = private_key(key, files)?;
+    let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+    let mut config = ServerConfig::builder_with_provider(Arc::new(sealing::provider()))
+        .with_protocol_versions(&versions)
+        .map_err(|error| unusable(format!("TLS cannot be set up: {error}")))?
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .map_err(|error| no_pair(cert, key, &error))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+fn no_pair(chain: &Path, key: &Path, error: &rustls::Error) -> Error {
+    let (key, chain) = (key.display(), chain.display());
+    unusable(match error {
+        rustls::Error::InconsistentKeys(_) => {
+            format!("the key in {key} does not belong to the first certificate in {chain}")
+        }
+        other => format!("{chain} with {key}: {other}"),
+    })
 }
 
 /// What a file holds instead of what was wanted of it.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use strait::admin;
+use strait::config::resolved::{Secret, Telemetry};
 use strait::env::{BoxFuture, Env, Listener, Stream, World};
 use strait::limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -21,14 +22,16 @@ thread_local! {
         Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
 }
 
-/// The first byte: 1 has the peer fall silent behind what it says, where it closes otherwise; the second: how many bytes come
-/// at a time; then what it says.
+/// What a peer must show, if that is asked for.
+const TOKEN: &str = "0123456789abcdef";
+
+/// The first byte: 1 has the peer fall silent behind what it says, where it closes otherwise, 2 has the listener want a
+/// token; the second: how many bytes come at a time; then what it says.
 pub(super) fn run(data: &Bytes) {
     let Some((&[mode, size], _)) = data.split_first_chunk() else { return };
     let said = data.slice(2..);
-    let is_silent = mode & 1 != 0;
-    let whole = exchange(said.clone(), usize::MAX, is_silent);
-    let pieces = exchange(said.clone(), usize::from(size) + 1, is_silent);
+    let whole = exchange(said.clone(), usize::MAX, mode);
+    let pieces = exchange(said.clone(), usize::from(size) + 1, mode);
     // What is refused may be refused with a word or by silence: hyper tells a bad line that is whole.
     let is_served = |answer: &[u8]| answer.get(8..12) == Some(b" 200");
     assert_eq!(is_served(&whole), is_served(&pieces), "how it came changes what is answered");
@@ -44,19 +47,24 @@ pub(super) fn run(data: &Bytes) {
         let is_read =
             is_read || said[led..].starts_with(b"GET ") || said[led..].starts_with(b"HEAD ");
         assert!(is_read || !text[8..].starts_with(" 200"), "served without a GET: {text}");
+        let is_told = text.contains("strait_build_info") || text.contains("strait.status/1");
+        let shows = said.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes());
+        assert!(!is_told || shows || mode & 2 == 0, "told without the token: {text}");
     }
 }
 
 /// What the server answers, until it closes.
-fn exchange(said: Bytes, piece_bytes: usize, is_silent: bool) -> Vec<u8> {
+fn exchange(said: Bytes, piece_bytes: usize, mode: u8) -> Vec<u8> {
     let heard = Arc::default();
+    let is_silent = mode & 1 != 0;
     let peer = Peer { said, piece_bytes, is_silent, heard: Arc::clone(&heard) };
     let closed = Arc::clone(&heard);
     let env = Env::of(Arc::new(OnePeer(Mutex::new(Some(peer)))));
     RUNTIME.with(|runtime| {
         runtime.block_on(async {
-            let at = SocketAddr::from(([192, 0, 2, 1], 9660));
-            let (_, serving) = admin::serve(env, at, Arc::default()).await.expect("it binds");
+            let mut at = Telemetry::plain(SocketAddr::from(([192, 0, 2, 1], 9660)));
+            at.token = (mode & 2 != 0).then(|| Secret::new(TOKEN));
+            let (_, serving) = admin::serve(env, &at, Arc::default()).await.expect("it binds");
             let began = Instant::now();
             let until_closed = async {
                 while Arc::strong_count(&closed) > 2 {

@@ -75,14 +75,17 @@ impl Ca {
 
     /// A server's certificate, after `change`.
     pub fn issue(&self, names: &[&str], change: Change) -> Own {
+        self.issue_for(names, change, &KeyPair::generate().unwrap())
+    }
+
+    fn issue_for(&self, names: &[&str], change: Change, key: &KeyPair) -> Own {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let certificate = params.signed_by(key, &self.issuer).unwrap();
         let chain = [vec![certificate.der().clone()], self.chain.clone()].concat();
-        Own::of(chain, certificate.pem(), &key)
+        Own::of(chain, certificate.pem(), key)
     }
 
     /// Its certificate.
@@ -194,6 +197,12 @@ impl Pki {
     /// A broker as it should be.
     pub fn broker(&self) -> Own {
         self.root.issue(&[HOST], |_| ())
+    }
+
+    /// The same with an RSA key.
+    pub fn rsa_broker(&self) -> Own {
+        let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        self.root.issue_for(&["localhost"], |_| (), &key)
     }
 
     /// The line of the keys' text that must never be seen.

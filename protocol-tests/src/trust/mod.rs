@@ -4,6 +4,7 @@
 
 mod certificates;
 mod identity;
+pub mod jdk;
 mod login;
 pub mod openssl;
 mod peer;

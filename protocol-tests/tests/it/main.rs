@@ -31,6 +31,7 @@ mod stage;
 mod starts;
 mod tails;
 mod takeovers;
+mod telemetry;
 mod tidy;
 mod transactional;
 mod trust;

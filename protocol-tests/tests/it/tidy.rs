@@ -128,7 +128,7 @@ const IMPORTS: [(&str, &[&str]); 11] = [
     ("lane", &["wire", "config", "connection", "cluster", "engine"]),
     ("fleet", &["wire", "config", "connection", "cluster", "engine"]),
     ("link", &["wire", "config", "connection", "cluster", "engine", "lane", "fleet"]),
-    ("admin", &["wire", "config", "engine"]),
+    ("admin", &["wire", "config", "connection", "engine"]),
     ("embedded", &["wire", "connection"]),
     (
         "cli",

@@ -379,7 +379,7 @@ impl LinkArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::resolved::{Arrangement, Engine};
+    use crate::config::resolved::{Arrangement, Engine, Telemetry};
     use crate::link::fixture;
     use crate::link::selection::{Verdict, judge};
 
@@ -389,11 +389,11 @@ mod tests {
         (link.window_bytes_max, link.bytes_per_second_max) = (12_345, Some(777_777));
         let arrangement = Arrangement::Split;
         let engine = Engine { lanes: 3, arrangement, pin: true, memory_bytes: 64 << 20 };
-        let telemetry = Some(([127, 0, 0, 1], 9660).into());
+        let telemetry = Some(Telemetry::default());
         let links = vec![Arc::new(link.clone()), Arc::new(fixture::link(&["x"], &[]))];
         let config = Config { clusters: BTreeMap::new(), links, engine, telemetry };
         let own = derived(&config, &link, "strait.bench.0123");
-        assert_eq!((own.links.len(), own.telemetry, own.engine), (1, None, engine));
+        assert_eq!((own.links.len(), own.telemetry.is_none(), own.engine), (1, true, engine));
         let own = &own.links[0];
         // One prefix has the topic and the group.
         assert_eq!(format!("strait.{}", own.name), "strait.bench.0123");

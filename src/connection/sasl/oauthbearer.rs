@@ -1,7 +1,6 @@
 //! OAUTHBEARER (RFC 7628, KIP-255): a token from a file, or from a token endpoint by the client credentials grant.
 
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -21,8 +20,8 @@ const SEPARATOR: &str = "\u{1}";
 
 /// Where tokens come from.
 pub(super) enum Tokens {
-    /// Read at each login: whoever renews it writes the file. What was good before stands in for what is not.
-    File { path: PathBuf, good: std::sync::Mutex<Option<Secret>> },
+    /// What the file held when it was read with the others; read at a login only where there is none yet.
+    File { path: PathBuf, token: Option<Secret> },
     /// Kept until it is old; the lock makes one request out of many connections'.
     Endpoint { endpoint: Box<TokenEndpoint>, kept: Mutex<Option<Kept>> },
 }
@@ -37,8 +36,7 @@ impl Tokens {
     pub(super) fn load(source: &TokenSource, files: &Files) -> Result<Self, Error> {
         Ok(match source {
             TokenSource::File(path) => {
-                let good = std::sync::Mutex::new(token_in(path, files).ok());
-                Self::File { path: path.clone(), good }
+                Self::File { path: path.clone(), token: token_in(path, files).ok() }
             }
             TokenSource::ClientCredentials {
                 token_endpoint,
@@ -59,14 +57,8 @@ impl Tokens {
     /// A token that is fit for now, or why there is none.
     pub(super) async fn token(&self, env: &Env) -> Result<Secret, String> {
         let token = match self {
-            Self::File { path, good } => {
-                let read = read_token(path).await;
-                let mut good = good.lock().unwrap_or_else(PoisonError::into_inner);
-                match read {
-                    Ok(token) => good.insert(token).clone(),
-                    Err(why) => good.clone().ok_or(why)?,
-                }
-            }
+            Self::File { token: Some(token), .. } => token.clone(),
+            Self::File { path, token: None } => read_token(path).await?,
             Self::Endpoint { endpoint, kept } => {
                 let mut kept = kept.lock().await;
                 match &*kept {

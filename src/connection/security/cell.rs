@@ -96,7 +96,7 @@ impl SecurityCell {
     }
 
     /// A broker showed a certificate.
-    pub(in super::super) fn saw(&self, broker: &Address, expiry: i64) {
+    pub(crate) fn saw(&self, broker: &Address, expiry: i64) {
         let mut state = self.lock();
         if state.brokers.len() >= limits::CERTIFICATES_SEEN_MAX
             && !state.brokers.contains_key(broker)
@@ -104,6 +104,11 @@ impl SecurityCell {
             state.brokers.pop_first();
         }
         state.brokers.insert(broker.clone(), expiry);
+    }
+
+    /// Forgets the certificates of all brokers but these.
+    pub(crate) fn keep_brokers(&self, is_there: impl Fn(&Address) -> bool) {
+        self.lock().brokers.retain(|broker, _| is_there(broker));
     }
 
     pub(in super::super) fn count(counter: &AtomicU64) {

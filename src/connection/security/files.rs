@@ -16,13 +16,13 @@ use crate::limits;
 
 /// What stands in them.
 #[derive(Default)]
-pub(in super::super) struct Files(BTreeMap<PathBuf, Result<Vec<u8>, String>>);
+pub(crate) struct Files(BTreeMap<PathBuf, Result<Vec<u8>, String>>);
 
 /// Tells one content of all of them from another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Print([u8; 32]);
+pub(crate) struct Print([u8; 32]);
 
-pub(in super::super) fn unusable(message: String) -> Error {
+pub(crate) fn unusable(message: String) -> Error {
     Error::new(SECURITY_FILE, Side::Local, Action::Stop, message)
 }
 
@@ -54,13 +54,13 @@ pub(super) fn named(cluster: &Cluster) -> Vec<PathBuf> {
 
 impl Files {
     /// Reads them, those that cannot be read included.
-    pub(in super::super) fn read(paths: &[PathBuf]) -> Self {
+    pub(crate) fn read(paths: &[PathBuf]) -> Self {
         let read = |path: &PathBuf| (path.clone(), read(path));
         Self(paths.iter().map(read).collect())
     }
 
     /// A file's content; ST-029 where there is none.
-    pub(in super::super) fn get(&self, path: &Path) -> Result<&[u8], Error> {
+    pub(crate) fn get(&self, path: &Path) -> Result<&[u8], Error> {
         match self.0.get(path) {
             Some(Ok(bytes)) => Ok(bytes),
             Some(Err(why)) => Err(unusable(format!("{}: {why}", path.display()))),
@@ -69,7 +69,7 @@ impl Files {
     }
 
     /// The secret as its files have it now; as the configuration read it, where they cannot be read twice.
-    pub(in super::super) fn again(&self, secret: &Secret) -> Result<Secret, Error> {
+    pub(crate) fn again(&self, secret: &Secret) -> Result<Secret, Error> {
         if secret.files().all(|path| self.0.contains_key(path)) {
             secret.again(|path| self.secret(path))
         } else {
@@ -91,7 +91,7 @@ impl Files {
         }
     }
 
-    pub(super) fn print(&self) -> Print {
+    pub(crate) fn print(&self) -> Print {
         let mut all = digest::Context::new(&digest::SHA256);
         for content in self.0.values() {
             let (kind, bytes) = match content {

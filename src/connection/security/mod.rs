@@ -10,6 +10,7 @@ pub(super) mod files;
 #[cfg(test)]
 mod tests;
 pub(super) mod validity;
+mod watch;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,8 +19,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use cell::{Expiry, SecurityCell};
 
 use self::expiry::{InUse, Told};
-use self::files::{Files, Print, named, unusable};
+use self::files::{Files, named, unusable};
 use self::validity::Validity;
+pub(crate) use self::watch::{Look, Watch};
 use super::diagnosis::Peer;
 use super::sasl::Sasl;
 use super::tls::Tls;
@@ -40,6 +42,7 @@ struct Parts {
     files: Vec<PathBuf>,
     current: Mutex<Arc<Current>>,
     watch: Mutex<Watch>,
+    told: Mutex<Told>,
     cell: Arc<SecurityCell>,
 }
 
@@ -47,17 +50,6 @@ struct Parts {
 pub(super) struct Current {
     pub(super) tls: Option<Tls>,
     pub(super) sasl: Option<Sasl>,
-}
-
-/// What is known of the files.
-struct Watch {
-    /// What is in use.
-    used: Print,
-    /// What was there at the last look.
-    seen: Print,
-    /// What was told to be no good.
-    refused: Option<Print>,
-    told: Told,
 }
 
 impl fmt::Debug for Security {
@@ -76,13 +68,13 @@ impl Security {
         let current = current.map_err(|error| error.cluster(cluster.name.clone()))?;
         let cell = Arc::new(SecurityCell::new(&cluster.name));
         cell.set_client_expiry(current.own_validity().map(|validity| validity.not_after));
-        let print = files.print();
-        let watch = Watch { used: print, seen: print, refused: None, told: Told::default() };
+        let watch = Watch::new(files.print());
         Ok(Self(Arc::new(Parts {
             settings: cluster.clone(),
             files: paths,
             current: Mutex::new(Arc::new(current)),
             watch: Mutex::new(watch),
+            told: Mutex::default(),
             cell,
         })))
     }
@@ -123,36 +115,33 @@ impl Security {
         }
     }
 
-    /// One look. What is bad is looked at a second time before it is told: a pair is not written in one stroke.
+    /// One look.
     fn look(&self, files: &Files, now: i64) {
         let Parts { settings, current, watch, cell, .. } = &*self.0;
         let mut watch = lock(watch);
-        let print = files.print();
-        if print == watch.used {
-            if watch.refused.take().is_some() {
-                tracing::info!(cluster = %settings.name, "the security files hold again what is in use");
+        match watch.look(files.print()) {
+            Look::Leave => return,
+            Look::InUse { was_refused } => {
+                if was_refused {
+                    tracing::info!(cluster = %settings.name, "the security files hold again what is in use");
+                }
+                return cell.set_refusal(None);
             }
-            watch.seen = print;
-            cell.set_refusal(None);
-            return;
-        }
-        if watch.refused == Some(print) {
-            return;
+            Look::Judge => {}
         }
         match Current::load(settings, files).and_then(|new| new.usable(settings, files, now)) {
             Ok(new) => {
                 cell.set_client_expiry(new.own_validity().map(|validity| validity.not_after));
                 cell.set_refusal(None);
                 *lock(current) = Arc::new(new);
-                (watch.used, watch.seen, watch.refused) = (print, print, None);
+                watch.took();
                 SecurityCell::count(&cell.reloads);
                 tracing::info!(cluster = %settings.name, "the security files have changed: new connections use them");
             }
-            Err(_) if watch.seen != print => watch.seen = print,
             Err(error) => {
                 let error = not_taken(error).cluster(settings.name.clone());
                 tracing::warn!(%error, "a changed security file is not used");
-                watch.refused = Some(print);
+                watch.refused();
                 cell.set_refusal(Some(error));
                 SecurityCell::count(&cell.reloads_refused);
             }
@@ -160,8 +149,8 @@ impl Security {
     }
 
     fn warn_of_expiry(&self, now: i64) {
-        let Parts { settings, watch, cell, .. } = &*self.0;
-        let told = &mut lock(watch).told;
+        let Parts { settings, told, cell, .. } = &*self.0;
+        let mut told = lock(told);
         let own = self.now().own_validity();
         let expiries = cell.expiries();
         for Expiry { broker, at } in &expiries {
@@ -210,12 +199,12 @@ impl Current {
 }
 
 /// The same error of a file that was good before.
-fn not_taken(mut error: Error) -> Error {
+pub(crate) fn not_taken(mut error: Error) -> Error {
     error.code = NOT_TAKEN;
     error.message.push_str("; what was read before stays in use");
     if error.fix.is_empty() {
         error.fix =
-            "write files that belong together; they are looked at again every 2 s".to_owned();
+            "write files that belong together; they are looked at again within 2 s".to_owned();
     }
     error
 }

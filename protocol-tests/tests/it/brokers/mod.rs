@@ -22,3 +22,4 @@ mod security;
 mod smuggled;
 mod topics;
 mod transactional;
+mod trust;
