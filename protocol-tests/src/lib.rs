@@ -14,6 +14,7 @@
 )]
 
 pub mod agent;
+pub mod bounds;
 pub mod certs;
 pub mod chaos;
 pub mod checker;
@@ -33,3 +34,4 @@ pub mod strait;
 pub mod tally;
 pub mod trust;
 pub mod wait;
+pub mod wall_clock;
