@@ -30,6 +30,7 @@ pub mod ports;
 pub mod process;
 pub mod raw;
 pub mod sim;
+pub mod sluggish;
 pub mod strait;
 pub mod tally;
 pub mod trust;

@@ -4,4 +4,5 @@
 mod clocks;
 mod files;
 mod output;
+mod peers;
 mod sizes;
