@@ -540,6 +540,14 @@ pub const EXPLANATIONS: &[Explanation] = &[
                are refused from then on.\n\
                Fix: ours: write a new pair to `tls.cert` and `tls.key`. A broker's: renew it there.",
     },
+    Explanation {
+        code: 88,
+        title: "the limit of open files is too low",
+        text: "Each connection is an open file, and a lane has some to every broker of both clusters that leads one of its \
+               partitions. Strait raises the soft limit to the hard one at start; that one is too low even to begin. A \
+               process that meets it later goes on with the connections that it has, and dials again.\n\
+               Fix: raise it (`ulimit -n 65536`; `LimitNOFILE=` in a systemd unit), or set fewer `engine.lanes`.",
+    },
 ];
 
 #[cfg(test)]

@@ -147,6 +147,15 @@ pub const METRIC_TOPICS_MAX: usize = 5_000;
 pub const STATUS_TROUBLES_MAX: usize = 100;
 /// An answer of `/status` that our own client reads.
 pub const STATUS_BYTES_MAX: usize = 64 << 20;
+/// Log lines that wait for whoever reads standard error; more are left out and counted.
+pub const LOG_QUEUE_BYTES_MAX: usize = 1 << 20;
+/// What the end of the process waits for the last of them.
+pub const LOG_FLUSH: Duration = Duration::from_secs(1);
+/// Open files that a process begins with, and those of each lane: its runtime and first connections. A link between two
+/// single brokers has 38 with two lanes; each broker more adds some.
+pub const FILES_FIXED: u64 = 24;
+/// See [`FILES_FIXED`].
+pub const FILES_PER_LANE: u64 = 8;
 /// A configuration file. The largest that makes sense lists some thousand topics.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Values in a configuration, those that YAML aliases repeat included.

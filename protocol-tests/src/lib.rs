@@ -14,6 +14,7 @@
 )]
 
 pub mod agent;
+pub mod bounds;
 pub mod certs;
 pub mod chaos;
 pub mod checker;
@@ -29,7 +30,9 @@ pub mod ports;
 pub mod process;
 pub mod raw;
 pub mod sim;
+pub mod sluggish;
 pub mod strait;
 pub mod tally;
 pub mod trust;
 pub mod wait;
+pub mod wall_clock;

@@ -243,10 +243,21 @@ impl Strait {
     /// The same with the whole text of the configuration, made for a telemetry port.
     #[track_caller]
     pub fn start_text(yaml: impl FnOnce(u16) -> String, arguments: &[&str]) -> Self {
+        Self::start_text_under(yaml, "", arguments)
+    }
+
+    /// The same, but a shell makes this ready first, in the process that becomes it: limits, files, environment.
+    #[track_caller]
+    pub fn start_under(config: &Config, shell: &str, arguments: &[&str]) -> Self {
+        Self::start_text_under(|telemetry| config.yaml(telemetry), shell, arguments)
+    }
+
+    #[track_caller]
+    fn start_text_under(yaml: impl FnOnce(u16) -> String, shell: &str, arguments: &[&str]) -> Self {
         let telemetry = ports::free();
         let folder = tempfile::Builder::new().prefix("strait-run-").tempdir().unwrap();
         fs::write(folder.path().join("strait.yaml"), yaml(telemetry)).unwrap();
-        let process = Self::spawn(folder.path(), arguments);
+        let process = Self::spawn_under(folder.path(), shell, arguments);
         let allowed = Vec::new();
         let mut strait = Self { process, folder, telemetry, lives: 1, allowed };
         strait.wait_answering();
@@ -254,7 +265,17 @@ impl Strait {
     }
 
     fn spawn(folder: &Path, arguments: &[&str]) -> Guarded {
-        let mut command = vec![binary().display().to_string(), "run".into()];
+        Self::spawn_under(folder, "", arguments)
+    }
+
+    fn spawn_under(folder: &Path, shell: &str, arguments: &[&str]) -> Guarded {
+        let mut command = match shell {
+            "" => Vec::new(),
+            shell => {
+                ["bash", "-c", &format!("{shell}; exec \"$0\" \"$@\"")].map(String::from).to_vec()
+            }
+        };
+        command.extend([binary().display().to_string(), "run".into()]);
         command.extend(["-c".into(), folder.join("strait.yaml").display().to_string()]);
         command.extend(arguments.iter().map(ToString::to_string));
         Guarded::start(&command, &folder.join("log"), &[("RUST_BACKTRACE", "1")])
@@ -328,6 +349,16 @@ impl Strait {
     /// What it uses.
     pub fn usage(&self) -> Usage {
         usage(self.process.pid)
+    }
+
+    /// A connection to the telemetry listener on which nothing is said.
+    pub fn knock(&self) -> std::io::Result<TcpStream> {
+        TcpStream::connect(("127.0.0.1", self.telemetry))
+    }
+
+    /// The process itself.
+    pub fn pid(&self) -> u32 {
+        self.process.pid
     }
 
     /// Whether it ended, and how.

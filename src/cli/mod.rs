@@ -10,6 +10,7 @@ mod config;
 mod demo;
 mod demo_world;
 mod explain;
+mod files;
 mod lag;
 mod net;
 mod offsets;
@@ -21,6 +22,7 @@ mod reset;
 mod run;
 pub mod screen;
 mod status;
+pub mod stderr;
 mod version;
 
 #[cfg(test)]

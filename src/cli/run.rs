@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::progress::{Progress, Sample, behind};
 use super::screen::{show_bytes, show_count, show_seconds};
-use super::{Common, Exit, Failure, Screen, load, net};
+use super::{Common, Exit, Failure, Screen, files, load, net};
 use crate::config::resolved::Config;
 use crate::engine::stats::Board;
 use crate::error::Error;
@@ -39,6 +39,7 @@ pub(super) fn main(
     screen: &mut Screen<'_>,
 ) -> Result<Exit, Failure> {
     let config = load(common, screen)?.config;
+    files::make_room(config.engine.lanes)?;
     greet(&config, screen)?;
     let identity = identity(&config, common);
     net::block_on(async {

@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::stderr::Stderr;
+
 /// Standard output and error, or a test's buffers.
 pub struct Screen<'a> {
     /// Results.
@@ -21,20 +23,19 @@ pub struct Screen<'a> {
 static LINE_SHOWN: AtomicBool = AtomicBool::new(false);
 
 /// Standard error for log lines, which do not run into the line that is being shown.
-#[derive(Clone, Copy, Debug)]
-pub struct LogWriter;
+#[derive(Clone, Debug)]
+pub struct LogWriter(pub Stderr);
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut err = io::stderr().lock();
         if LINE_SHOWN.swap(false, Relaxed) {
-            err.write_all(b"\r\x1b[2K")?;
+            self.0.write_all(b"\r\x1b[2K")?;
         }
-        err.write(bytes)
+        self.0.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        self.0.flush()
     }
 }
 
@@ -52,13 +53,14 @@ pub enum Tone {
 }
 
 impl Screen<'static> {
-    /// The process's own. `NO_COLOR` with any value but an empty one takes the colours away (no-color.org).
-    pub fn standard() -> Self {
+    /// The process's own, with this before standard error. `NO_COLOR` with any value but an empty one takes the colours away (no-color.org).
+    pub fn standard(err: Stderr) -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self {
             out: Box::new(io::BufWriter::new(io::stdout())),
-            err: Box::new(io::stderr()),
+            // Whole lines, or what is flushed: one that finds no room is left out as a whole.
+            err: Box::new(io::LineWriter::new(err)),
             color: io::stdout().is_terminal() && !no_color && !dumb,
             live: io::stderr().is_terminal() && !dumb,
         }

@@ -1,6 +1,7 @@
 //! One binary; modules by promise. What needs real brokers is under `brokers`: `./protocol-tests/run fast` skips it.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail the test")]
 
+mod bounds;
 mod brokers;
 mod cli;
 mod conformance;

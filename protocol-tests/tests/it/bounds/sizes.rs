@@ -1,0 +1,86 @@
+//! Thousands of mirrors: the printed memory holds, and nobody starves.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use protocol_tests::bounds::{FIXED_BYTES, assert_rests, assert_within};
+use protocol_tests::copying::sized;
+use protocol_tests::raw::Batch;
+use protocol_tests::strait::Strait;
+use protocol_tests::wait::{wait_pacing, wait_until};
+use strait::embedded::EmbeddedCluster;
+use tokio::time::Instant;
+
+use crate::stage::Stage;
+
+fn memory(stage: &mut Stage, mebibytes: u64) -> u64 {
+    stage.config =
+        stage.config.clone().top(&format!("engine: {{ lanes: 2, memory: {mebibytes}MiB }}"));
+    mebibytes << 20
+}
+
+fn end(cluster: &EmbeddedCluster, topic: &str, partition: i32) -> i64 {
+    cluster.batches_from(topic, partition, i64::MAX).map_or(0, |(end, _)| end)
+}
+
+fn batch_of(bytes: usize) -> Bytes {
+    let mut batch = Batch::small(1);
+    batch.records[0].value = Some(vec![b'x'; bytes]);
+    Bytes::from(batch.bytes())
+}
+
+#[test]
+fn one_hot_mirror_of_thousands_keeps_its_rate() {
+    let partitions = sized(2000, 10_000);
+    let mut stage = Stage::new("thousands");
+    let budget = memory(&mut stage, 64);
+    for (at, count) in
+        (0..partitions).step_by(500).map(|first| 500.min(partitions - first)).enumerate()
+    {
+        stage.source.create_topic(&format!("topic-{at}"), count, -1, &[]).unwrap();
+    }
+    let strait = Strait::start(&stage.config);
+    wait_until("the mirrors to run", 120, || {
+        strait.status()["links"][0]["partitions"].as_u64() == Some(partitions as u64 + 1)
+    });
+    // Each has something to say once, so that none is new.
+    let small = batch_of(1);
+    let all = || {
+        stage.source.topics().into_iter().flat_map(|topic| {
+            let count = if topic == "topic" { 1 } else { 500.min(partitions) };
+            (0..count).map(move |partition| (topic.clone(), partition))
+        })
+    };
+    for (topic, partition) in all() {
+        stage.source.append(&topic, partition, &small).unwrap();
+    }
+    for (topic, partition) in all() {
+        wait_until("the first records", 120, || end(&stage.target, &topic, partition) == 1);
+    }
+    let idle = assert_rests(&strait);
+
+    let (batch, began) = (batch_of(100_000), Instant::now());
+    let (mut written, mut late) = (1, Duration::ZERO);
+    let seconds = sized(2, 30);
+    wait_pacing("end of the load", seconds + 60, Duration::from_millis(10), || {
+        for _ in 0..4 {
+            stage.source.append("topic", 0, &batch).unwrap();
+        }
+        written += 4;
+        let appended = Instant::now();
+        wait_until("the hot mirror's records", 10, || end(&stage.target, "topic", 0) == written);
+        late = late.max(appended.elapsed());
+        began.elapsed() > Duration::from_secs(seconds)
+    });
+    let rate = written as f64 * 0.1 / began.elapsed().as_secs_f64();
+    stage.wait_committed(&strait, 30);
+    let after = assert_rests(&strait);
+    let peak = assert_within(&strait, budget);
+    println!(
+        "{partitions} mirrors: {rate:.0} MB/s of the hot one, the latest after {late:?}; peak {peak} of {} MiB; \
+         idle {idle:.3} and {after:.3} cores",
+        (budget + FIXED_BYTES) >> 20
+    );
+    assert!(late < Duration::from_secs(1), "it starved for {late:?}");
+    strait.assert_clean_log();
+}
