@@ -30,7 +30,6 @@ pub mod ports;
 pub mod process;
 pub mod raw;
 pub mod sim;
-pub mod sluggish;
 pub mod strait;
 pub mod tally;
 pub mod trust;

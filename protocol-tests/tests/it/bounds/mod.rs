@@ -4,5 +4,4 @@
 mod clocks;
 mod files;
 mod output;
-mod peers;
 mod sizes;
