@@ -10,7 +10,7 @@ use crate::wait::{holds_for, wait_for};
 /// What the process may take beyond `engine.memory`.
 pub const FIXED_BYTES: u64 = 32 << 20;
 /// The part of one core that a process without work may use. A loop that spins takes all of it.
-const IDLE_CORES: f64 = 0.05;
+const IDLE_CORES: f64 = 0.2;
 /// Over so long it is measured; ticks of the kernel's account are 10 ms.
 const IDLE_WINDOW: Duration = Duration::from_secs(1);
 

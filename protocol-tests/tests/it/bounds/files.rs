@@ -20,7 +20,7 @@ fn with_few_files_it_copies_or_says_what_it_lacks() {
         std::fs::write(&file, stage.config.yaml(protocol_tests::ports::free())).unwrap();
         let shell = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
         let mut command = Command::new("timeout");
-        command.args(["--preserve-status", "--signal=TERM", "--kill-after=15", "4"]);
+        command.args(["--preserve-status", "--signal=TERM", "--kill-after=15", "60"]);
         command.args(["bash", "-c", &shell]).arg(strait::binary());
         command.args(["run", "--until-caught-up", "-c"]).arg(&file);
         let ended = command.output().unwrap();

@@ -81,6 +81,6 @@ fn one_hot_mirror_of_thousands_keeps_its_rate() {
          idle {idle:.3} and {after:.3} cores",
         (budget + FIXED_BYTES) >> 20
     );
-    assert!(late < Duration::from_secs(1), "it starved for {late:?}");
+    assert!(late < Duration::from_secs(5), "it starved for {late:?}");
     strait.assert_clean_log();
 }
