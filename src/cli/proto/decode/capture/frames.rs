@@ -9,6 +9,8 @@ use super::stream::Piece;
 
 /// More than any broker takes (`socket.request.max.bytes`) or sends.
 const FRAME_BYTES_MAX: usize = 128 << 20;
+/// Behind a frame of this size what has come of the next one gets memory of its own.
+const COPIED_BYTES_MIN: usize = 64 << 10;
 const SIZE_BYTES: usize = 4;
 
 /// What was found in a stream.
@@ -130,6 +132,10 @@ impl Frames {
             let (Some(len), Some(false)) = (whole, is_other) else { return };
             self.buffer.advance(SIZE_BYTES);
             out.push(Found::Frame(self.buffer.split_to(len).freeze()));
+            // What is left would keep the whole allocation.
+            if len > COPIED_BYTES_MIN {
+                self.buffer = BytesMut::from(&self.buffer[..]);
+            }
             self.state = State::InStep { sure: true };
         }
     }
@@ -145,7 +151,8 @@ impl Frames {
         out.push(Found::Gap(len));
         let left = match (self.state, self.claimed()) {
             (State::Holed { left }, _) => left,
-            (State::InStep { .. }, Some(size)) => {
+            // What is whole and was not cut out is perhaps no frame.
+            (State::InStep { .. }, Some(size)) if self.buffer.len() < SIZE_BYTES + size => {
                 let front = self.buffer.split_off(SIZE_BYTES).freeze();
                 self.buffer.clear();
                 let left = (size - front.len()) as u64;
@@ -261,5 +268,23 @@ mod tests {
             assert_eq!(found(is_begun, &hello), [Found::Tls]);
         }
         assert_eq!(found(true, &[bytes(&TWO[..7])]), [Found::Holed(Bytes::from_static(b"kaf"))]);
+    }
+
+    #[test]
+    fn a_hole_behind_what_may_be_no_frame_is_a_hole() {
+        // A size of four, more than that, and nobody knows yet whether a request begins so.
+        let undecided = |_: &[u8]| None;
+        let (mut frames, mut out) = (Frames::default(), Vec::new());
+        frames.take(Piece::Gap(0), &undecided, &mut out);
+        let mut frames = Frames { state: State::InStep { sure: false }, ..frames };
+        frames.take(
+            Piece::Bytes(Bytes::from_static(&[0, 0, 0, 4, 1, 2, 3, 4, 5])),
+            &undecided,
+            &mut out,
+        );
+        frames.take(Piece::Gap(100), &undecided, &mut out);
+        frames.end(&mut out);
+        assert!(out.contains(&Found::Gap(100)), "{out:?}");
+        assert_eq!(frames.state, State::OutOfStep);
     }
 }

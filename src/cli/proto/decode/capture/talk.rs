@@ -237,7 +237,10 @@ impl Talk {
     }
 
     fn request(&mut self, frame: &bytes::Bytes) -> Value {
-        let header = header(frame).filter(|(key, _, _)| schema::message(*key, true).is_some());
+        let is_known = |&(key, version, _): &(i16, i16, i32)| {
+            schema::message(key, true).is_some_and(|message| message.versions.hold(version))
+        };
+        let header = header(frame).filter(is_known);
         let Some((key, version, correlation_id)) = header else {
             // It may be a SASL token of before KIP-152: nothing of it is shown.
             return json!({ "bytes": frame.len(), "kind": "request", "error": "no request that is known" });
