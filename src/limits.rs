@@ -125,10 +125,14 @@ pub const COMMIT_METADATA_CHARS_MAX: usize = 4096;
 pub const MAX_MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
 /// Warnings that a link remembers having told; past it, it may tell one again.
 pub const WARNINGS_REMEMBERED_MAX: usize = 10_000;
+/// A line of standard error that is handed on as a whole; longer ones come in parts.
+pub const LOG_LINE_BYTES: usize = 64 << 10;
 /// Connections to telemetry at a time, and how long one may take to ask and to be answered. A scrape takes one.
 pub const TELEMETRY_CONNECTIONS_MAX: usize = 64;
 /// Where all of these are taken, a peer keeps its place for so long while it has not asked: a round trip or two.
 pub const TELEMETRY_ASK_GRACE: Duration = Duration::from_millis(100);
+/// The same over TLS, where the handshake comes first.
+pub const TELEMETRY_HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
 /// The same of one that asked and reads its answer.
 pub const TELEMETRY_READ_GRACE: Duration = Duration::from_secs(1);
 /// Texts of one path that are being read: a page of metrics of ten thousand partitions with long names has 30 MB.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -46,6 +46,11 @@ impl FromStr for Place {
     }
 }
 
+/// `localhost` is this machine in every resolver that follows RFC 6761.
+fn is_this_machine(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
 /// A process's telemetry, and what is shown and wanted there.
 pub struct Endpoint {
     peer: Peer,
@@ -78,9 +83,14 @@ impl Endpoint {
     /// One anywhere; without a CA its certificate must be one of the public roots'.
     ///
     /// # Errors
-    /// ST-029: the CA cannot be used.
+    /// ST-029: the CA cannot be used. ST-007: a token would cross the network in clear.
     pub fn at(place: Place, ca: Option<&Path>, token: Option<Secret>) -> Result<Self, Error> {
         let Place { address, is_tls } = place;
+        if token.is_some() && !is_tls && !is_this_machine(&address.host) {
+            let what = format!("{address}: a token is not sent over a network without TLS");
+            let fix = format!("--telemetry https://{address}");
+            return Err(Error::new(NOT_RUNNING, Side::Local, Action::Stop, what).fix(fix));
+        }
         let settings = resolved::Tls { ca: ca.map(Path::to_owned), ..Default::default() };
         let files = Files::read(&settings.ca.iter().cloned().collect::<Vec<_>>());
         let tls = if is_tls { Some(Tls::load(&settings, &files)?) } else { None };
@@ -152,5 +162,27 @@ pub async fn get(env: &Env, endpoint: &Endpoint, path: &str) -> Result<String, E
         "200" => Ok(body.to_owned()),
         "401" => Err(endpoint.refuse("HTTP status 401: it wants another token")),
         status => Err(endpoint.refuse(format_args!("HTTP status {status}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_crosses_a_network_by_tls_alone() {
+        let token = || Some(Secret::new("0123456789abcdef"));
+        let at = |place: &str, token| Endpoint::at(place.parse().unwrap(), None, token);
+        let refused = at("strait.example:9660", token()).map(drop).unwrap_err();
+        assert!(refused.to_string().contains("without TLS"), "{refused}");
+        assert!(at("http://10.0.0.1:9660", token()).is_err());
+        for (place, token) in [
+            ("https://strait.example:9660", token()),
+            ("localhost:9660", token()),
+            ("127.0.0.1:9660", token()),
+            ("strait.example:9660", None),
+        ] {
+            assert!(at(place, token).is_ok(), "{place}");
+        }
     }
 }

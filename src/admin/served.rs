@@ -13,10 +13,11 @@ use tokio::time::{Instant, sleep_until};
 use crate::limits;
 
 /// Those that are open, oldest first.
-#[derive(Default)]
 pub(super) struct Served {
     tasks: JoinSet<()>,
     open: VecDeque<Open>,
+    /// How long a peer that has not asked keeps its place where there is no room.
+    ask_grace: Duration,
 }
 
 struct Open {
@@ -36,6 +37,14 @@ impl Asked {
 }
 
 impl Served {
+    pub(super) fn new(over_tls: bool) -> Self {
+        let ask_grace = match over_tls {
+            true => limits::TELEMETRY_HANDSHAKE_GRACE,
+            false => limits::TELEMETRY_ASK_GRACE,
+        };
+        Self { tasks: JoinSet::new(), open: VecDeque::new(), ask_grace }
+    }
+
     pub(super) fn spawn<F>(&mut self, connection: impl FnOnce(Asked) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -73,7 +82,7 @@ impl Served {
             let oldest = all.find(|(_, open)| open.asked.0.load(Relaxed) == asked);
             oldest.map(|(index, open)| (index, open.since + grace))
         };
-        let silent = of(false, limits::TELEMETRY_ASK_GRACE);
+        let silent = of(false, self.ask_grace);
         let asked = of(true, limits::TELEMETRY_READ_GRACE);
         let silent_count = self.open.iter().filter(|open| !open.asked.0.load(Relaxed)).count();
         let asked = asked.filter(|_| silent_count * 4 <= self.open.len());

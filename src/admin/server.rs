@@ -105,7 +105,7 @@ impl Patience {
 }
 
 async fn accept(listener: Box<dyn Listener>, site: Arc<Site>, patience: Patience) {
-    let mut served = Served::default();
+    let mut served = Served::new(site.guard.now().tls.is_some());
     loop {
         served.room().await;
         tokio::select! {

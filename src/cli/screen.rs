@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::stderr::Stderr;
+use crate::limits;
 
 /// Standard output and error, or a test's buffers.
 pub struct Screen<'a> {
@@ -60,7 +61,7 @@ impl Screen<'static> {
         Self {
             out: Box::new(io::BufWriter::new(io::stdout())),
             // Whole lines, or what is flushed: one that finds no room is left out as a whole.
-            err: Box::new(io::LineWriter::new(err)),
+            err: Box::new(io::LineWriter::with_capacity(limits::LOG_LINE_BYTES, err)),
             color: io::stdout().is_terminal() && !no_color && !dumb,
             live: io::stderr().is_terminal() && !dumb,
         }
