@@ -1,6 +1,7 @@
 //! The binary: parse, run, exit code. What the library must not have, because its user may have another, is here: the
 //! allocator, the log subscriber, and the end of the process.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -26,6 +27,8 @@ fn main() -> ExitCode {
             return cli::Exit::Failed.into();
         }
     };
+    tell_panics(&err);
+    let _last_lines = Finish(err.clone());
     let exit = match log(&err, cli.common.log_format, &cli.common.log_level) {
         Ok(()) => cli::execute(cli, &mut Screen::standard(err.clone())),
         Err(error) => {
@@ -33,8 +36,31 @@ fn main() -> ExitCode {
             cli::Exit::Usage
         }
     };
-    err.finish(limits::LOG_FLUSH);
     exit.into()
+}
+
+/// Writes the last lines when the main thread ends, by a panic too.
+struct Finish(Stderr);
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.0.finish(limits::LOG_FLUSH);
+    }
+}
+
+/// A panic that ends a task alone is told like everything else: standard error itself may hold up its thread for ever.
+fn tell_panics(err: &Stderr) {
+    let err = err.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("unnamed");
+        let trace = Backtrace::capture();
+        let trace = match trace.status() {
+            BacktraceStatus::Captured => format!("\n{trace}"),
+            _ => String::new(),
+        };
+        let _ = writeln!(err.clone(), "thread '{name}' {panic}{trace}");
+    }));
 }
 
 /// Log lines go to standard error: standard output is for results.
