@@ -20,14 +20,9 @@ pub fn merge<'a>(
     batches: impl Iterator<Item = &'a Bytes> + Clone,
     max: usize,
 ) -> Result<Bytes, RecordsError> {
-    let mut stored = 0;
-    let mut codec = None;
-    for batch in batches.clone() {
-        stored += batch.len();
-        codec.get_or_insert(BatchHeader::parse(batch)?.codec()?);
-    }
-    let mut builder = BatchBuilder::new(codec.ok_or(BatchError::Truncated)?);
-    builder.reserve(stored);
+    let first = batches.clone().next().ok_or(BatchError::Truncated)?;
+    let mut builder = BatchBuilder::new(BatchHeader::parse(first)?.codec()?);
+    builder.reserve(batches.clone().map(Bytes::len).sum());
     let (mut left, mut opener) = (max, Opener::default());
     for batch in batches {
         let header = BatchHeader::parse(batch)?;
