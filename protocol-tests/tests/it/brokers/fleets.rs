@@ -296,11 +296,13 @@ fn two_instances_without_membership_write_each_record_once() {
     let (over, begin) = (AtomicBool::new(false), Instant::now());
     let mut dice = Dice::default();
     say(&format!("split: STRAIT_RUN_SEED={}", dice.seed));
+    // In turn: one that alone is ever frozen may be behind for the whole run and write nothing.
+    let first = usize::try_from(dice.below(2)).unwrap();
     let mut freezes = 0;
     let (written, shares) = std::thread::scope(|scope| {
         let load = scope.spawn(|| Load::new(2000, 4).run(&here, TOPIC, |_| !over.load(Relaxed)));
         while begin.elapsed() < Duration::from_secs(sized(15, 180)) {
-            let frozen = &both[usize::try_from(dice.below(2)).unwrap()];
+            let frozen = &both[(first + freezes) % 2];
             let runs = || both.iter().all(|strait| strait.usage().threads > 0);
             holds_for(
                 "both run",
