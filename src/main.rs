@@ -59,7 +59,9 @@ fn tell_panics(err: &Stderr) {
             BacktraceStatus::Captured => format!("\n{trace}"),
             _ => String::new(),
         };
-        let _ = writeln!(err.clone(), "thread '{name}' {panic}{trace}");
+        // In one piece: between two, another thread's line would come.
+        let text = format!("thread '{name}' {panic}{trace}\n");
+        let _ = LogWriter(err.clone()).write_all(text.as_bytes());
     }));
 }
 

@@ -19,7 +19,6 @@ use crate::config::resolved::{Secret, Telemetry};
 use crate::config::telemetry::unfit_token;
 use crate::connection::{Files, Look, Watch, acceptor, not_taken, unusable};
 use crate::error::Error;
-use crate::limits;
 
 /// What the listener demands.
 pub(super) struct Guard {
@@ -77,10 +76,7 @@ impl Guard {
     /// Takes what its files hold anew, as for clusters; ends at once where there are none.
     pub(super) async fn keep_fresh(self: Arc<Self>, mut watch: Watch) {
         while !self.files.is_empty() {
-            tokio::time::sleep(limits::SECURITY_LOOK_INTERVAL).await;
-            let guard = self.clone();
-            let read = tokio::task::spawn_blocking(move || Files::read(&guard.files));
-            let Ok(files) = read.await else { continue };
+            let files = Files::next_look(&self.files).await;
             if watch.look(files.print()) != Look::Judge {
                 continue;
             }

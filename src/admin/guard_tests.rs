@@ -3,6 +3,7 @@ use hyper::header::HeaderValue;
 use super::*;
 use crate::config::resolved::SecretPart;
 use crate::connection::tests_support::on_a_lane;
+use crate::limits;
 
 const TOKEN: &str = "canary-0123456789abcdef";
 

@@ -10,6 +10,7 @@ use super::{Common, Exit, Failure, Output, OutputArg, Screen, load, net};
 use crate::admin::{self, Endpoint, ErrorStatus, LinkStatus, Place, Status};
 use crate::config::resolved::Secret;
 use crate::config::secrets;
+use crate::connection::unusable;
 use crate::engine::losses::LossKind;
 use crate::env::Env;
 use crate::error::{Action, Code, Error, Side};
@@ -73,10 +74,8 @@ pub(super) fn main(
 }
 
 fn token_in(path: &Path) -> Result<Secret, Error> {
-    let token = secrets::read(path).map_err(|unresolved| {
-        Error::new(Code(29), Side::Local, Action::Stop, unresolved.what).fix(unresolved.fix)
-    });
-    token.map(Secret::new)
+    let token = secrets::read(path);
+    token.map(Secret::new).map_err(|why| unusable(why.what).fix(why.fix))
 }
 
 async fn look(env: &Env, endpoint: &Endpoint) -> Result<(Status, String), Failure> {

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use strait::embedded::Cluster;
-use strait::wire::batch::{BatchHeader, Codec, HEADER_BYTES};
-use strait::wire::crc::crc32c;
+use strait::wire::batch::{BatchHeader, Codec, HEADER_BYTES, attribute};
 use strait::wire::records::BatchBuilder;
+
+use super::batches::reseal;
 
 pub(super) const TOPIC: &str = "orders";
 /// The records' time, and the clusters' clock: young ones.
@@ -16,14 +17,14 @@ pub(super) const NOW_MS: i64 = 1_790_000_000_000;
 const RECORDS: usize = 3;
 /// The lowest producer id of a copy by some Strait.
 const REPLICATED: i64 = 1 << 62;
-const TRANSACTIONAL: u16 = 1 << 4;
 
 /// The source's one partition.
 pub(super) struct Orders {
     source: Cluster,
     batches: usize,
-    /// Values to come, and their offsets.
-    wanted: Vec<(i64, String)>,
+    /// Values to come.
+    wanted: Vec<String>,
+    /// Their offsets.
     offsets: Arc<Mutex<Vec<i64>>>,
 }
 
@@ -55,14 +56,14 @@ impl Orders {
             match nth % 8 {
                 3 => _ = self.append(&written_by(&batch, REPLICATED + producer, 0)),
                 6 => {
-                    self.append(&written_by(&batch, producer, TRANSACTIONAL));
+                    self.append(&written_by(&batch, producer, attribute::TRANSACTIONAL));
                     let ended = self.source.end_transaction(TOPIC, 0, (producer, 0), false);
                     ended.expect("it takes the marker");
                 }
                 _ => {
                     let base = self.append(&batch);
                     self.lock().extend(base..base + RECORDS as i64);
-                    self.wanted.extend((base..).zip(values));
+                    self.wanted.extend(values);
                 }
             }
         }
@@ -77,13 +78,13 @@ impl Orders {
     }
 
     /// What readers of the target are to see, in this order.
-    pub(super) fn wanted(&self) -> Vec<String> {
-        self.wanted.iter().map(|(_, value)| value.clone()).collect()
+    pub(super) fn wanted(&self) -> &[String] {
+        &self.wanted
     }
 
     /// The position behind all of it.
     pub(super) fn end(&self) -> i64 {
-        self.wanted.last().map_or(0, |(offset, _)| offset + 1)
+        self.lock().last().map_or(0, |offset| offset + 1)
     }
 
     /// How many records must be on the target before a position may be committed.
@@ -100,10 +101,7 @@ fn written_by(batch: &Bytes, producer_id: i64, attributes: u16) -> Bytes {
     let mut header = BatchHeader::parse(batch).expect("it was just made");
     header.attributes |= attributes;
     (header.producer_id, header.producer_epoch, header.base_sequence) = (producer_id, 0, 0);
-    let body = &batch[HEADER_BYTES..];
-    header.crc = crc32c(&[&header.to_bytes()[CRC_END..], body].concat());
-    [&header.to_bytes(), body].concat().into()
+    let mut batch = [&header.to_bytes()[..], &batch[HEADER_BYTES..]].concat();
+    reseal(&mut batch);
+    batch.into()
 }
-
-/// What the checksum covers begins behind it.
-const CRC_END: usize = 21;

@@ -219,6 +219,11 @@ impl Batch {
         Self::of((0..count).map(|i| RawRecord::at(i, &format!("v{i}"))).collect())
     }
 
+    /// One record with this value.
+    pub fn holding(value: Vec<u8>) -> Self {
+        Self::small(1).with(|batch| batch.records[0].value = Some(value))
+    }
+
     /// With a producer id and sequence, epoch 0.
     #[must_use]
     pub fn sequenced(mut self, producer_id: i64, base_sequence: i32) -> Self {

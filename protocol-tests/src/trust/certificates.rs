@@ -106,6 +106,12 @@ impl Own {
         Self { chain, key, pem, key_pem }
     }
 
+    /// Without those that its issuer has: a broker whose chain was forgotten.
+    pub fn unchained(mut self) -> Self {
+        self.chain.truncate(1);
+        self
+    }
+
     /// Signed by itself.
     pub fn alone(names: &[&str]) -> Self {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();

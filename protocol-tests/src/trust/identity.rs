@@ -104,11 +104,7 @@ fn issuers(table: &mut Table) {
     table.shows("a certificate that signs itself", |_| Own::alone(&[HOST]), Wants::Error(17, ""));
     table.shows(
         "no intermediate",
-        |pki| {
-            let mut own = pki.root.below("between", |_| ()).issue(&[HOST], |_| ());
-            own.chain.truncate(1);
-            own
-        },
+        |pki| pki.root.below("between", |_| ()).issue(&[HOST], |_| ()).unchained(),
         foreign,
     );
     table.shows(

@@ -21,9 +21,7 @@ use crate::stage::Stage;
 const BATCH_BYTES: usize = 256 << 10;
 
 fn fill(stage: &Stage, batches: usize) {
-    let mut batch = Batch::small(1);
-    batch.records[0].value = Some(vec![b'x'; BATCH_BYTES]);
-    let bytes = Bytes::from(batch.bytes());
+    let bytes = Bytes::from(Batch::holding(vec![b'x'; BATCH_BYTES]).bytes());
     for _ in 0..batches {
         stage.source.append("topic", 0, &bytes).unwrap();
     }

@@ -13,9 +13,7 @@ fn a_limit_in_bytes_per_second_holds_over_all_lanes() {
     let mut stage = Stage::new("limit");
     stage.config = stage.config.link("limit: 2MiB/s").top("engine: { lanes: 2 }");
     stage.source.create_topic("topic-wide", 4, -1, &[]).unwrap();
-    let mut batch = Batch::small(1);
-    batch.records[0].value = Some(vec![7; 20_000]);
-    let bytes = bytes::Bytes::from(batch.bytes());
+    let bytes = bytes::Bytes::from(Batch::holding(vec![7; 20_000]).bytes());
     for partition in (0..4).cycle().take(1000) {
         stage.source.append("topic-wide", partition, &bytes).unwrap();
     }
@@ -40,9 +38,7 @@ fn what_is_on_its_way_is_what_the_link_carries() {
     let mut stage = Stage::new("ahead");
     stage.config = stage.config.top("engine: { lanes: 1 }");
     stage.source.create_topic("topic-wide", 8, -1, &[]).unwrap();
-    let mut batch = Batch::small(1);
-    batch.records[0].value = Some(vec![7; 250_000]);
-    let bytes = bytes::Bytes::from(batch.bytes());
+    let bytes = bytes::Bytes::from(Batch::holding(vec![7; 250_000]).bytes());
     for partition in (0..8).cycle().take(800) {
         stage.source.append("topic-wide", partition, &bytes).unwrap();
     }

@@ -29,9 +29,7 @@ fn stage(name: &str, wide: i32, fetch: Duration, produce: Duration) -> Stage {
 
 /// Puts `batches` batches into each wide partition.
 fn pile_up(stage: &Stage, partitions: i32, batches: usize) {
-    let mut batch = Batch::small(1);
-    batch.records[0].value = Some(vec![7; BATCH_BYTES]);
-    let bytes = Bytes::from(batch.bytes());
+    let bytes = Bytes::from(Batch::holding(vec![7; BATCH_BYTES]).bytes());
     for partition in 0..partitions {
         for _ in 0..batches {
             stage.source.append("topic-wide", partition, &bytes).unwrap();

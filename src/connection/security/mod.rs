@@ -28,7 +28,6 @@ use super::tls::Tls;
 use crate::config::resolved::{Address, Cluster};
 use crate::env::Env;
 use crate::error::{Code, Error, Side};
-use crate::limits;
 
 /// A file has changed, and what it holds is not used.
 const NOT_TAKEN: Code = Code(85);
@@ -104,11 +103,7 @@ impl Security {
     /// Looks at the files and at the certificates' ends, now and again; ends at once where there is neither.
     pub async fn keep_fresh(self, env: Env) {
         while self.0.settings.tls.is_some() || !self.0.files.is_empty() {
-            tokio::time::sleep(limits::SECURITY_LOOK_INTERVAL).await;
-            let parts = self.0.clone();
-            // A file system that does not answer holds up no one else.
-            let read = tokio::task::spawn_blocking(move || Files::read(&parts.files));
-            let Ok(files) = read.await else { continue };
+            let files = Files::next_look(&self.0.files).await;
             let now = env.wall_clock_ms() / 1000;
             self.look(&files, now);
             self.warn_of_expiry(now);

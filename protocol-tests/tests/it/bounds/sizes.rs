@@ -24,9 +24,7 @@ fn end(cluster: &EmbeddedCluster, topic: &str, partition: i32) -> i64 {
 }
 
 fn batch_of(bytes: usize) -> Bytes {
-    let mut batch = Batch::small(1);
-    batch.records[0].value = Some(vec![b'x'; bytes]);
-    Bytes::from(batch.bytes())
+    Bytes::from(Batch::holding(vec![b'x'; bytes]).bytes())
 }
 
 #[test]

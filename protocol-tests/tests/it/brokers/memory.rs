@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use protocol_tests::bounds::FIXED_BYTES;
 use protocol_tests::chaos::Proxy;
 use protocol_tests::compare::assert_same_digest;
 use protocol_tests::copying::{sized, wait_committed};
@@ -51,7 +52,7 @@ fn a_target_that_stops_reading_costs_its_window_and_no_other_link() {
     });
     proxy.to_server().stop_reading(true);
     wait_until("the stall", 10, || proxy.to_server().held() > 0);
-    let bound = BUDGET + (32 << 20);
+    let bound = BUDGET + FIXED_BYTES;
     let rate = 500;
     let seconds = sized(15, 60);
     std::thread::scope(|scope| {

@@ -237,10 +237,7 @@ impl Talk {
     }
 
     fn request(&mut self, frame: &bytes::Bytes) -> Value {
-        let is_known = |&(key, version, _): &(i16, i16, i32)| {
-            schema::message(key, true).is_some_and(|message| message.versions.hold(version))
-        };
-        let header = header(frame).filter(is_known);
+        let header = header(frame).filter(|(key, version, _)| is_known(*key, *version));
         let Some((key, version, correlation_id)) = header else {
             // It may be a SASL token of before KIP-152: nothing of it is shown.
             return json!({ "bytes": frame.len(), "kind": "request", "error": "no request that is known" });
@@ -315,8 +312,12 @@ fn begins_request(bytes: &[u8]) -> Option<bool> {
     let client_id = i32::from(i16::from_be_bytes(*client_id));
     let fits = size >= 10 && (-1..=size - 10).contains(&client_id);
     // The definitions are text: they are asked last.
-    let is_known = || schema::message(key, true).is_some_and(|known| known.versions.hold(version));
-    Some(fits && (0..100).contains(&key) && is_known())
+    Some(fits && (0..100).contains(&key) && is_known(key, version))
+}
+
+/// Whether there is a request of this key in this version.
+fn is_known(key: i16, version: i16) -> bool {
+    schema::message(key, true).is_some_and(|request| request.versions.hold(version))
 }
 
 /// A size, and the correlation id of a request that waits.
