@@ -106,6 +106,8 @@ pub struct Usage {
     pub rss_bytes: u64,
     /// Largest resident size so far, bytes.
     pub rss_peak_bytes: u64,
+    /// Of files now: the program's own code.
+    pub code_bytes: u64,
     /// User and system time.
     pub cpu: Duration,
     /// Threads now.
@@ -126,6 +128,7 @@ pub fn usage(pid: u32) -> Usage {
     Usage {
         rss_bytes: field("VmRSS:") * 1024,
         rss_peak_bytes: field("VmHWM:") * 1024,
+        code_bytes: field("RssFile:") * 1024,
         // USER_HZ is 100 on every Linux architecture.
         cpu: Duration::from_millis(ticks * 10),
         threads: field("Threads:"),

@@ -115,7 +115,7 @@ fn greet(config: &Config, screen: &mut Screen<'_>) -> std::io::Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     writeln!(
         screen.err,
-        "strait {version} · {links} · {lanes} lanes · at most {memory} · telemetry {telemetry}"
+        "strait {version} · {links} · {lanes} lanes · at most {memory} and one larger batch · telemetry {telemetry}"
     )
 }
 

@@ -434,7 +434,8 @@ impl Engine {
     /// partitions (design section 11 holds the peak to the budget plus this).
     pub const FIXED_BYTES: usize = 32 << 20;
 
-    /// The bound that is printed at start and that resident memory stays under (I5).
+    /// The bound that is printed at start and that resident memory stays under (I5), but for one batch at a time that a lane
+    /// has no room for.
     pub fn memory_bound_bytes(&self) -> usize {
         self.memory_bytes.saturating_add(Self::FIXED_BYTES)
     }

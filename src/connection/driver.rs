@@ -37,6 +37,8 @@ pub(super) struct Driver {
     ahead_start: usize,
     ahead_end: usize,
     frame: Option<Partial>,
+    /// Since when it waits for the room of that: the peer has all the time.
+    waits_since: Option<Instant>,
     /// How often the peer has answered.
     answers: u64,
     unflushed: bool,
@@ -60,6 +62,7 @@ impl Driver {
             ahead_start: 0,
             ahead_end: 0,
             frame: None,
+            waits_since: None,
             answers: 0,
             unflushed: false,
             alarm: None,
@@ -169,13 +172,26 @@ impl Driver {
         Ok(())
     }
 
-    /// Reads straight into the frame. A frame beyond the first step gets a block of twice the size each time that one
-    /// is full, so that what is reserved stays near what has arrived.
+    /// Reads straight into the frame. One that is larger than the first step takes the room of all of it, and may
+    /// have to wait for that.
     fn poll_fill(&mut self, cx: &mut Context<'_>, mut frame: Partial) -> Poll<Result<(), Error>> {
         if frame.filled == frame.block.as_ref().len() {
-            let mut larger = self.pool.take(frame.size.min(frame.filled * 2));
-            larger.as_mut()[..frame.filled].copy_from_slice(frame.block.as_ref());
-            frame.block = larger;
+            if !frame.block.is_claimed() {
+                let claim = match self.shared.waits_for_room.get() {
+                    true => self.pool.poll_claim(frame.size, cx),
+                    false => Poll::Ready(self.pool.claim(frame.size)),
+                };
+                let Poll::Ready(claim) = claim else {
+                    self.frame = Some(frame);
+                    self.waits_since.get_or_insert_with(Instant::now);
+                    return Poll::Pending;
+                };
+                frame.block.claim(claim);
+                if let Some(since) = self.waits_since.take() {
+                    self.shared.state.borrow_mut().postpone(since.elapsed());
+                }
+            }
+            frame.block.grow(frame.size);
         }
         let end = frame.size.min(frame.block.as_ref().len());
         let mut buffer = ReadBuf::new(&mut frame.block.as_mut()[frame.filled..end]);
@@ -227,6 +243,9 @@ impl Driver {
     /// Ready when a request is overdue. The answers behind an overdue one are behind it on the wire too, so the
     /// connection is of no more use.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        if self.waits_since.is_some() {
+            return Poll::Pending;
+        }
         loop {
             let mut state = self.shared.state.borrow_mut();
             let Some(at) = state.alarm else {

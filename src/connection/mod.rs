@@ -3,6 +3,7 @@
 //! Owns sockets, their security and what their failures are called. Never decodes what a request's own type does not
 //! decode, never dials again by itself: a closed connection stays closed, and says why.
 
+mod claim;
 mod diagnosis;
 mod dial;
 mod driver;
@@ -40,6 +41,7 @@ use crate::limits;
 use crate::wire::api_versions::ApiVersionsResponse;
 use crate::wire::{ApiKey, Request, WireError, frame};
 
+pub use claim::Beyond;
 pub(crate) use diagnosis::Peer;
 pub use dial::Screen;
 pub(crate) use dial::is_link_local;
@@ -160,6 +162,12 @@ impl Connection {
     /// What the broker offers.
     pub fn offered(&self) -> &ApiVersionsResponse {
         &self.0.offered
+    }
+
+    /// From now on an answer that is larger than what was reserved for it waits until its lane has room. For what has an end
+    /// of its own: a recovery, for whose end others hold their room, must not wait for them.
+    pub fn wait_for_room(&self) {
+        self.0.shared.waits_for_room.set(true);
     }
 
     /// An error at this broker.

@@ -5,17 +5,21 @@
 //! the next to be filled. What is counted is whole buffers: a slice of ten bytes keeps its frame alive (I5).
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use memmap2::MmapMut;
 
+use super::claim::{Beyond, Bounds, Claim, Waiting};
 use crate::limits;
 
 /// Frames up to this are plain allocations of their exact size: acknowledgements, heartbeats, commits.
 pub(super) const SMALL_BYTES: usize = 4 << 10;
-/// 16 KiB, doubled up to 128 MiB.
-const CLASSES: usize = 14;
+/// 16 KiB, doubled up to 4 MiB.
+const CLASSES: usize = 9;
 
 /// Bytes of a class: a power of two and a sixteenth, because a Fetch that asks for 1 MiB is answered with a little more.
 const fn class_bytes(class: usize) -> usize {
@@ -23,12 +27,28 @@ const fn class_bytes(class: usize) -> usize {
     power + power / 16
 }
 
+/// The smallest class that takes so many bytes.
+fn class_of(bytes: usize) -> Option<usize> {
+    (0..CLASSES).find(|&class| class_bytes(class) >= bytes)
+}
+
+/// What a frame of so many bytes takes.
+fn taken_bytes(bytes: usize) -> usize {
+    class_of(bytes).map_or(bytes, class_bytes)
+}
+
 /// A cheap handle on a pool.
 #[derive(Clone)]
 pub struct FramePool(Arc<Shared>);
 
-struct Shared {
-    live: AtomicUsize,
+#[derive(Default)]
+pub(super) struct Shared {
+    pub(super) live: AtomicUsize,
+    /// Of the frame that stands in the one place beyond the memory of all lanes.
+    pub(super) beyond: AtomicUsize,
+    /// Not set where no lane answers for it.
+    pub(super) bounds: OnceLock<Bounds>,
+    pub(super) waiting: Waiting,
     idle: Mutex<Idle>,
 }
 
@@ -51,7 +71,7 @@ impl Default for FramePool {
 impl FramePool {
     /// An empty pool.
     pub fn new() -> Self {
-        Self(Arc::new(Shared { live: AtomicUsize::new(0), idle: Mutex::default() }))
+        Self(Arc::default())
     }
 
     /// The pool of the calling thread: the one that its connections read into.
@@ -64,9 +84,20 @@ impl FramePool {
         OF_THIS_THREAD.set(self.clone());
     }
 
-    /// Bytes of the buffers that frames in use stand in. What a lane's budget reads.
+    /// From now on idle and live frames come to no more than `bytes_max` together, as far as live ones alone do not; and a frame that
+    /// is larger than what was asked for waits for room, there or `beyond`. Once: a second call does nothing.
+    pub fn keep_within(&self, bytes_max: usize, beyond: Beyond) {
+        let _ = self.0.bounds.set(Bounds { bytes_max, beyond });
+    }
+
+    /// Bytes of the buffers that frames in use stand in, but for the one beyond. What a lane's budget reads.
     pub fn live_bytes(&self) -> usize {
-        self.0.live.load(Ordering::Relaxed)
+        self.0.live.load(SeqCst)
+    }
+
+    /// Bytes of the frame beyond the memory of all lanes, if it is one of these.
+    pub fn beyond_bytes(&self) -> usize {
+        self.0.beyond.load(SeqCst)
     }
 
     /// Bytes of the buffers that are kept for the next frames, at most [`limits::POOL_IDLE_BYTES_MAX`].
@@ -77,19 +108,22 @@ impl FramePool {
     /// A buffer of at least `bytes_min`, its contents whatever the last user left.
     pub(super) fn take(&self, bytes_min: usize) -> Block {
         if bytes_min <= SMALL_BYTES {
-            return Block { buffer: vec![0; bytes_min], home: None };
+            let buffer = Buffer::Kept(vec![0; bytes_min]);
+            return Block { buffer, home: None, claim: None };
         }
-        let class = (0..CLASSES).find(|&c| class_bytes(c) >= bytes_min);
-        let bytes = class.map_or(bytes_min, class_bytes);
-        let reused = class.and_then(|class| {
-            let mut idle = self.0.lock();
-            let buffer = idle.classes[class].pop()?;
-            idle.bytes -= buffer.len();
-            Some(buffer)
-        });
-        self.0.live.fetch_add(bytes, Ordering::Relaxed);
-        let buffer = reused.unwrap_or_else(|| vec![0; bytes]);
-        Block { buffer, home: Some(self.0.clone()) }
+        let bytes = taken_bytes(bytes_min);
+        self.0.live.fetch_add(bytes, SeqCst);
+        Block { buffer: self.0.buffer(bytes), home: Some(self.0.clone()), claim: None }
+    }
+
+    /// Room for a frame of `bytes`, whether there is any or not.
+    pub(super) fn claim(&self, bytes: usize) -> Claim {
+        Claim::at_once(&self.0, taken_bytes(bytes))
+    }
+
+    /// Ready when there is room for a frame of `bytes`, all of which [`Block::grow`] may then take, step by step.
+    pub(super) fn poll_claim(&self, bytes: usize, cx: &Context<'_>) -> Poll<Claim> {
+        Claim::poll(&self.0, taken_bytes(bytes), cx)
     }
 }
 
@@ -97,13 +131,108 @@ impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// A kept buffer of so many bytes, or a new one, for which others go where there would be too many. They are counted already.
+    fn buffer(&self, bytes: usize) -> Buffer {
+        let mut idle = self.lock();
+        let class = class_of(bytes).filter(|&class| class_bytes(class) == bytes);
+        if let Some(buffer) = class.and_then(|class| idle.classes[class].pop()) {
+            idle.bytes -= buffer.len();
+            return Buffer::Kept(buffer);
+        }
+        let gone = idle.shrink_to(self.room());
+        drop(idle);
+        drop(gone);
+        match class {
+            Some(_) => Buffer::Kept(vec![0; bytes]),
+            None => Buffer::large(bytes),
+        }
+    }
+
+    /// Keeps a buffer for the next frame, if there is room for it.
+    fn keep(&self, buffer: Buffer) {
+        let Buffer::Kept(buffer) = buffer else { return };
+        let bytes = buffer.len();
+        let Some(class) = class_of(bytes).filter(|&class| class_bytes(class) == bytes) else {
+            return;
+        };
+        let mut idle = self.lock();
+        if idle.bytes + bytes <= limits::POOL_IDLE_BYTES_MAX.min(self.room()) {
+            idle.bytes += bytes;
+            idle.classes[class].push(buffer);
+        }
+    }
+
+    /// Bytes that live frames leave.
+    fn room(&self) -> usize {
+        let bytes_max = self.bounds.get().map_or(usize::MAX, |bounds| bounds.bytes_max);
+        bytes_max.saturating_sub(self.live.load(SeqCst))
+    }
+}
+
+impl Idle {
+    /// Takes out buffers, the largest first, until no more than `bytes_max` are left.
+    fn shrink_to(&mut self, bytes_max: usize) -> Vec<Vec<u8>> {
+        let mut gone = Vec::new();
+        for class in self.classes.iter_mut().rev() {
+            while self.bytes > bytes_max {
+                let Some(buffer) = class.pop() else { break };
+                self.bytes -= buffer.len();
+                gone.push(buffer);
+            }
+        }
+        gone
+    }
+}
+
+/// Where a frame stands.
+enum Buffer {
+    /// Of a class, or small.
+    Kept(Vec<u8>),
+    /// Larger than all classes: pages that come when they are first written, and go at once. An allocator would fill it
+    /// before, and give it back late.
+    Mapped(MmapMut),
+}
+
+impl Buffer {
+    fn large(bytes: usize) -> Self {
+        MmapMut::map_anon(bytes).map_or_else(|_| Self::Kept(vec![0; bytes]), Self::Mapped)
+    }
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self::Kept(Vec::new())
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Kept(bytes) => bytes,
+            Self::Mapped(pages) => pages,
+        }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Kept(bytes) => bytes,
+            Self::Mapped(pages) => pages,
+        }
+    }
 }
 
 /// A buffer with one owner, being filled.
 pub(super) struct Block {
-    buffer: Vec<u8>,
+    buffer: Buffer,
     /// None: too small to be pooled or counted.
     home: Option<Arc<Shared>>,
+    /// Where its room was claimed; counted one by one otherwise.
+    claim: Option<Claim>,
 }
 
 impl Block {
@@ -115,11 +244,39 @@ impl Block {
         &self.buffer
     }
 
+    /// Whether it may grow up to what was claimed for it.
+    pub(super) fn is_claimed(&self) -> bool {
+        self.claim.is_some()
+    }
+
+    /// What it grows to is of this room from now on.
+    pub(super) fn claim(&mut self, claim: Claim) {
+        let Some(home) = &self.home else { return };
+        home.live.fetch_sub(self.buffer.len(), SeqCst);
+        home.waiting.wake();
+        self.claim = Some(claim);
+    }
+
+    /// Puts a larger buffer in the place of one that is full, on the way to `size`. What is written of it stays near what has arrived
+    /// (I4): of the classes the smallest half or quarter that is larger is taken, and a mapping costs what is written.
+    pub(super) fn grow(&mut self, size: usize) {
+        let (Some(home), filled) = (&self.home, self.buffer.len()) else { return };
+        let mut bytes = size;
+        while class_of(size).is_some() && bytes.div_ceil(2) > filled {
+            bytes = bytes.div_ceil(2);
+        }
+        let mut larger = home.buffer(taken_bytes(bytes));
+        larger[..filled].copy_from_slice(&self.buffer);
+        home.keep(std::mem::replace(&mut self.buffer, larger));
+    }
+
     /// The first `len` bytes, shared from now on.
     pub(super) fn freeze(mut self, len: usize) -> Bytes {
-        if self.home.is_none() {
-            self.buffer.truncate(len);
-            return Bytes::from(std::mem::take(&mut self.buffer));
+        if self.home.is_none()
+            && let Buffer::Kept(mut buffer) = std::mem::take(&mut self.buffer)
+        {
+            buffer.truncate(len);
+            return Bytes::from(buffer);
         }
         Bytes::from_owner(Frame { block: self, len })
     }
@@ -128,14 +285,15 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         let Some(home) = &self.home else { return };
-        let bytes = self.buffer.len();
-        home.live.fetch_sub(bytes, Ordering::Relaxed);
-        let Some(class) = (0..CLASSES).find(|&c| class_bytes(c) == bytes) else { return };
-        let mut idle = home.lock();
-        if idle.bytes + bytes <= limits::POOL_IDLE_BYTES_MAX {
-            idle.bytes += bytes;
-            idle.classes[class].push(std::mem::take(&mut self.buffer));
+        let (buffer, claim) = (std::mem::take(&mut self.buffer), self.claim.take());
+        let bytes = buffer.len();
+        if claim.is_none() {
+            home.live.fetch_sub(bytes, SeqCst);
         }
+        home.keep(buffer);
+        // Behind the buffer, which stands in its room.
+        drop(claim);
+        home.waiting.wake();
     }
 }
 
@@ -215,5 +373,36 @@ mod tests {
         std::thread::spawn(move || drop(frame)).join().unwrap();
         assert_eq!(pool.live_bytes(), 0);
         assert_eq!(FramePool::of_this_thread().idle_bytes(), class_bytes(3));
+    }
+
+    #[test]
+    fn idle_frames_leave_room_for_those_in_use() {
+        let pool = FramePool::new();
+        let mib = class_bytes(6);
+        assert_eq!(mib, 17 << 16);
+        pool.keep_within(8 * mib, Beyond::default());
+        let large = pool.take(4 << 20);
+        let small: Vec<_> = (0..2).map(|_| pool.take(1 << 20)).collect();
+        drop((large, small));
+        assert_eq!((pool.live_bytes(), pool.idle_bytes()), (0, 6 * mib));
+        let used: Vec<_> = (0..4).map(|_| pool.take(1 << 20)).collect();
+        assert_eq!(
+            (pool.live_bytes(), pool.idle_bytes()),
+            (4 * mib, 4 * mib),
+            "two of them were kept"
+        );
+        let one_more = pool.take(1 << 20);
+        assert_eq!(
+            (pool.live_bytes(), pool.idle_bytes()),
+            (5 * mib, 0),
+            "the large one went for it"
+        );
+        let beyond: Vec<_> = (0..4).map(|_| pool.take(1 << 20)).collect();
+        drop((used, one_more, beyond));
+        assert_eq!(
+            (pool.live_bytes(), pool.idle_bytes()),
+            (0, 8 * mib),
+            "never more than the bound"
+        );
     }
 }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::sync::{Notify, oneshot};
@@ -21,6 +22,8 @@ use crate::wire::{ApiKey, WireError};
 pub(super) struct Shared {
     pub(super) peer: Peer,
     pub(super) stage: Cell<Stage>,
+    /// Frames that are larger than what was asked for wait until their lane has room.
+    pub(super) waits_for_room: Cell<bool>,
     /// Wakes those that wait for room.
     pub(super) room: Notify,
     pub(super) state: RefCell<State>,
@@ -53,7 +56,7 @@ pub(super) struct Request {
 impl Shared {
     pub(super) fn new(peer: Peer, stage: Stage) -> Rc<Self> {
         let (stage, room, state) = (Cell::new(stage), Notify::new(), RefCell::default());
-        Rc::new(Self { peer, stage, room, state })
+        Rc::new(Self { peer, stage, waits_for_room: Cell::new(false), room, state })
     }
 
     pub(super) fn closed(&self) -> Option<Arc<Error>> {
@@ -184,6 +187,15 @@ impl State {
     pub(super) fn has_room(&self) -> bool {
         self.pending.len() + self.held.len() < limits::REQUESTS_IN_FLIGHT_MAX
             && self.queued_bytes < limits::CONNECTION_QUEUE_BYTES_MAX
+    }
+
+    /// All that is pending may take so much longer.
+    pub(super) fn postpone(&mut self, by: Duration) {
+        let held = self.held.iter_mut().map(|(_, request)| request);
+        for request in self.pending.iter_mut().chain(held) {
+            request.deadline += by;
+        }
+        self.alarm = self.alarm.map(|alarm| alarm + by);
     }
 
     /// Forgets `written` bytes at the front of the queue; frames that they were slices of may return to their pools.

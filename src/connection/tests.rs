@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use super::tests_support::{
     OFFERED, Script, Seen, address, answer, greet, offer, on_a_lane, open_against, read_request,
     security,
 };
-use super::{CallError, Connection, FramePool};
+use super::{Beyond, CallError, Connection, FramePool};
 use crate::env::Env;
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
@@ -133,9 +134,51 @@ fn a_large_frame_comes_in_steps_and_goes_back_to_the_pool() {
         let body = fetch.await.unwrap();
         assert_eq!(body.len(), 5_000_000);
         assert!(body.iter().enumerate().all(|(i, &byte)| byte == (i % 251) as u8));
-        assert_eq!(pool.live_bytes() - before, 17 << 19, "one block of the class above 5 MB");
+        assert_eq!(pool.live_bytes() - before, 5_000_005, "itself, and no more");
         drop(body);
         assert_eq!(pool.live_bytes(), before);
+    });
+}
+
+#[test]
+fn a_frame_that_waits_for_room_is_not_overdue() {
+    on_a_lane(async {
+        let connection = greeted(|mut stream| async move {
+            while let Some(request) = read_request(&mut stream).await {
+                stream.write_all(&answer(&request, &vec![7; 5_000_000])).await.unwrap();
+            }
+        })
+        .await;
+        connection.wait_for_room();
+        let (pool, elsewhere, beyond) =
+            (FramePool::of_this_thread(), FramePool::new(), Beyond::default());
+        pool.keep_within(9 << 20, beyond.clone());
+        elsewhere.keep_within(0, beyond);
+        let cx = Context::from_waker(Waker::noop());
+        let taken = || match elsewhere.poll_claim(1 << 20, &cx) {
+            Poll::Ready(claim) => claim,
+            Poll::Pending => panic!("the place beyond is free"),
+        };
+        let mut place = Some(taken());
+        for room_comes_from_its_lane in [true, false] {
+            let used = pool.take(4 << 20);
+            let mut fetch = connection.send(ApiKey::Fetch, 12, vec![], SOON).unwrap();
+            let waits = tokio::time::timeout(SOON * 3, &mut fetch).await;
+            assert!(waits.is_err(), "{waits:?}");
+            let used = if room_comes_from_its_lane {
+                drop(used);
+                None
+            } else {
+                place = None;
+                Some(used)
+            };
+            let body = fetch.await.unwrap();
+            assert_eq!(body.len(), 5_000_000);
+            assert_eq!(pool.beyond_bytes() > 0, !room_comes_from_its_lane);
+            drop((used, body));
+            assert_eq!((pool.live_bytes(), pool.beyond_bytes()), (0, 0));
+        }
+        assert!(place.is_none());
     });
 }
 

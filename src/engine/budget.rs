@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use tokio::sync::Notify;
 
-use crate::connection::FramePool;
+use crate::connection::{Beyond, FramePool};
 
 /// What one lane may hold.
 pub struct Budget {
@@ -14,6 +14,8 @@ pub struct Budget {
     reserved_bytes: Cell<usize>,
     /// Batches queued and in flight: what was recoded stands in no frame.
     buffered_bytes: Cell<usize>,
+    /// What is noted of them.
+    noted_bytes: Cell<usize>,
     room: Notify,
 }
 
@@ -24,9 +26,16 @@ pub struct Held {
     pub buffered_bytes: usize,
     /// Queued alone.
     pub queued_bytes: usize,
+    /// What is noted of each of them: more than itself, where it is one small record.
+    pub noted_bytes: usize,
 }
 
 impl Held {
+    /// What waits, and what is noted: of small records the notes are the larger part.
+    pub fn ahead_bytes(&self) -> usize {
+        self.queued_bytes + self.noted_bytes
+    }
+
     /// In the place of `before`, which is a part of it, comes `after`.
     pub(super) fn shifted(self, before: Self, after: Self) -> Self {
         let shifted = |bytes: fn(&Self) -> usize| {
@@ -35,6 +44,7 @@ impl Held {
         Self {
             buffered_bytes: shifted(|held| held.buffered_bytes),
             queued_bytes: shifted(|held| held.queued_bytes),
+            noted_bytes: shifted(|held| held.noted_bytes),
         }
     }
 }
@@ -60,19 +70,31 @@ impl Budget {
             pool: FramePool::of_this_thread(),
             reserved_bytes: Cell::new(0),
             buffered_bytes: Cell::new(0),
+            noted_bytes: Cell::new(0),
             room: Notify::new(),
         }
     }
 
-    /// Bytes of frames that are alive, or of batches if those are more.
-    pub fn used_bytes(&self) -> usize {
-        self.pool.live_bytes().max(self.buffered_bytes.get())
+    /// Holds the frames of this thread to it too, and lets those that are larger than what was reserved for them wait.
+    pub fn bind_frames(&self, beyond: Beyond) {
+        self.pool.keep_within(self.limit_bytes, beyond);
     }
 
-    /// Notes that a mirror's batches went from `before` to `after` bytes.
-    pub fn shift_buffered(&self, before: usize, after: usize) {
-        self.buffered_bytes.set((self.buffered_bytes.get() + after).saturating_sub(before));
-        if after < before {
+    /// Bytes of frames that are alive, or of batches if those are more, and of what is noted of them. The one frame beyond the memory
+    /// of all lanes is no lane's.
+    pub fn used_bytes(&self) -> usize {
+        let buffered = self.buffered_bytes.get().saturating_sub(self.pool.beyond_bytes());
+        self.pool.live_bytes().max(buffered) + self.noted_bytes.get()
+    }
+
+    /// What a mirror holds went from `before` to `after`.
+    pub fn shift(&self, before: Held, after: Held) {
+        let shift = |cell: &Cell<usize>, bytes: fn(&Held) -> usize| {
+            cell.set((cell.get() + bytes(&after)).saturating_sub(bytes(&before)));
+        };
+        shift(&self.buffered_bytes, |held| held.buffered_bytes);
+        shift(&self.noted_bytes, |held| held.noted_bytes);
+        if after.buffered_bytes < before.buffered_bytes {
             self.room.notify_waiters();
         }
     }
@@ -105,5 +127,21 @@ impl Budget {
     /// Says that frames may have been dropped.
     pub fn freed(&self) {
         self.room.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_take_room_beside_the_batches() {
+        let budget = Budget::of_this_thread(100);
+        let held =
+            |buffered_bytes, noted_bytes| Held { buffered_bytes, noted_bytes, ..Held::default() };
+        budget.shift(held(0, 0), held(30, 50));
+        assert_eq!((budget.used_bytes(), budget.free_bytes()), (80, 20));
+        budget.shift(held(30, 50), held(10, 0));
+        assert_eq!((budget.used_bytes(), budget.free_bytes()), (10, 90));
     }
 }

@@ -17,6 +17,7 @@ use super::anchor::{Anchor, Numbering};
 use super::budget::Held;
 use super::identity::advance;
 use super::joining::Joining;
+use super::notes::{forget_burst, noted_bytes};
 use super::numberings::Numberings;
 use super::offset_map::OffsetMap;
 use super::replay::{Replay, Replayed};
@@ -318,6 +319,7 @@ impl Mirror {
         // What was admitted is a whole batch: the stamp cannot fail, and if it did the batch would stay where it is.
         let head = stamp::stamp(&self.queue.front()?.batch, stamp).ok()?;
         let outgoing = self.queue.pop_front()?;
+        forget_burst(&mut self.queue);
         let payload = outgoing.batch.slice(HEADER_BYTES..);
         let joined = outgoing.joining.count();
         let state_time = window::state_time(&self.target, outgoing.max_timestamp, wall_clock_ms);
@@ -414,6 +416,7 @@ impl Mirror {
 
     pub(super) fn settle_front(&mut self) -> Option<Settled> {
         let flight = self.flight.pop_front()?;
+        forget_burst(&mut self.flight);
         self.acked = flight.outgoing.next_offset;
         self.acked_epoch = flight.outgoing.leader_epoch;
         self.proved = true;
@@ -433,6 +436,7 @@ impl Mirror {
         for outgoing in self.queue.drain(..) {
             self.buffered_bytes -= outgoing.batch.len();
         }
+        forget_burst(&mut self.queue);
         let last = self.flight.back();
         self.fetch_offset = last.map_or(self.acked, |f| f.outgoing.next_offset);
         self.fetch_epoch = last.map_or(self.acked_epoch, |f| f.outgoing.leader_epoch);
@@ -444,6 +448,8 @@ impl Mirror {
         self.given_up = true;
         self.queue.clear();
         self.flight.clear();
+        forget_burst(&mut self.queue);
+        forget_burst(&mut self.flight);
         self.buffered_bytes = 0;
     }
 
@@ -540,9 +546,13 @@ impl Mirror {
         self.buffered_bytes.saturating_sub(self.window.outstanding_bytes())
     }
 
-    /// Both.
+    /// Both, and what is noted of them.
     pub fn held(&self) -> Held {
-        Held { buffered_bytes: self.buffered_bytes(), queued_bytes: self.queued_bytes() }
+        Held {
+            buffered_bytes: self.buffered_bytes(),
+            queued_bytes: self.queued_bytes(),
+            noted_bytes: noted_bytes(&self.queue) + noted_bytes(&self.flight),
+        }
     }
 
     /// What ends the source batch that the oldest queued one is, or is a part of: the offset after it, its leader epoch,

@@ -147,6 +147,31 @@ fn a_dropped_queue_is_fetched_again_from_the_end_of_the_flight() {
     assert_eq!(mirror.buffered_bytes(), 0);
 }
 
+#[test]
+fn what_is_noted_of_a_burst_counts_until_it_is_over() {
+    let noted = |mirror: &Mirror| mirror.held().noted_bytes;
+    let burst = |mirror: &mut Mirror| {
+        let first = mirror.fetch_offset();
+        (first..first + 1000).for_each(|offset| take(mirror, outgoing(offset, 1)));
+        assert!(noted(mirror) >= 990 * size_of::<Outgoing>(), "{}", noted(mirror));
+    };
+    let mut mirror = mirror();
+    take(&mut mirror, outgoing(0, 1));
+    assert_eq!(noted(&mirror), 0);
+    burst(&mut mirror);
+    for target in 0..=1000 {
+        mirror.send(NOW).expect("open");
+        mirror.on_success(target).expect("in order");
+    }
+    assert_eq!((mirror.acked(), noted(&mirror)), (1001, 0));
+    burst(&mut mirror);
+    mirror.drop_queue();
+    assert_eq!(noted(&mirror), 0);
+    burst(&mut mirror);
+    mirror.drop_all();
+    assert_eq!(noted(&mirror), 0);
+}
+
 /// A batch on the target: producer id, sequence, records.
 type Landing = (i64, i32, i32);
 

@@ -45,6 +45,7 @@ pub mod mirror;
 pub mod mirror_readback;
 pub mod mirror_transaction;
 pub mod named;
+mod notes;
 pub mod numberings;
 pub mod offset_map;
 pub mod offsets;

@@ -88,6 +88,7 @@ async fn hold(env: Env, dial: Dial) {
             return;
         }
     };
+    connection.wait_for_room();
     let (calls, mut waiting) = handoff::channel::<Call>(limits::READER_CALLS_MAX);
     let closed = Arc::<OnceLock<_>>::default();
     let line = Line { calls, session: connection.session(), closed: closed.clone() };
@@ -178,7 +179,11 @@ impl Share {
     pub(super) async fn dial_source(&self, broker: i32) -> Result<SourceConnection, Error> {
         let source = &self.link.source;
         match &self.reader {
-            None => source.connect(&self.env, broker).await.map(SourceConnection::OfLane),
+            None => {
+                let connection = source.connect(&self.env, broker).await?;
+                connection.wait_for_room();
+                Ok(SourceConnection::OfLane(connection))
+            }
             Some(reader) => {
                 reader.dial(source.clone(), broker).await.map(SourceConnection::OfReader)
             }

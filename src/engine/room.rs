@@ -83,7 +83,7 @@ impl Share {
     /// A mirror holds this now in the room of its connection.
     pub(super) fn count(self: &Rc<Self>, way: Way, cell: &MirrorCell, held: Held) {
         let before = cell.counted.replace(held);
-        self.budget.shift_buffered(before.buffered_bytes, held.buffered_bytes);
+        self.budget.shift(before, held);
         let Some(queue) = self.send_queue(way, cell) else { return };
         queue.room.held.set(queue.room.held.get().shifted(before, held));
         let all = self.held_bytes.get().shifted(before, held);
@@ -97,8 +97,8 @@ impl Share {
         let queue = self.send_queue(cell.target_way(), cell);
         let has_room = mirror.buffered_bytes() < self.link.config.window_bytes_max
             && queue.as_ref().is_none_or(|queue| {
-                let ahead =
-                    self.ahead_bytes_max().saturating_sub(queue.room.held.get().queued_bytes);
+                let held = queue.room.held.get();
+                let ahead = self.ahead_bytes_max().saturating_sub(held.ahead_bytes());
                 !queue.room.is_full.get() && mirror.queued_bytes() <= ahead
             });
         self.set_held(cell, !has_room);
@@ -115,14 +115,15 @@ impl Share {
     }
 
     fn look_at_room(self: &Rc<Self>, room: &Room) {
-        let Held { queued_bytes: queued, buffered_bytes: buffered } = room.held.get();
+        let held = room.held.get();
+        let (ahead, all) = (held.ahead_bytes(), held.buffered_bytes + held.noted_bytes);
         let (most, free) = (self.ahead_bytes_max(), self.budget.free_bytes());
         if room.is_full.get() {
-            if queued <= most / 2 && buffered <= free {
+            if ahead <= most / 2 && all <= free {
                 room.is_full.set(false);
                 self.release(room);
             }
-        } else if queued > most || buffered > free {
+        } else if ahead > most || all > free {
             room.is_full.set(true);
             for cell in self.mirrors() {
                 let queue = self.send_queue(cell.target_way(), &cell);

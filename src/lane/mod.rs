@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::cluster::ClusterHandle;
 use crate::config::resolved::{Arrangement, Engine};
+use crate::connection::Beyond;
 use crate::engine::budget::Budget;
 use crate::engine::leaders;
 use crate::engine::reader;
@@ -54,6 +55,7 @@ impl Lanes {
         } else {
             Vec::new()
         };
+        let beyond = Beyond::default();
         let mut mailboxes = Vec::with_capacity(lanes);
         let mut threads = Vec::with_capacity(lanes);
         let mut meters = Vec::with_capacity(lanes);
@@ -66,6 +68,7 @@ impl Lanes {
                 env: env.clone(),
                 arrangement: engine.arrangement,
                 budget_bytes: memory_bytes / lanes,
+                beyond: beyond.clone(),
                 cores: [index, lanes + index].map(|index| pin::core_of(&cores, index)),
                 gauges: [meter.lane.clone(), meter.reader.clone()],
                 mailbox,

@@ -14,7 +14,7 @@ use super::mailbox::Mailbox;
 use super::meter::Gauge;
 use super::pin;
 use crate::config::resolved::Arrangement;
-use crate::connection::FramePool;
+use crate::connection::{Beyond, FramePool};
 use crate::engine::budget::Budget;
 use crate::engine::reader::{self, Reader};
 use crate::engine::share::{LinkContext, Share};
@@ -47,6 +47,7 @@ pub(super) struct Lane {
     pub(super) env: Env,
     pub(super) arrangement: Arrangement,
     pub(super) budget_bytes: usize,
+    pub(super) beyond: Beyond,
     /// Of the lane, and of its reader.
     pub(super) cores: [Option<usize>; 2],
     /// Likewise.
@@ -66,11 +67,13 @@ impl Lane {
     }
 
     fn work(self) -> std::io::Result<()> {
-        let Self { index, env, arrangement, budget_bytes, cores, gauges, mailbox, board } = self;
+        let Self { index, env, arrangement, budget_bytes, beyond, cores, gauges, mailbox, board } =
+            self;
         let [gauge, reader_gauge] = gauges;
         pin::stay_on(cores[0], &format!("lane-{index}"));
         let runtime = runtime(&gauge)?;
         let budget = Rc::new(Budget::of_this_thread(budget_bytes));
+        budget.bind_frames(beyond);
         let (reader, thread) = match arrangement {
             Arrangement::Fused => (None, None),
             Arrangement::Split => {

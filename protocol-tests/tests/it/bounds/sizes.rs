@@ -8,7 +8,7 @@ use protocol_tests::copying::sized;
 use protocol_tests::raw::Batch;
 use protocol_tests::strait::Strait;
 use protocol_tests::wait::{wait_pacing, wait_until};
-use strait::embedded::EmbeddedCluster;
+use strait::embedded::{EmbeddedCluster, Options};
 use tokio::time::Instant;
 
 use crate::stage::Stage;
@@ -81,4 +81,54 @@ fn one_hot_mirror_of_thousands_keeps_its_rate() {
     );
     assert!(late < Duration::from_secs(5), "it starved for {late:?}");
     strait.assert_clean_log();
+}
+
+/// Each connection may bring something at the same time.
+fn of_many_brokers(name: &str) -> Stage {
+    let brokers = || Options { brokers: 4, ..Options::default() };
+    Stage::with(name, brokers(), brokers())
+}
+
+/// Copies what every partition holds, and gives the peak memory in MiB.
+fn copied_within(stage: &Stage, memory: u64, partitions: i32) -> u64 {
+    let strait = stage.start();
+    let end_of = |cluster: &EmbeddedCluster, partition| end(cluster, "topic-many", partition);
+    for partition in 0..partitions {
+        let wanted = end_of(&stage.source, partition);
+        wait_until("its records", 120, || end_of(&stage.target, partition) == wanted);
+    }
+    assert_within(&strait, memory)
+}
+
+#[test]
+fn batches_of_one_byte_stay_in_memory_with_what_is_noted_of_them() {
+    let mut stage = Stage::new("dust");
+    let (budget, partitions, batches) = (memory(&mut stage, 16), 8, sized(20_000, 200_000));
+    stage.source.create_topic("topic-many", partitions, -1, &[]).unwrap();
+    let batch = batch_of(1);
+    for partition in 0..partitions {
+        for _ in 0..batches {
+            stage.source.append("topic-many", partition, &batch).unwrap();
+        }
+    }
+    let peak = copied_within(&stage, budget, partitions);
+    println!("{partitions} x {batches} batches of one byte: peak {peak} MiB");
+}
+
+#[test]
+fn of_batches_larger_than_a_lane_s_memory_one_comes_on_top() {
+    let mut stage = of_many_brokers("rocks");
+    let (budget, partitions) = (memory(&mut stage, 64), 8);
+    let large = [("max.message.bytes", "104857600")];
+    stage.source.create_topic("topic-many", partitions, -1, &large).unwrap();
+    let sizes = sized([20, 40], [40, 99]);
+    for mebibytes in sizes {
+        let batch = batch_of(mebibytes << 20);
+        for partition in 0..partitions {
+            stage.source.append("topic-many", partition, &batch).unwrap();
+        }
+    }
+    let largest = sizes.into_iter().max().unwrap_or(0) as u64;
+    let peak = copied_within(&stage, budget + (largest << 20), partitions);
+    println!("{partitions} x batches of {sizes:?} MiB: peak {peak} MiB");
 }

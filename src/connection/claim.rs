@@ -1,0 +1,228 @@
+//! Room for the frames that are larger than what was asked for: a broker answers a Fetch with one whole batch at least,
+//! however large (KIP-74). Nobody reserved room for those, so each waits until its lane's memory has it, or for the one
+//! place of the process beyond the memory of its lanes (I5). The place is what keeps frames that wait for each other, or for a
+//! target that takes nothing, from waiting for ever.
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use super::pool::Shared;
+
+/// The place of the one frame that may stand beyond the memory of all lanes.
+#[derive(Clone, Default)]
+pub struct Beyond(Arc<Place>);
+
+#[derive(Default)]
+struct Place {
+    taken: AtomicBool,
+    waiting: Waiting,
+}
+
+/// What a pool's frames may come to.
+pub(super) struct Bounds {
+    pub(super) bytes_max: usize,
+    pub(super) beyond: Beyond,
+}
+
+/// Connections that wait for room.
+#[derive(Default)]
+pub(super) struct Waiting {
+    count: AtomicUsize,
+    wakers: Mutex<Vec<Waker>>,
+}
+
+impl Waiting {
+    fn note(&self, waker: &Waker) {
+        let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+        self.count.store(wakers.len(), SeqCst);
+    }
+
+    /// All of them look again. Every frame that goes comes by here.
+    pub(super) fn wake(&self) {
+        if self.count.load(SeqCst) == 0 {
+            return;
+        }
+        let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.count.store(0, SeqCst);
+        let wakers = std::mem::take(&mut *wakers);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Room for one frame, until it is dropped.
+pub(super) struct Claim {
+    pool: Arc<Shared>,
+    bytes: usize,
+    beyond: Option<Beyond>,
+}
+
+impl Claim {
+    /// Ready when there is room for a frame of so many bytes.
+    pub(super) fn poll(pool: &Arc<Shared>, bytes: usize, cx: &Context<'_>) -> Poll<Self> {
+        if let Some(claim) = Self::now(pool, bytes) {
+            return Poll::Ready(claim);
+        }
+        // What goes between the first look and this wakes nobody.
+        if let Some(bounds) = pool.bounds.get() {
+            pool.waiting.note(cx.waker());
+            bounds.beyond.0.waiting.note(cx.waker());
+        }
+        Self::now(pool, bytes).map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Room for it, whether there is any or not.
+    pub(super) fn at_once(pool: &Arc<Shared>, bytes: usize) -> Self {
+        pool.live.fetch_add(bytes, SeqCst);
+        Self { pool: pool.clone(), bytes, beyond: None }
+    }
+
+    fn now(pool: &Arc<Shared>, bytes: usize) -> Option<Self> {
+        let bounds = pool.bounds.get();
+        let bytes_max = bounds.map_or(usize::MAX, |bounds| bounds.bytes_max);
+        let within = |live: usize| live.checked_add(bytes).filter(|sum| *sum <= bytes_max);
+        if pool.live.fetch_update(SeqCst, SeqCst, within).is_ok() {
+            return Some(Self { pool: pool.clone(), bytes, beyond: None });
+        }
+        let beyond = bounds?.beyond.clone();
+        if beyond.0.taken.swap(true, SeqCst) {
+            return None;
+        }
+        pool.beyond.fetch_add(bytes, SeqCst);
+        Some(Self { pool: pool.clone(), bytes, beyond: Some(beyond) })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        match &self.beyond {
+            None => {
+                self.pool.live.fetch_sub(self.bytes, SeqCst);
+                self.pool.waiting.wake();
+            }
+            Some(beyond) => {
+                self.pool.beyond.fetch_sub(self.bytes, SeqCst);
+                beyond.0.taken.store(false, SeqCst);
+                beyond.0.waiting.wake();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Wake;
+
+    use super::super::FramePool;
+    use super::super::pool::Block;
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// A connection in the middle of a frame.
+    #[derive(Default)]
+    struct Reader(Arc<Count>);
+
+    impl Reader {
+        fn claim(&self, pool: &FramePool, bytes: usize) -> Option<Claim> {
+            match pool.poll_claim(bytes, &Context::from_waker(&self.0.clone().into())) {
+                Poll::Ready(claim) => Some(claim),
+                Poll::Pending => None,
+            }
+        }
+
+        fn woken(&self) -> usize {
+            self.0.0.swap(0, SeqCst)
+        }
+    }
+
+    const MIB: usize = 1 << 20;
+    /// What so many MiB take: up to 4 a class, a sixteenth more.
+    const fn taken(mib: usize) -> usize {
+        if mib > 4 { mib * MIB } else { (mib * 17) << 16 }
+    }
+
+    fn grown(pool: &FramePool, claim: Claim, mib: usize) -> Block {
+        let mut block = pool.take(MIB);
+        block.claim(claim);
+        while block.as_ref().len() < mib * MIB {
+            block.grow(mib * MIB);
+        }
+        block
+    }
+
+    #[test]
+    fn without_bounds_there_is_room() {
+        let pool = FramePool::new();
+        let claim = Reader::default().claim(&pool, 100 * MIB);
+        assert_eq!(pool.live_bytes(), taken(100));
+        drop(claim);
+        assert_eq!(pool.live_bytes(), 0);
+    }
+
+    #[test]
+    fn what_does_not_fit_goes_beyond_one_at_a_time_over_all_lanes() {
+        let beyond = Beyond::default();
+        let lanes = [(); 2].map(|()| FramePool::new());
+        lanes.iter().for_each(|pool| pool.keep_within(taken(16), beyond.clone()));
+        let readers = [(); 3].map(|()| Reader::default());
+        let inside = readers[0].claim(&lanes[0], 16 * MIB).unwrap();
+        assert_eq!((lanes[0].live_bytes(), lanes[0].beyond_bytes()), (taken(16), 0));
+        let outside = readers[0].claim(&lanes[0], 2 * MIB).unwrap();
+        assert_eq!((lanes[0].live_bytes(), lanes[0].beyond_bytes()), (taken(16), taken(2)));
+        assert!(readers[1].claim(&lanes[0], 2 * MIB).is_none(), "neither here nor beyond");
+        assert!(readers[2].claim(&lanes[1], 32 * MIB).is_none(), "larger than the lane's memory");
+        assert_eq!(lanes[1].beyond_bytes(), 0);
+
+        let frame = grown(&lanes[0], outside, 2);
+        assert_eq!((lanes[0].live_bytes(), lanes[0].beyond_bytes()), (taken(16), taken(2)));
+        let slice = frame.freeze(2 * MIB).slice(0..10);
+        assert_eq!(
+            readers.each_ref().map(Reader::woken),
+            [0, 1, 0],
+            "the first step's room came back"
+        );
+        drop(slice);
+        assert_eq!(lanes[0].beyond_bytes(), 0);
+        assert!(readers[2].woken() > 0, "the place is free");
+        let large = readers[2].claim(&lanes[1], 32 * MIB).unwrap();
+        assert_eq!(lanes[1].beyond_bytes(), taken(32));
+        assert!(readers[1].claim(&lanes[0], 2 * MIB).is_none());
+        let _ = readers.each_ref().map(Reader::woken);
+        drop(inside);
+        assert_eq!(readers.each_ref().map(Reader::woken), [0, 1, 0], "there is room in its lane");
+        assert!(readers[1].claim(&lanes[0], 2 * MIB).is_some());
+        drop(large);
+    }
+
+    #[test]
+    fn a_frame_grows_in_steps_and_costs_what_was_claimed() {
+        let pool = FramePool::new();
+        for (mib, expected) in [(2, &[2][..]), (4, &[2, 4]), (60, &[60])] {
+            let mut block = pool.take(MIB);
+            block.claim(Reader::default().claim(&pool, mib * MIB).unwrap());
+            let mut steps = Vec::new();
+            while block.as_ref().len() < mib * MIB {
+                block.as_mut().fill(7);
+                let filled = block.as_ref().len();
+                block.grow(mib * MIB);
+                assert!(block.as_ref()[..filled].iter().all(|byte| *byte == 7));
+                steps.push(block.as_ref().len());
+            }
+            assert_eq!(steps, expected.iter().map(|mib| taken(*mib)).collect::<Vec<_>>());
+            assert_eq!(pool.live_bytes(), taken(mib), "as claimed, whatever it has grown to");
+        }
+        assert_eq!(pool.live_bytes(), 0);
+    }
+}
