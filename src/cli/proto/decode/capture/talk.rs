@@ -15,6 +15,9 @@ use super::stream::{Piece, Stream};
 const WAITING_MAX: usize = 1000;
 const PRODUCE: i16 = 0;
 const SASL_AUTHENTICATE: i16 = 36;
+const INCREMENTAL_ALTER_CONFIGS: i16 = 44;
+/// `ConfigResource.Type.TOPIC`: the only resource without passwords among its settings.
+const TOPIC: i8 = 2;
 
 /// A request that waits for its answer.
 #[derive(Clone, Copy, Debug)]
@@ -328,12 +331,24 @@ fn begins_answer(bytes: &[u8], waiting: &VecDeque<Asked>) -> Option<bool> {
     Some(i32::from_be_bytes(*size) >= 4 && is_waited_for)
 }
 
-/// What a login says is not shown: captures are passed around.
+/// What a login says is not shown, nor what a broker is set to (its JAAS entries hold passwords): captures are passed around.
 fn hide_secrets(shown: &mut Value) {
-    if shown["apiKey"] == SASL_AUTHENTICATE
-        && let Some(said) = shown.get_mut("body").and_then(|body| body.get_mut("authBytes"))
+    let key = shown["apiKey"].clone();
+    let Some(body) = shown.get_mut("body") else { return };
+    if key == SASL_AUTHENTICATE
+        && let Some(said) = body.get_mut("authBytes")
     {
         let bytes = said.as_str().map_or(said["bytes"].clone(), |hex| (hex.len() / 2).into());
         *said = json!({ "bytes": bytes });
+    }
+    if key == INCREMENTAL_ALTER_CONFIGS {
+        let resources = body.get_mut("resources").and_then(Value::as_array_mut);
+        let brokers = resources.into_iter().flatten().filter(|one| one["resourceType"] != TOPIC);
+        let configs = brokers.filter_map(|one| one.get_mut("configs")?.as_array_mut());
+        for value in configs.flatten().filter_map(|config| config.get_mut("value")) {
+            if let Some(text) = value.as_str() {
+                *value = json!({ "bytes": text.len() });
+            }
+        }
     }
 }

@@ -295,6 +295,22 @@ fn tls_other_protocols_and_other_connections_are_named_and_no_secret_is_shown() 
 }
 
 #[test]
+fn what_a_broker_is_set_to_is_not_shown() {
+    let text = |text: &str| [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat();
+    let resource = |kind: u8, value: &str| {
+        let config = [text("some.config"), vec![0], text(value)].concat();
+        [vec![kind], text("1"), vec![0, 0, 0, 1], config].concat()
+    };
+    let head = [0, 44, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 2];
+    let request = [&head[..], &resource(4, "hunter42"), &resource(2, "compact"), &[0]].concat();
+    let sized = [&(request.len() as u32).to_be_bytes()[..], &request].concat();
+    let (_, lines) = shown(&pcap(101, &[ip(CLIENT, SERVER, 1, ACK, &sized)]));
+    let resources = &lines[0]["body"]["resources"];
+    assert_eq!(resources[0]["configs"][0]["value"]["bytes"], 8, "{lines:#?}");
+    assert_eq!(resources[1]["configs"][0]["value"], "compact", "{lines:#?}");
+}
+
+#[test]
 fn the_verb_reads_a_file_and_its_exit_tells_whether_all_was_read() {
     let directory = tempfile::tempdir().unwrap();
     let file = pcap(101, &exchange(CLIENT, SERVER));
