@@ -420,8 +420,17 @@ fn the_position_of_an_idle_mirror_is_committed_by_transactions_each_day() {
         let counted = scene.world.target.fault(counted.times(u32::MAX));
         seconds(60).await;
         assert_eq!(scene.world.target.fault_struck(counted), 0, "it is idle");
+        // Brokers that take their time: two answers a second for 25 hours would be most of the test's time.
+        for api in [ApiKey::Fetch, ApiKey::Metadata] {
+            for cluster in [&scene.world.source, &scene.world.target] {
+                let slow = Fault::DelayAnswer(Duration::from_secs(20));
+                cluster.fault(Order::next(api, slow).times(u32::MAX));
+            }
+        }
         seconds(25 * 3600).await;
         assert_eq!(scene.world.target.fault_struck(counted), 1);
+        scene.world.source.clear_faults();
+        scene.world.target.clear_faults();
         scene.write(0, 5);
         scene.until_done(20).await;
     });
