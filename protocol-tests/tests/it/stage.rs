@@ -1,6 +1,8 @@
 //! Two embedded clusters and the real binary between them, over TLS to the target: for cases that a real broker cannot
 //! be made to show on demand.
 
+use std::fmt;
+
 use bytes::Bytes;
 use protocol_tests::certs::Authority;
 use protocol_tests::raw::{Batch, parse};
@@ -107,11 +109,7 @@ impl Stage {
         wait_for("the position at the source's end", seconds, || {
             let end = self.source.dump("topic", 0).unwrap().last_stable;
             let committed = self.committed();
-            if committed == Some(end) {
-                Ok(())
-            } else {
-                Err(format!("{committed:?} of {end}; {}", strait.get("/status").unwrap().1))
-            }
+            if committed == Some(end) { Ok(()) } else { Err(Behind { committed, end, strait }) }
         });
     }
 
@@ -122,6 +120,20 @@ impl Stage {
             let status = strait.status().to_string();
             if words.iter().all(|word| status.contains(word)) { Ok(()) } else { Err(status) }
         });
+    }
+}
+
+/// A position that is not at the end. The status is asked for when it is shown, not at each look.
+struct Behind<'a> {
+    committed: Option<i64>,
+    end: i64,
+    strait: &'a Strait,
+}
+
+impl fmt::Debug for Behind<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.strait.get("/status").map(|(_, status)| status);
+        write!(f, "{:?} of {}; {status:?}", self.committed, self.end)
     }
 }
 
