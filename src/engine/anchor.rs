@@ -19,6 +19,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+use super::identity::is_ours;
 use super::mirror::Lineage;
 use super::offset_map::{OffsetMap, Run};
 use super::settings::Settings;
@@ -64,6 +65,12 @@ impl Numbering {
     /// Its name.
     pub fn lineage(&self) -> Lineage {
         Lineage { producer_id: self.producer_id, producer_epoch: self.producer_epoch }
+    }
+
+    /// No format ever had an id that is not derived. Under one that a broker allocated, another producer's records would be
+    /// taken for copies.
+    fn is_legal(&self) -> bool {
+        is_ours(self.producer_id) && self.producer_epoch >= 0 && self.next_sequence >= 0
     }
 }
 
@@ -170,9 +177,10 @@ impl Anchor {
             _ => return Err(NotAnAnchor),
         };
         let legal = anchor.target_offset >= 0
+            && offset >= 0
             && anchor.source_offset == offset
             && anchor.numberings.len() <= limits::ORIGINS_MAX
-            && anchor.numberings.iter().all(|n| n.producer_epoch >= 0 && n.next_sequence >= 0)
+            && anchor.numberings.iter().all(Numbering::is_legal)
             && fields.next().is_none();
         if legal { Ok(anchor) } else { Err(NotAnAnchor) }
     }
@@ -400,6 +408,9 @@ mod tests {
             Numbering { producer_id: 0x4000_0000_0000_0001, producer_epoch: 5, next_sequence: 900 };
         assert_eq!((anchor.target_offset, &anchor.numberings[..]), (77, &[numbering][..]));
         assert_eq!((anchor.source_offset, anchor.map), (55, OffsetMap::new(55)));
+        assert_eq!(Anchor::parse(&text, -55), Err(NotAnAnchor), "of no commit");
+        let allocated = text.replace("4000000000000001", "4000000000001");
+        assert_eq!(Anchor::parse(&allocated, 55), Err(NotAnAnchor));
     }
 
     #[test]
@@ -414,6 +425,11 @@ mod tests {
                 .to_string();
         let long = format!("{good};1");
         let negative = good.replace(".32767.", ".-1.");
+        // Allocated by a broker, the last before ours, of no producer, and what is never written.
+        for id in ["f4240", "3fffffffffffffff", "-1", "-4000000000000001"] {
+            let text = good.replacen("7fffffffffffffff", id, 1);
+            assert_eq!(Anchor::parse(&text, OFFSET), Err(NotAnAnchor), "{text}");
+        }
         let far = format!("{good2},0.0.{}", i64::MAX);
         let empty = format!("{good2},0.0.0");
         let huge = format!("{good2}{}", ",0.0.1.1".repeat(600));

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use strait::engine::anchor::Anchor;
+use strait::engine::identity::is_ours;
 use strait::engine::named::Named;
 use strait::wire::consumer_protocol::{Assignment, Subscription};
 
@@ -26,6 +27,7 @@ pub(super) fn position(data: &Bytes) {
     let offset = i64::from_be_bytes(*offset);
     if let Ok(anchor) = Anchor::parse(metadata, offset) {
         assert!(anchor.source_offset == offset && anchor.target_offset >= 0);
+        assert!(anchor.numberings.iter().all(|of| is_ours(of.producer_id)));
         // Old runs may be joined; all else stays.
         let again = Anchor::parse(&anchor.to_string(), offset).expect("our own is read");
         let rest = |anchor: &Anchor| {
