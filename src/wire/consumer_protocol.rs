@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{Reader, WireError};
 
-/// Topic and partition.
+/// Topic and partition. A list of them is a set: it is written topic by topic, in the order of their names.
 pub type TopicPartition = (String, i32);
 
 /// What a member tells the leader.
@@ -217,6 +217,15 @@ mod tests {
             assert_eq!(read.owned.len(), if version >= 1 { 2 } else { 0 });
             assert_eq!(read.generation, if version >= 2 { 4 } else { -1 });
         }
+    }
+
+    #[test]
+    fn each_topic_of_a_set_is_written_once() {
+        let of = |names: [(&str, i32); 3]| names.map(|(name, at)| (name.to_owned(), at)).to_vec();
+        let partitions = of([("b", 1), ("", 3), ("b", 0)]);
+        let bytes = Assignment { partitions, user_data: Bytes::new() }.encode().unwrap();
+        let read = Assignment::decode(&bytes).unwrap();
+        assert_eq!(read.partitions, of([("", 3), ("b", 1), ("b", 0)]));
     }
 
     #[test]
