@@ -98,9 +98,9 @@ pub const CONFIG: Entry = roomy(
 /// What members of a classic group tell each other.
 pub const MEMBERS: Entry = roomy(
     entry("members", group::members),
-    16,
+    24,
     64 << 10,
-    "lists of names: `DECODED_RATIO_MAX`, twice, for it is read again",
+    "what was read is held while it is read again: a list by topic, and the flat one, which grows beside its old half",
 );
 /// Positions in the source group.
 pub const POSITION: Entry = roomy(
