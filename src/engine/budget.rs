@@ -24,18 +24,13 @@ pub struct Budget {
 pub struct Held {
     /// Queued and in flight.
     pub buffered_bytes: usize,
-    /// Queued alone.
+    /// Queued alone, with what is noted of those: more than themselves, where they are small records.
     pub queued_bytes: usize,
-    /// What is noted of each of them: more than itself, where it is one small record.
+    /// What all the notes take, until the burst that they are of is over.
     pub noted_bytes: usize,
 }
 
 impl Held {
-    /// What waits, and what is noted: of small records the notes are the larger part.
-    pub fn ahead_bytes(&self) -> usize {
-        self.queued_bytes + self.noted_bytes
-    }
-
     /// In the place of `before`, which is a part of it, comes `after`.
     pub(super) fn shifted(self, before: Self, after: Self) -> Self {
         let shifted = |bytes: fn(&Self) -> usize| {

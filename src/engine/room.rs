@@ -97,8 +97,8 @@ impl Share {
         let queue = self.send_queue(cell.target_way(), cell);
         let has_room = mirror.buffered_bytes() < self.link.config.window_bytes_max
             && queue.as_ref().is_none_or(|queue| {
-                let held = queue.room.held.get();
-                let ahead = self.ahead_bytes_max().saturating_sub(held.ahead_bytes());
+                let ahead =
+                    self.ahead_bytes_max().saturating_sub(queue.room.held.get().queued_bytes);
                 !queue.room.is_full.get() && mirror.queued_bytes() <= ahead
             });
         self.set_held(cell, !has_room);
@@ -116,14 +116,14 @@ impl Share {
 
     fn look_at_room(self: &Rc<Self>, room: &Room) {
         let held = room.held.get();
-        let (ahead, all) = (held.ahead_bytes(), held.buffered_bytes + held.noted_bytes);
+        let (queued, all) = (held.queued_bytes, held.buffered_bytes + held.noted_bytes);
         let (most, free) = (self.ahead_bytes_max(), self.budget.free_bytes());
         if room.is_full.get() {
-            if ahead <= most / 2 && all <= free {
+            if queued <= most / 2 && all <= free {
                 room.is_full.set(false);
                 self.release(room);
             }
-        } else if ahead > most || all > free {
+        } else if queued > most || all > free {
             room.is_full.set(true);
             for cell in self.mirrors() {
                 let queue = self.send_queue(cell.target_way(), &cell);
