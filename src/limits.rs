@@ -215,6 +215,8 @@ pub const TURN_STALL_MAX: Duration = Duration::from_secs(60);
 pub const TURN_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often mirrors that wait for room are looked at without a sign of room.
 pub const HELD_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How often whoever waits for a lane's memory looks again without a sign of room.
+pub const ROOM_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How far before a log's end it is looked at for batches of our own, one Fetch each.
 pub const TAIL_LOOKS: [i64; 4] = [1, 100, 10_000, 1_000_000];
 

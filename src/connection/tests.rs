@@ -152,7 +152,7 @@ fn a_frame_that_waits_for_room_is_not_overdue() {
         connection.wait_for_room();
         let (pool, elsewhere, beyond) =
             (FramePool::of_this_thread(), FramePool::new(), Beyond::default());
-        pool.keep_within(9 << 20, beyond.clone());
+        pool.keep_within(12 << 20, beyond.clone());
         elsewhere.keep_within(0, beyond);
         let cx = Context::from_waker(Waker::noop());
         let taken = || match elsewhere.poll_claim(1 << 20, &cx) {

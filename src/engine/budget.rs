@@ -6,6 +6,7 @@ use std::cell::Cell;
 use tokio::sync::Notify;
 
 use crate::connection::{Beyond, FramePool};
+use crate::limits;
 
 /// What one lane may hold.
 pub struct Budget {
@@ -24,9 +25,9 @@ pub struct Budget {
 pub struct Held {
     /// Queued and in flight.
     pub buffered_bytes: usize,
-    /// Queued alone, with what is noted of those: more than themselves, where they are small records.
+    /// Queued alone.
     pub queued_bytes: usize,
-    /// What all the notes take, until the burst that they are of is over.
+    /// What is noted of each of them: more than itself, where it is one small record.
     pub noted_bytes: usize,
 }
 
@@ -89,7 +90,7 @@ impl Budget {
         };
         shift(&self.buffered_bytes, |held| held.buffered_bytes);
         shift(&self.noted_bytes, |held| held.noted_bytes);
-        if after.buffered_bytes < before.buffered_bytes {
+        if after.buffered_bytes < before.buffered_bytes || after.noted_bytes < before.noted_bytes {
             self.room.notify_waiters();
         }
     }
@@ -115,7 +116,8 @@ impl Budget {
                 self.reserved_bytes.set(self.reserved_bytes.get() + bytes);
                 return Reservation { budget: self, bytes };
             }
-            room.await;
+            // What a recovery gives back is told by nobody.
+            let _ = tokio::time::timeout(limits::ROOM_LOOK_INTERVAL, room).await;
         }
     }
 

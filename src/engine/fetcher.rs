@@ -146,6 +146,8 @@ async fn fetch(
             share.stats.count_error("source", "Fetch", answer.error.name());
             refused += 1;
             let (base, max) = limits::RECONNECT_BACKOFF;
+            drop(answer);
+            share.budget.freed();
             if refused > 1 {
                 tokio::time::sleep(share.env.backoff(base, max, refused)).await;
             }

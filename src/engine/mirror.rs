@@ -17,7 +17,7 @@ use super::anchor::{Anchor, Numbering};
 use super::budget::Held;
 use super::identity::advance;
 use super::joining::Joining;
-use super::notes::{NOTED_FREE, forget_burst, noted_bytes};
+use super::notes::{forget_burst, noted_bytes};
 use super::numberings::Numberings;
 use super::offset_map::OffsetMap;
 use super::replay::{Replay, Replayed};
@@ -541,10 +541,9 @@ impl Mirror {
         self.buffered_bytes
     }
 
-    /// Bytes of it that no answer is awaited for, with what is noted of those.
+    /// Bytes of it that no answer is awaited for.
     pub fn queued_bytes(&self) -> usize {
-        let queued = self.buffered_bytes.saturating_sub(self.window.outstanding_bytes());
-        queued + self.queue.len().saturating_sub(NOTED_FREE) * size_of::<Outgoing>()
+        self.buffered_bytes.saturating_sub(self.window.outstanding_bytes())
     }
 
     /// Both, and what is noted of them.

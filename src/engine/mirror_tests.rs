@@ -153,12 +153,7 @@ fn what_is_noted_of_a_burst_counts_until_it_is_over() {
     let burst = |mirror: &mut Mirror| {
         let first = mirror.fetch_offset();
         (first..first + 1000).for_each(|offset| take(mirror, outgoing(offset, 1)));
-        let least = 990 * size_of::<Outgoing>();
-        assert!(noted(mirror) >= least, "{}", noted(mirror));
-        assert_eq!(
-            mirror.queued_bytes() - mirror.buffered_bytes(),
-            (mirror.queue.len() - 8) * size_of::<Outgoing>()
-        );
+        assert!(noted(mirror) >= 990 * size_of::<Outgoing>(), "{}", noted(mirror));
     };
     let mut mirror = mirror();
     take(&mut mirror, outgoing(0, 1));

@@ -2,6 +2,7 @@
 
 use super::anchor::{Anchor, Numbering};
 use super::mirror::{Mirror, Settled};
+use super::notes::forget_burst;
 use super::numberings::Numberings;
 use super::transaction::{Era, Place, Producer, Stage, Switch, Transaction};
 
@@ -126,6 +127,7 @@ impl Mirror {
         while let Some(flight) = self.flight.pop_back() {
             self.queue.push_front(flight.outgoing);
         }
+        forget_burst(&mut self.flight);
     }
 
     /// No request of a former life can come late any more: it may go over to transactions.

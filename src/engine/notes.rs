@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 /// Batches that a mirror has room to note without asking for memory. Ten thousand mirrors have as much each.
-pub(super) const NOTED_FREE: usize = 8;
+const NOTED_FREE: usize = 8;
 
 /// What the notes of a burst take.
 pub(super) fn noted_bytes<T>(notes: &VecDeque<T>) -> usize {
