@@ -63,6 +63,16 @@ pub(super) struct Claim {
 }
 
 impl Claim {
+    /// What it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whose it is.
+    pub(super) fn pool(&self) -> &Arc<Shared> {
+        &self.pool
+    }
+
     /// Ready when there is room for a frame of so many bytes.
     pub(super) fn poll(pool: &Arc<Shared>, bytes: usize, cx: &Context<'_>) -> Poll<Self> {
         if let Some(claim) = Self::now(pool, bytes) {
@@ -160,7 +170,7 @@ mod tests {
 
     fn grown(pool: &FramePool, claim: Claim, mib: usize) -> Block {
         let mut block = pool.take(MIB);
-        block.claim(claim);
+        block.move_into(claim);
         while block.as_ref().len() < mib * MIB {
             block.grow(mib * MIB);
         }
@@ -216,7 +226,7 @@ mod tests {
         let pool = FramePool::new();
         for (mib, expected) in [(2, &[2][..]), (4, &[2, 4]), (60, &[60])] {
             let mut block = pool.take(MIB);
-            block.claim(Reader::default().claim(&pool, mib * MIB).unwrap());
+            block.move_into(Reader::default().claim(&pool, mib * MIB).unwrap());
             let mut steps = Vec::new();
             while block.as_ref().len() < mib * MIB {
                 block.as_mut().fill(7);

@@ -176,7 +176,7 @@ impl Driver {
     /// have to wait for that.
     fn poll_fill(&mut self, cx: &mut Context<'_>, mut frame: Partial) -> Poll<Result<(), Error>> {
         if frame.filled == frame.block.as_ref().len() {
-            if !frame.block.is_claimed() {
+            if !frame.block.has_room(frame.size) {
                 let claim = match self.shared.waits_for_room.get() {
                     true => self.pool.poll_claim(frame.size, cx),
                     false => Poll::Ready(self.pool.claim(frame.size)),
@@ -186,7 +186,7 @@ impl Driver {
                     self.waits_since.get_or_insert_with(Instant::now);
                     return Poll::Pending;
                 };
-                frame.block.claim(claim);
+                frame.block.move_into(claim);
                 if let Some(since) = self.waits_since.take() {
                     self.shared.state.borrow_mut().postpone(since.elapsed());
                 }

@@ -32,6 +32,11 @@ fn class_of(bytes: usize) -> Option<usize> {
     (0..CLASSES).find(|&class| class_bytes(class) >= bytes)
 }
 
+/// The class whose buffers have exactly so many bytes.
+fn class_with(bytes: usize) -> Option<usize> {
+    class_of(bytes).filter(|&class| class_bytes(class) == bytes)
+}
+
 /// What a frame of so many bytes takes.
 fn taken_bytes(bytes: usize) -> usize {
     class_of(bytes).map_or(bytes, class_bytes)
@@ -108,12 +113,10 @@ impl FramePool {
     /// A buffer of at least `bytes_min`, its contents whatever the last user left.
     pub(super) fn take(&self, bytes_min: usize) -> Block {
         if bytes_min <= SMALL_BYTES {
-            let buffer = Buffer::Kept(vec![0; bytes_min]);
-            return Block { buffer, home: None, claim: None };
+            return Block { buffer: Buffer::Kept(vec![0; bytes_min]), room: None };
         }
-        let bytes = taken_bytes(bytes_min);
-        self.0.live.fetch_add(bytes, SeqCst);
-        Block { buffer: self.0.buffer(bytes), home: Some(self.0.clone()), claim: None }
+        let room = Some(self.claim(bytes_min));
+        Block { buffer: self.0.buffer(taken_bytes(bytes_min)), room }
     }
 
     /// Room for a frame of `bytes`, whether there is any or not.
@@ -135,7 +138,7 @@ impl Shared {
     /// A kept buffer of so many bytes, or a new one, for which others go where there would be too many. They are counted already.
     fn buffer(&self, bytes: usize) -> Buffer {
         let mut idle = self.lock();
-        let class = class_of(bytes).filter(|&class| class_bytes(class) == bytes);
+        let class = class_with(bytes);
         if let Some(buffer) = class.and_then(|class| idle.classes[class].pop()) {
             idle.bytes -= buffer.len();
             return Buffer::Kept(buffer);
@@ -153,9 +156,7 @@ impl Shared {
     fn keep(&self, buffer: Buffer) {
         let Buffer::Kept(buffer) = buffer else { return };
         let bytes = buffer.len();
-        let Some(class) = class_of(bytes).filter(|&class| class_bytes(class) == bytes) else {
-            return;
-        };
+        let Some(class) = class_with(bytes) else { return };
         let mut idle = self.lock();
         if idle.bytes + bytes <= limits::POOL_IDLE_BYTES_MAX.min(self.room()) {
             idle.bytes += bytes;
@@ -229,10 +230,8 @@ impl DerefMut for Buffer {
 /// A buffer with one owner, being filled.
 pub(super) struct Block {
     buffer: Buffer,
-    /// None: too small to be pooled or counted.
-    home: Option<Arc<Shared>>,
-    /// Where its room was claimed; counted one by one otherwise.
-    claim: Option<Claim>,
+    /// That it stands in. None: too small to be pooled or counted.
+    room: Option<Claim>,
 }
 
 impl Block {
@@ -244,35 +243,32 @@ impl Block {
         &self.buffer
     }
 
-    /// Whether it may grow up to what was claimed for it.
-    pub(super) fn is_claimed(&self) -> bool {
-        self.claim.is_some()
+    /// Whether it may grow up to `size` where it stands.
+    pub(super) fn has_room(&self, size: usize) -> bool {
+        self.room.as_ref().is_none_or(|room| room.bytes() >= size)
     }
 
-    /// What it grows to is of this room from now on.
-    pub(super) fn claim(&mut self, claim: Claim) {
-        let Some(home) = &self.home else { return };
-        home.live.fetch_sub(self.buffer.len(), SeqCst);
-        home.waiting.wake();
-        self.claim = Some(claim);
+    /// It stands in this room from now on.
+    pub(super) fn move_into(&mut self, room: Claim) {
+        self.room = Some(room);
     }
 
     /// Puts a larger buffer in the place of one that is full, on the way to `size`. What is written of it stays near what has arrived
     /// (I4): of the classes the smallest half or quarter that is larger is taken, and a mapping costs what is written.
     pub(super) fn grow(&mut self, size: usize) {
-        let (Some(home), filled) = (&self.home, self.buffer.len()) else { return };
+        let (Some(room), filled) = (&self.room, self.buffer.len()) else { return };
         let mut bytes = size;
         while class_of(size).is_some() && bytes.div_ceil(2) > filled {
             bytes = bytes.div_ceil(2);
         }
-        let mut larger = home.buffer(taken_bytes(bytes));
+        let mut larger = room.pool().buffer(taken_bytes(bytes));
         larger[..filled].copy_from_slice(&self.buffer);
-        home.keep(std::mem::replace(&mut self.buffer, larger));
+        room.pool().keep(std::mem::replace(&mut self.buffer, larger));
     }
 
     /// The first `len` bytes, shared from now on.
     pub(super) fn freeze(mut self, len: usize) -> Bytes {
-        if self.home.is_none()
+        if self.room.is_none()
             && let Buffer::Kept(mut buffer) = std::mem::take(&mut self.buffer)
         {
             buffer.truncate(len);
@@ -284,16 +280,11 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        let Some(home) = &self.home else { return };
-        let (buffer, claim) = (std::mem::take(&mut self.buffer), self.claim.take());
-        let bytes = buffer.len();
-        if claim.is_none() {
-            home.live.fetch_sub(bytes, SeqCst);
-        }
-        home.keep(buffer);
-        // Behind the buffer, which stands in its room.
-        drop(claim);
-        home.waiting.wake();
+        let Some(room) = self.room.take() else { return };
+        let pool = room.pool().clone();
+        // First: what is kept needs room beside what is in use.
+        drop(room);
+        pool.keep(std::mem::take(&mut self.buffer));
     }
 }
 

@@ -13,10 +13,8 @@ pub struct Budget {
     limit_bytes: usize,
     pool: FramePool,
     reserved_bytes: Cell<usize>,
-    /// Batches queued and in flight: what was recoded stands in no frame.
-    buffered_bytes: Cell<usize>,
-    /// What is noted of them.
-    noted_bytes: Cell<usize>,
+    /// By all mirrors: what was recoded stands in no frame.
+    held: Cell<Held>,
     room: Notify,
 }
 
@@ -65,8 +63,7 @@ impl Budget {
             limit_bytes,
             pool: FramePool::of_this_thread(),
             reserved_bytes: Cell::new(0),
-            buffered_bytes: Cell::new(0),
-            noted_bytes: Cell::new(0),
+            held: Cell::default(),
             room: Notify::new(),
         }
     }
@@ -79,17 +76,14 @@ impl Budget {
     /// Bytes of frames that are alive, or of batches if those are more, and of what is noted of them. The one frame beyond the memory
     /// of all lanes is no lane's.
     pub fn used_bytes(&self) -> usize {
-        let buffered = self.buffered_bytes.get().saturating_sub(self.pool.beyond_bytes());
-        self.pool.live_bytes().max(buffered) + self.noted_bytes.get()
+        let Held { buffered_bytes, noted_bytes, .. } = self.held.get();
+        let buffered = buffered_bytes.saturating_sub(self.pool.beyond_bytes());
+        self.pool.live_bytes().max(buffered) + noted_bytes
     }
 
     /// What a mirror holds went from `before` to `after`.
     pub fn shift(&self, before: Held, after: Held) {
-        let shift = |cell: &Cell<usize>, bytes: fn(&Held) -> usize| {
-            cell.set((cell.get() + bytes(&after)).saturating_sub(bytes(&before)));
-        };
-        shift(&self.buffered_bytes, |held| held.buffered_bytes);
-        shift(&self.noted_bytes, |held| held.noted_bytes);
+        self.held.set(self.held.get().shifted(before, after));
         if after.buffered_bytes < before.buffered_bytes || after.noted_bytes < before.noted_bytes {
             self.room.notify_waiters();
         }

@@ -6,7 +6,6 @@ use std::ops::Range;
 use super::identity::advance;
 use super::landed::Landed;
 use super::mirror::{Flight, Mirror, Settled};
-use super::notes::forget_burst;
 use super::unseen::Unseen;
 use crate::canary::{Canary, planted};
 use crate::wire::spans::{Span, Spans};
@@ -105,10 +104,7 @@ impl Mirror {
         if planted(Canary::FlightForgotten) {
             self.flight.clear();
         }
-        while let Some(flight) = self.flight.pop_back() {
-            self.queue.push_front(flight.outgoing);
-        }
-        forget_burst(&mut self.flight);
+        self.unsend();
         self.window.on_resynced(target_end);
         Ok(settled)
     }

@@ -122,7 +122,7 @@ impl Mirror {
         true
     }
 
-    /// What is in flight goes back to the head of the queue, to be looked at: the mirror begins anew after this.
+    /// What is in flight goes back to the head of the queue.
     pub fn unsend(&mut self) {
         while let Some(flight) = self.flight.pop_back() {
             self.queue.push_front(flight.outgoing);

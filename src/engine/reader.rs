@@ -72,13 +72,20 @@ fn spawn(board: &Arc<Board>, task: impl Future<Output = ()> + 'static) {
     tasks::spawn(board, "a reader".to_owned(), task);
 }
 
+/// A connection for data, on whichever thread.
+async fn connect(cluster: &ClusterHandle, env: &Env, broker: i32) -> Result<Connection, Error> {
+    let connection = cluster.connect(env, broker).await?;
+    connection.wait_for_room();
+    Ok(connection)
+}
+
 /// Holds one connection, from its dialling until the lane lets go of it.
 async fn hold(env: Env, dial: Dial) {
     let Dial { cluster, broker, mut reply } = dial;
     let opened = tokio::select! {
         biased;
         () = reply.closed() => return,
-        opened = cluster.connect(&env, broker) => opened,
+        opened = connect(&cluster, &env, broker) => opened,
     };
     let connection = match opened {
         Ok(connection) => connection,
@@ -88,7 +95,6 @@ async fn hold(env: Env, dial: Dial) {
             return;
         }
     };
-    connection.wait_for_room();
     let (calls, mut waiting) = handoff::channel::<Call>(limits::READER_CALLS_MAX);
     let closed = Arc::<OnceLock<_>>::default();
     let line = Line { calls, session: connection.session(), closed: closed.clone() };
@@ -179,11 +185,7 @@ impl Share {
     pub(super) async fn dial_source(&self, broker: i32) -> Result<SourceConnection, Error> {
         let source = &self.link.source;
         match &self.reader {
-            None => {
-                let connection = source.connect(&self.env, broker).await?;
-                connection.wait_for_room();
-                Ok(SourceConnection::OfLane(connection))
-            }
+            None => connect(source, &self.env, broker).await.map(SourceConnection::OfLane),
             Some(reader) => {
                 reader.dial(source.clone(), broker).await.map(SourceConnection::OfReader)
             }

@@ -1,27 +1,35 @@
 //! What comes through the source group, where any client may have put it: members' words to each other, and positions.
 
+use std::fmt::Debug;
+
 use bytes::Bytes;
 use strait::engine::anchor::Anchor;
 use strait::engine::identity::is_ours;
 use strait::engine::named::Named;
-use strait::wire::consumer_protocol::{Assignment, Subscription};
+use strait::wire::WireError;
+use strait::wire::consumer_protocol::{Assignment, Subscription, TopicPartition};
+
+/// What members tell their leader, and what it tells them.
+pub(super) fn members(data: &Bytes) {
+    let (decode, encode) = (Subscription::decode, Subscription::encode);
+    read_again(data, decode, encode, |subscription| &mut subscription.owned);
+    let (decode, encode) = (Assignment::decode, Assignment::encode);
+    read_again(data, decode, encode, |assignment| &mut assignment.partitions);
+}
 
 /// What is read is written again, and read as the same. Partitions are a set, written topic by topic.
-pub(super) fn members(data: &Bytes) {
-    if let Ok(mut read) = Subscription::decode(data)
-        && let Ok(again) = read.encode()
+fn read_again<T: PartialEq + Debug>(
+    data: &Bytes,
+    decode: fn(&Bytes) -> Result<T, WireError>,
+    encode: fn(&T) -> Result<Bytes, WireError>,
+    set: fn(&mut T) -> &mut Vec<TopicPartition>,
+) {
+    if let Ok(mut read) = decode(data)
+        && let Ok(again) = encode(&read)
     {
-        let mut again = Subscription::decode(&again).expect("our own is read");
-        again.owned.sort_unstable();
-        read.owned.sort_unstable();
-        assert_eq!(again, read);
-    }
-    if let Ok(mut read) = Assignment::decode(data)
-        && let Ok(again) = read.encode()
-    {
-        let mut again = Assignment::decode(&again).expect("our own is read");
-        again.partitions.sort_unstable();
-        read.partitions.sort_unstable();
+        let mut again = decode(&again).expect("our own is read");
+        set(&mut again).sort_unstable();
+        set(&mut read).sort_unstable();
         assert_eq!(again, read);
     }
 }

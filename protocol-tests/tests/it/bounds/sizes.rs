@@ -83,12 +83,6 @@ fn one_hot_mirror_of_thousands_keeps_its_rate() {
     strait.assert_clean_log();
 }
 
-/// Each connection may bring something at the same time.
-fn of_many_brokers(name: &str) -> Stage {
-    let brokers = || Options { brokers: 4, ..Options::default() };
-    Stage::with(name, brokers(), brokers())
-}
-
 /// Copies what every partition holds, and gives the peak memory in MiB.
 fn copied_within(stage: &Stage, memory: u64, partitions: i32) -> u64 {
     let strait = stage.start();
@@ -117,7 +111,9 @@ fn batches_of_one_byte_stay_in_memory_with_what_is_noted_of_them() {
 
 #[test]
 fn of_batches_larger_than_a_lane_s_memory_one_comes_on_top() {
-    let mut stage = of_many_brokers("rocks");
+    // Each connection may bring one at the same time.
+    let brokers = || Options { brokers: 4, ..Options::default() };
+    let mut stage = Stage::with("rocks", brokers(), brokers());
     let (budget, partitions) = (memory(&mut stage, 64), 8);
     let large = [("max.message.bytes", "104857600")];
     stage.source.create_topic("topic-many", partitions, -1, &large).unwrap();
