@@ -146,10 +146,7 @@ async fn begin_behind(
 ) -> Outcomes<Beginning> {
     let fresh: Vec<_> =
         cells.iter().filter(|c| !committed.contains_key(&key(c))).cloned().collect();
-    let starts = match start_offsets(share, &fresh).await {
-        Ok(starts) => starts,
-        Err(error) => return all_failed(cells, &error),
-    };
+    let starts = start_offsets(share, &fresh).await;
     let targets = match target_facts(share, broker, cells, committed).await {
         Ok(targets) => targets,
         Err(error) => return all_failed(cells, &error),

@@ -1,8 +1,10 @@
 //! What the source log holds, as its leaders say: where a first copy starts, and what was lost where an offset is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
+
+use uuid::Uuid;
 
 use super::cell::MirrorCell;
 use super::gap;
@@ -21,12 +23,10 @@ use crate::error::{Code, Error, Side};
 use crate::limits;
 use crate::wire::common::TopicRef;
 use crate::wire::error_code::ErrorCode;
+use crate::wire::metadata::MetadataRequest;
 
 /// The operator's `start` for mirrors without a commit, asked of each source leader.
-pub(super) async fn start_offsets(
-    share: &Rc<Share>,
-    cells: &[Rc<MirrorCell>],
-) -> Result<Starts, Error> {
+pub(super) async fn start_offsets(share: &Rc<Share>, cells: &[Rc<MirrorCell>]) -> Starts {
     let timestamp = match share.link.config.start {
         Start::Earliest => offsets::EARLIEST,
         Start::Latest => offsets::LATEST,
@@ -34,42 +34,67 @@ pub(super) async fn start_offsets(
     };
     let (replacing, first): (Vec<_>, Vec<_>) =
         cells.iter().cloned().partition(|cell| cell.spec.replaces.is_some());
-    let mut starts = starts_at(share, &first, timestamp).await?;
-    starts.extend(starts_at(share, &replacing, offsets::EARLIEST).await?);
-    Ok(starts)
+    let mut starts = starts_at(share, &first, timestamp).await;
+    starts.extend(starts_at(share, &replacing, offsets::EARLIEST).await);
+    starts
 }
 
 type Starts = BTreeMap<(Arc<str>, i32), Result<offsets::Found, Error>>;
 
-async fn starts_at(
-    share: &Rc<Share>,
-    cells: &[Rc<MirrorCell>],
-    timestamp: i64,
-) -> Result<Starts, Error> {
+async fn starts_at(share: &Rc<Share>, cells: &[Rc<MirrorCell>], timestamp: i64) -> Starts {
     let mut starts = Starts::new();
     for (leader, cells) in by_source_leader(cells) {
-        let found = match source_offsets(share, leader, &cells, timestamp).await {
-            Ok(found) => found,
+        let keys = cells.iter().map(|cell| key(cell));
+        match starts_of(share, leader, &cells, timestamp).await {
+            Ok(found) => starts.extend(keys.zip(found)),
             // One broker that cannot be asked holds up no mirror of another (I7).
-            Err(error) => {
-                starts.extend(cells.iter().map(|cell| (key(cell), Err(error.clone()))));
-                continue;
-            }
-        };
-        let mut late = Vec::new();
-        for (cell, found) in cells.iter().zip(found) {
-            match found {
-                // No record that young: whatever comes next.
-                Ok(found) if found.offset < 0 => late.push(cell.clone()),
-                found => drop(starts.insert(key(cell), found)),
-            }
+            Err(error) => starts.extend(keys.map(|key| (key, Err(error.clone())))),
         }
-        if !late.is_empty() {
-            let ends = source_offsets(share, leader, &late, offsets::LATEST).await?;
-            starts.extend(late.iter().map(|cell| key(cell)).zip(ends));
+    }
+    starts
+}
+
+async fn starts_of(
+    share: &Rc<Share>,
+    leader: i32,
+    cells: &[Rc<MirrorCell>],
+    timestamp: i64,
+) -> Result<Offsets, Error> {
+    let mut starts = source_offsets(share, leader, cells, timestamp).await?;
+    // No record that young: whatever comes next.
+    let is_late = |start: &Result<offsets::Found, Error>| matches!(start, Ok(s) if s.offset < 0);
+    let late = cells.iter().zip(&starts).filter(|(_, start)| is_late(start));
+    let late: Vec<_> = late.map(|(cell, _)| cell.clone()).collect();
+    if !late.is_empty() {
+        let ends = source_offsets(share, leader, &late, offsets::LATEST).await?;
+        let late = starts.iter_mut().filter(|start| is_late(start));
+        late.zip(ends).for_each(|(start, end)| *start = end);
+    }
+    // ListOffsets names a topic, which may have been made again since its mirrors were. An id does not come back: one that
+    // is the mirror's now was so when the leader answered.
+    let ids = topic_ids(share, leader, cells).await?;
+    for (cell, start) in cells.iter().zip(&mut starts) {
+        if ids.get(&*cell.spec.id.topic).is_some_and(|id| *id != cell.spec.source_topic_id) {
+            share.link.source.refresh();
+            let error = ErrorCode::INCONSISTENT_TOPIC_ID;
+            *start = Err(trouble::answered(Side::Source, "Metadata", error, "it was made again"));
         }
     }
     Ok(starts)
+}
+
+/// The ids of the topics of these mirrors, as a leader knows them now.
+async fn topic_ids(
+    share: &Rc<Share>,
+    leader: i32,
+    cells: &[Rc<MirrorCell>],
+) -> Result<BTreeMap<String, Uuid>, Error> {
+    let topics: BTreeSet<&str> = cells.iter().map(|cell| &*cell.spec.id.topic).collect();
+    let topics = topics.into_iter().map(str::to_owned).collect();
+    let connection = share.question(Side::Source, leader).await?;
+    let answer = connection.ask(&MetadataRequest { topics: Some(topics) }).await?;
+    let known = answer.topics.into_iter().filter(|topic| !topic.error.is_error());
+    Ok(known.map(|topic| (topic.name, topic.id)).collect())
 }
 
 async fn source_offsets(
@@ -77,7 +102,7 @@ async fn source_offsets(
     leader: i32,
     cells: &[Rc<MirrorCell>],
     timestamp: i64,
-) -> Result<Vec<Result<offsets::Found, Error>>, Error> {
+) -> Result<Offsets, Error> {
     let reader = match share.link.config.isolation {
         Isolation::ReadCommitted => Reader::CommittedConsumer,
         Isolation::ReadUncommitted => Reader::Consumer,

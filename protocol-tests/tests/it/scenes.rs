@@ -344,6 +344,33 @@ fn a_topic_made_again_is_no_truncation() {
     });
 }
 
+/// Where a copy begins is asked by name too.
+#[test]
+fn a_topic_made_again_while_a_start_looks_for_its_position_gives_none_in_the_old_one() {
+    play(Props::default(), async |scene| {
+        let (world, key) = (&scene.world, (TOPIC.to_owned(), 0));
+        world.loses(Policies { continues: true, restarts: true });
+        world.start(0);
+        scene.until("a position", 20, || scene.committed(0) == Some(0)).await;
+        let away = Fault::Refuse(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        world.source.fault(Order::next(ApiKey::Fetch, away).times(u32::MAX));
+        scene.write(0, 5);
+        seconds(1).await;
+        world.kill(0).await;
+        world.source.clear_faults();
+        // The next life has seen the old topic, and has not asked for a position yet.
+        let late = Fault::Delay(Duration::from_secs(1));
+        let late = world.target.fault(Order::next(ApiKey::DescribeConfigs, late));
+        world.start(0);
+        scene.until("the look", 20, || world.target.fault_struck(late) > 0).await;
+        world.recreate_source(TOPIC);
+        scene.write(0, 5);
+        world.delete_source(&key, 3);
+        scene.until("the rest", 60, || world.oracle().arrived(&key) == 2).await;
+        scene.until_done(60).await;
+    });
+}
+
 #[test]
 fn a_topic_made_again_is_copied_behind_the_old_one_by_transactions_too() {
     let props = Props { delivery: Delivery::Transactional, ..Props::default() };
