@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures_util::future::join;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::topics::Setting;
@@ -74,29 +75,25 @@ impl Caller {
         topics: impl Iterator<Item = &Arc<str>>,
         keys: Option<&[&str]>,
     ) -> Result<Settings, Error> {
-        let keys: Option<Vec<String>> =
-            keys.map(|keys| keys.iter().map(|&key| key.to_owned()).collect());
-        let topics: BTreeSet<&Arc<str>> = topics.collect();
-        let topics: Vec<&Arc<str>> = topics.into_iter().collect();
-        let mut settings = Settings::new();
-        for some in topics.chunks(limits::TOPICS_PER_ADMIN_REQUEST_MAX) {
-            let of = |topic: &&Arc<str>| ConfigsOf {
-                kind: ResourceKind::Topic,
-                name: topic.to_string(),
-                keys: keys.clone(),
-            };
-            let resources = some.iter().map(of).collect();
-            for described in admin::describe_configs(&self.any().await?, resources).await? {
-                settings.insert(described.name.as_str().into(), read(described));
-            }
-        }
-        Ok(settings)
+        settings(&self.any().await?, topics, keys).await
+    }
+
+    /// The settings of some topics that are named in `keys`, and how long a producer is remembered there (see
+    /// [`Caller::producer_expiration_ms`]): both are asked at once, over a long way.
+    pub(super) async fn facts(
+        &mut self,
+        topics: impl Iterator<Item = &Arc<str>>,
+        keys: &[&str],
+    ) -> Result<(Settings, Result<Option<i64>, Error>), Error> {
+        let any = self.any().await?;
+        let settings = settings(&any, topics, Some(keys));
+        let (settings, expiration_ms) = join(settings, self.producer_expiration_ms(&any)).await;
+        Ok((settings?, expiration_ms))
     }
 
     /// `producer.id.expiration.ms` of a broker; it is a cluster-wide setting. None where it may not be read.
-    pub(super) async fn producer_expiration_ms(&mut self) -> Result<Option<i64>, Error> {
+    async fn producer_expiration_ms(&self, any: &Connection) -> Result<Option<i64>, Error> {
         const KEY: &str = "producer.id.expiration.ms";
-        let any = self.any().await?;
         let map = self.cluster.map();
         // Only the broker itself answers for its settings: the one that is spoken to already, if it is known which.
         let here = map.brokers.iter().find(|(_, broker)| broker.address == *any.address());
@@ -107,7 +104,7 @@ impl Caller {
             keys: Some(vec![KEY.to_owned()]),
         };
         let connection = match here {
-            Some(_) => any,
+            Some(_) => any.clone(),
             None => self.cluster.connect(&self.env, broker).await?,
         };
         let answer = admin::describe_configs(&connection, vec![of]).await?;
@@ -167,6 +164,30 @@ impl Caller {
             }
         }
     }
+}
+
+async fn settings(
+    connection: &Connection,
+    topics: impl Iterator<Item = &Arc<str>>,
+    keys: Option<&[&str]>,
+) -> Result<Settings, Error> {
+    let keys: Option<Vec<String>> =
+        keys.map(|keys| keys.iter().map(|&key| key.to_owned()).collect());
+    let topics: BTreeSet<&Arc<str>> = topics.collect();
+    let topics: Vec<&Arc<str>> = topics.into_iter().collect();
+    let mut settings = Settings::new();
+    for some in topics.chunks(limits::TOPICS_PER_ADMIN_REQUEST_MAX) {
+        let of = |topic: &&Arc<str>| ConfigsOf {
+            kind: ResourceKind::Topic,
+            name: topic.to_string(),
+            keys: keys.clone(),
+        };
+        let resources = some.iter().map(of).collect();
+        for described in admin::describe_configs(connection, resources).await? {
+            settings.insert(described.name.as_str().into(), read(described));
+        }
+    }
+    Ok(settings)
 }
 
 fn read(described: DescribedConfigs) -> Result<Vec<Setting>, ErrorCode> {

@@ -135,20 +135,23 @@ impl Hands {
     /// stock broker's default at first.
     async fn read_facts(&mut self, topics: &[(Arc<str>, Arc<str>)]) {
         let targets = || topics.iter().map(|(_, target)| target);
-        let mut settings = self.target.settings(targets(), Some(FACT_KEYS)).await;
-        if settings.is_err() {
+        let mut facts = self.target.facts(targets(), FACT_KEYS).await;
+        if facts.is_err() {
             // Over a fresh connection: a mirror that begins without the facts takes a compacted target for one with holes.
-            settings = self.target.settings(targets(), Some(FACT_KEYS)).await;
+            facts = self.target.facts(targets(), FACT_KEYS).await;
         }
-        let mut settings = match settings {
-            Ok(settings) => settings,
+        let (mut settings, expiration_ms) = match facts {
+            Ok(facts) => facts,
             Err(error) => {
                 self.tell(&error);
                 self.facts_due = self.env.now() + limits::CREATED_TOPIC_LOOK;
                 return;
             }
         };
-        let expiration_ms = self.producer_expiration_ms().await;
+        let expiration_ms = expiration_ms.unwrap_or_else(|error| {
+            self.tell(&error);
+            None
+        });
         let mut compacted = Vec::new();
         for (topic, target) in topics {
             let facts = self.facts.entry(target.clone()).or_default().clone();
@@ -171,16 +174,6 @@ impl Hands {
             }
         }
         self.tell_compaction(&compacted).await;
-    }
-
-    async fn producer_expiration_ms(&mut self) -> Option<i64> {
-        match self.target.producer_expiration_ms().await {
-            Ok(expiration_ms) => expiration_ms,
-            Err(error) => {
-                self.tell(&error);
-                None
-            }
-        }
     }
 
     /// A target that compacts what the source does not drops records that the source keeps.
