@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use protocol_tests::bounds::{FIXED_BYTES, assert_rests, assert_within};
 use protocol_tests::copying::sized;
-use protocol_tests::raw::Batch;
+use protocol_tests::raw::{Batch, RawRecord, parse};
 use protocol_tests::strait::Strait;
 use protocol_tests::wait::{wait_pacing, wait_until};
 use strait::embedded::{EmbeddedCluster, Options};
@@ -13,18 +13,43 @@ use tokio::time::Instant;
 
 use crate::stage::Stage;
 
-fn memory(stage: &mut Stage, mebibytes: u64) -> u64 {
+pub(super) fn memory(stage: &mut Stage, mebibytes: u64) -> u64 {
     stage.config =
         stage.config.clone().top(&format!("engine: {{ lanes: 2, memory: {mebibytes}MiB }}"));
     mebibytes << 20
 }
 
-fn end(cluster: &EmbeddedCluster, topic: &str, partition: i32) -> i64 {
+pub(super) fn end(cluster: &EmbeddedCluster, topic: &str, partition: i32) -> i64 {
     cluster.batches_from(topic, partition, i64::MAX).map_or(0, |(end, _)| end)
 }
 
-fn batch_of(bytes: usize) -> Bytes {
+pub(super) fn batch_of(bytes: usize) -> Bytes {
     Bytes::from(Batch::holding(vec![b'x'; bytes]).bytes())
+}
+
+/// Both sides have the same records at the same offsets, equal in every field.
+#[track_caller]
+pub(super) fn assert_same_records(stage: &Stage, topic: &str, partition: i32) {
+    let batches = |cluster: &EmbeddedCluster| {
+        let (_, batches) = cluster.batches_from(topic, partition, 0).unwrap();
+        batches.into_iter().flat_map(|bytes| parse(&bytes).0)
+    };
+    let records = |cluster| {
+        batches(cluster).flat_map(|batch| {
+            assert!(batch.crc_valid, "{topic}-{partition} at {}", batch.base_offset);
+            let (offset, time) = (batch.base_offset, batch.base_timestamp);
+            batch.records().into_iter().map(move |record| {
+                let at = (offset + record.offset_delta, time + record.timestamp_delta);
+                (at, RawRecord { offset_delta: 0, timestamp_delta: 0, ..record })
+            })
+        })
+    };
+    let mut there = records(&stage.target);
+    for (at, record) in records(&stage.source) {
+        let is_same = there.next().is_some_and(|other| other == (at, record));
+        assert!(is_same, "{topic}-{partition}: not the record of {at:?}");
+    }
+    assert!(there.next().is_none(), "{topic}-{partition}: more than was written");
 }
 
 #[test]
@@ -127,4 +152,49 @@ fn of_batches_larger_than_a_lane_s_memory_one_comes_on_top() {
     let largest = sizes.into_iter().max().unwrap_or(0) as u64;
     let peak = copied_within(&stage, budget + (largest << 20), partitions);
     println!("{partitions} x batches of {sizes:?} MiB: peak {peak} MiB");
+}
+
+/// A batch of exactly so many bytes: a hundred records that no two are equal, nor compress.
+fn boulder(bytes: usize, seed: u64) -> Bytes {
+    let mut state = seed;
+    let mut noise = |bytes: usize| {
+        let mut words = Vec::with_capacity(bytes + 8);
+        while words.len() < bytes {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            words.extend((state ^ (state >> 29)).to_le_bytes());
+        }
+        words.truncate(bytes);
+        words
+    };
+    let value_bytes = bytes / 100 - 100;
+    let mut batch = Batch::small(100);
+    for record in &mut batch.records {
+        record.value = Some(noise(value_bytes));
+        record.headers = vec![("part".to_owned(), Some(noise(16)))];
+    }
+    let missing = bytes - batch.bytes().len();
+    batch.records[99].value = Some(noise(value_bytes + missing));
+    let bytes_made = batch.bytes();
+    assert_eq!(bytes_made.len(), bytes);
+    Bytes::from(bytes_made)
+}
+
+#[test]
+fn batches_of_a_hundred_megabytes_are_copied_with_a_memory_of_sixteen() {
+    const BATCH_BYTES: usize = 100_000_000;
+    let brokers = || Options { brokers: 2, ..Options::default() };
+    let mut stage = Stage::with("boulders", brokers(), brokers());
+    let (budget, partitions) = (memory(&mut stage, 16), 2);
+    let large = [("max.message.bytes", "104857600")];
+    stage.source.create_topic("topic-many", partitions, -1, &large).unwrap();
+    for partition in 0..partitions {
+        for seed in 0..sized(2, 8) {
+            let batch = boulder(BATCH_BYTES, seed * 2 + partition.unsigned_abs() as u64);
+            stage.source.append("topic-many", partition, &batch).unwrap();
+            stage.source.append("topic-many", partition, &batch_of(1000)).unwrap();
+        }
+    }
+    let peak = copied_within(&stage, budget + BATCH_BYTES as u64, partitions);
+    (0..partitions).for_each(|partition| assert_same_records(&stage, "topic-many", partition));
+    println!("batches of {BATCH_BYTES} bytes, memory {} MiB: peak {peak} MiB", budget >> 20);
 }
