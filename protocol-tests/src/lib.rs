@@ -16,6 +16,7 @@
 pub mod agent;
 pub mod bounds;
 pub mod certs;
+pub mod cgroup;
 pub mod chaos;
 pub mod checker;
 pub mod compare;
