@@ -548,6 +548,17 @@ pub const EXPLANATIONS: &[Explanation] = &[
                process that meets it later goes on with the connections that it has, and dials again.\n\
                Fix: raise it (`ulimit -n 65536`; `LimitNOFILE=` in a systemd unit), or set fewer `engine.lanes`.",
     },
+    Explanation {
+        code: 89,
+        title: "a batch waits for memory",
+        text: "A broker answers with one whole batch at least, however large. One that its lane has no room for stands in the one place \
+               beyond `engine.memory`; while that is taken the next one waits, and with it the connection that it comes over and \
+               all partitions that are read over that. A partition that gets no further gives the place back after some seconds, \
+               unless what has it was sent already: then it waits for the target's answer, a minute at most, or half a minute after \
+               the connection was lost. Nothing is lost, and it goes on by itself.\n\
+               Fix: where it lasts, see what is in the way of partitions with other troubles on the target, and raise \
+               `engine.memory` to four times the largest batch for each lane.",
+    },
 ];
 
 #[cfg(test)]

@@ -217,6 +217,19 @@ pub const TURN_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 pub const HELD_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How often whoever waits for a lane's memory looks again without a sign of room.
 pub const ROOM_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a source connection waits for the memory of a batch before that is told: twice what a mirror may stand that could give
+/// its memory back.
+pub const ROOM_WAIT_TOLD: Duration = Duration::from_secs(10);
+/// How often an answer that has not come is looked at for that. A broker holds an answer for less.
+pub const ROOM_WAIT_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a mirror that gets no further may keep memory that others wait for: a leader's change is over by then.
+pub const STANDS_MAX: Duration = Duration::from_secs(5);
+/// How often that is doubled for one that may only be slow.
+pub const STANDS_DOUBLINGS_MAX: u32 = 5;
+/// How often that is looked at while somebody waits.
+pub const STANDS_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// What a mirror that gave its memory back waits before it fetches again: others come first.
+pub const GIVEN_BACK_PAUSE: Duration = Duration::from_secs(5);
 /// How far before a log's end it is looked at for batches of our own, one Fetch each.
 pub const TAIL_LOOKS: [i64; 4] = [1, 100, 10_000, 1_000_000];
 

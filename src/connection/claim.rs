@@ -2,13 +2,19 @@
 //! however large (KIP-74). Nobody reserved room for those, so each waits until its lane's memory has it, or for the one
 //! place of the process beyond the memory of its lanes (I5). The place is what keeps frames that wait for each other, or for a
 //! target that takes nothing, from waiting for ever.
+//!
+//! A batch that has to be written anew leaves its frame for a copy, for which nobody waits: while copies are more than their
+//! lane's memory, they have the place.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
-use super::pool::Shared;
+use tokio::sync::Notify;
+
+use super::pool::{Beside, Shared};
+use crate::limits;
 
 /// The place of the one frame that may stand beyond the memory of all lanes.
 #[derive(Clone, Default)]
@@ -18,6 +24,60 @@ pub struct Beyond(Arc<Place>);
 struct Place {
     taken: AtomicBool,
     waiting: Waiting,
+    wanted: Notify,
+    lanes: Mutex<Vec<Weak<Shared>>>,
+}
+
+impl Beyond {
+    /// Waits until somebody waits for it.
+    pub async fn wanted(&self) {
+        loop {
+            let wanted = self.0.wanted.notified();
+            if self.0.waiting.count.load(SeqCst) > 0 {
+                return;
+            }
+            wanted.await;
+        }
+    }
+
+    /// A lane whose frames may come here, and whose copies may be in their way.
+    pub(super) fn join(&self, lane: &Arc<Shared>) {
+        let mut lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.push(Arc::downgrade(lane));
+    }
+
+    /// Takes the place, if it is free.
+    fn take(&self) -> bool {
+        if self.is_held_by_copies() || self.0.taken.swap(true, SeqCst) {
+            return false;
+        }
+        // The last holder's frame may have become a copy between the two looks.
+        if self.is_held_by_copies() {
+            self.leave();
+            return false;
+        }
+        true
+    }
+
+    fn leave(&self) {
+        self.0.taken.store(false, SeqCst);
+        self.wake();
+    }
+
+    fn is_held_by_copies(&self) -> bool {
+        let lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.iter().filter_map(Weak::upgrade).any(|lane| lane.copies_beyond_bytes() > 0)
+    }
+
+    fn note(&self, waker: &Waker) {
+        self.0.waiting.note(waker);
+        self.0.wanted.notify_waiters();
+    }
+
+    /// Whoever waits for it looks again.
+    pub(super) fn wake(&self) {
+        self.0.waiting.wake();
+    }
 }
 
 /// What a pool's frames may come to.
@@ -59,7 +119,14 @@ impl Waiting {
 pub(super) struct Claim {
     pool: Arc<Shared>,
     bytes: usize,
-    beyond: Option<Beyond>,
+    stands: Stands,
+}
+
+enum Stands {
+    Within,
+    /// The same, for a copy.
+    AsCopy,
+    Beyond(Beyond),
 }
 
 impl Claim {
@@ -81,7 +148,7 @@ impl Claim {
         // What goes between the first look and this wakes nobody.
         if let Some(bounds) = pool.bounds.get() {
             pool.waiting.note(cx.waker());
-            bounds.beyond.0.waiting.note(cx.waker());
+            bounds.beyond.note(cx.waker());
         }
         Self::now(pool, bytes).map_or(Poll::Pending, Poll::Ready)
     }
@@ -89,40 +156,56 @@ impl Claim {
     /// Room for it, whether there is any or not.
     pub(super) fn at_once(pool: &Arc<Shared>, bytes: usize) -> Self {
         pool.live.fetch_add(bytes, SeqCst);
-        Self { pool: pool.clone(), bytes, beyond: None }
+        Self { pool: pool.clone(), bytes, stands: Stands::Within }
+    }
+
+    /// The same for a copy.
+    pub(super) fn of_copy(pool: &Arc<Shared>, bytes: usize) -> Self {
+        pool.live.fetch_add(bytes, SeqCst);
+        pool.copies.fetch_add(bytes, SeqCst);
+        Self { pool: pool.clone(), bytes, stands: Stands::AsCopy }
     }
 
     fn now(pool: &Arc<Shared>, bytes: usize) -> Option<Self> {
         let bounds = pool.bounds.get();
         let bytes_max = bounds.map_or(usize::MAX, |bounds| bounds.bytes_max);
-        // It leaves as much as it takes: a frame that never comes whole must not stop its lane (I7).
+        let Beside { noted, reserved, .. } = pool.beside();
+        let batches = pool.batches_bytes();
+        // It leaves as much as it takes: a frame that never comes whole must not stop its lane (I7). What others asked for is of
+        // that; its own first step is there already.
+        let left = bytes.max(reserved.saturating_sub(limits::FETCH_BYTES));
+        let beside = noted.saturating_add(bytes).saturating_add(left);
         let within = |live: usize| {
-            let needed = live.saturating_add(bytes.saturating_mul(2));
-            (needed <= bytes_max).then(|| live + bytes)
+            let fits = live.max(batches).saturating_add(beside) <= bytes_max;
+            fits.then(|| live + bytes)
         };
         if pool.live.fetch_update(SeqCst, SeqCst, within).is_ok() {
-            return Some(Self { pool: pool.clone(), bytes, beyond: None });
+            return Some(Self { pool: pool.clone(), bytes, stands: Stands::Within });
         }
         let beyond = bounds?.beyond.clone();
-        if beyond.0.taken.swap(true, SeqCst) {
+        if !beyond.take() {
             return None;
         }
         pool.beyond.fetch_add(bytes, SeqCst);
-        Some(Self { pool: pool.clone(), bytes, beyond: Some(beyond) })
+        Some(Self { pool: pool.clone(), bytes, stands: Stands::Beyond(beyond) })
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        match &self.beyond {
-            None => {
+        match &self.stands {
+            Stands::Within => {
                 self.pool.live.fetch_sub(self.bytes, SeqCst);
-                self.pool.waiting.wake();
+                self.pool.wake();
             }
-            Some(beyond) => {
+            Stands::AsCopy => {
+                self.pool.copies.fetch_sub(self.bytes, SeqCst);
+                self.pool.live.fetch_sub(self.bytes, SeqCst);
+                self.pool.wake_all();
+            }
+            Stands::Beyond(beyond) => {
                 self.pool.beyond.fetch_sub(self.bytes, SeqCst);
-                beyond.0.taken.store(false, SeqCst);
-                beyond.0.waiting.wake();
+                beyond.leave();
             }
         }
     }
@@ -131,6 +214,8 @@ impl Drop for Claim {
 #[cfg(test)]
 mod tests {
     use std::task::Wake;
+
+    use bytes::Bytes;
 
     use super::super::FramePool;
     use super::super::pool::Block;
@@ -219,6 +304,54 @@ mod tests {
         assert_eq!(readers.each_ref().map(Reader::woken), [0, 1, 0], "there is room in its lane");
         assert!(readers[1].claim(&lanes[0], 10 * MIB).is_some());
         drop(large);
+    }
+
+    #[test]
+    fn what_is_noted_and_asked_for_is_no_room() {
+        let (pool, reader) = (FramePool::new(), Reader::default());
+        pool.keep_within(34 * MIB, Beyond::default());
+        let stands = |claim: &Claim| matches!(claim.stands, Stands::Within);
+        let none = Beside::default();
+        for beside in [
+            Beside { noted: 3 * MIB, ..none },
+            Beside { reserved: 20 * MIB, ..none },
+            Beside { batches: 30 * MIB, ..none },
+        ] {
+            pool.shift_beside(none, beside);
+            let claim = reader.claim(&pool, 16 * MIB).unwrap();
+            assert!(!stands(&claim), "{beside:?}");
+            assert!(reader.claim(&pool, 16 * MIB).is_none());
+            let _ = reader.woken();
+            pool.shift_beside(beside, none);
+            assert!(reader.woken() > 0, "{beside:?}");
+            assert!(stands(&reader.claim(&pool, 16 * MIB).unwrap()));
+        }
+    }
+
+    #[test]
+    fn copies_that_are_more_than_their_lane_s_memory_have_the_place() {
+        let beyond = Beyond::default();
+        let lanes = [(); 2].map(|()| FramePool::new());
+        lanes.iter().for_each(|pool| pool.keep_within(34 * MIB, beyond.clone()));
+        let (reader, copy) = (Reader::default(), |mib: usize| Bytes::from(vec![0; mib * MIB]));
+        let small = lanes[0].hold(copy(30));
+        assert_eq!(lanes[0].live_bytes(), 30 * MIB);
+        assert!(reader.claim(&lanes[1], 32 * MIB).is_some(), "it is within");
+        let frame = reader.claim(&lanes[0], 20 * MIB).unwrap();
+        assert_eq!(lanes[0].beyond_bytes(), taken(20));
+        let slice = lanes[0].hold(copy(20)).slice(5..6);
+        drop(frame);
+        for (pool, mib) in [(&lanes[0], 2), (&lanes[1], 32)] {
+            assert!(reader.claim(pool, mib * MIB).is_none(), "the copy has the frame's place");
+        }
+        assert!(reader.claim(&lanes[1], 2 * MIB).is_some(), "there is room in that lane");
+        let _ = reader.woken();
+        drop(slice);
+        assert!(reader.woken() > 0);
+        let large = reader.claim(&lanes[1], 32 * MIB);
+        assert!(large.is_some());
+        drop((large, small));
+        assert_eq!(lanes.each_ref().map(FramePool::live_bytes), [0, 0]);
     }
 
     #[test]

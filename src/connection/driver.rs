@@ -19,6 +19,7 @@ use super::diagnosis::Stage;
 use super::pool::{Block, FramePool, SMALL_BYTES};
 use super::shared::{Shared, is_login};
 use super::transport::Transport;
+use super::waits::RoomWait;
 use crate::error::Error;
 use crate::limits;
 use crate::wire::ApiKey;
@@ -182,12 +183,17 @@ impl Driver {
                     false => Poll::Ready(self.pool.claim(frame.size)),
                 };
                 let Poll::Ready(claim) = claim else {
+                    if self.waits_since.is_none() {
+                        let (since, bytes) = (Instant::now(), frame.size);
+                        self.waits_since = Some(since);
+                        self.shared.room_waits.set(Some(RoomWait { since, bytes }));
+                    }
                     self.frame = Some(frame);
-                    self.waits_since.get_or_insert_with(Instant::now);
                     return Poll::Pending;
                 };
                 frame.block.move_into(claim);
                 if let Some(since) = self.waits_since.take() {
+                    self.shared.room_waits.set(None);
                     self.shared.state.borrow_mut().postpone(since.elapsed());
                 }
             }
@@ -321,6 +327,7 @@ impl Future for Driver {
 impl Drop for Driver {
     /// Also when the runtime ends or the task panics: nobody is left waiting.
     fn drop(&mut self) {
+        self.shared.room_waits.set(None);
         self.shared.fail(self.shared.peer.closed_by_us());
     }
 }

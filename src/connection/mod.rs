@@ -21,6 +21,7 @@ pub(crate) mod tests_support;
 mod tls;
 mod transport;
 mod versions;
+mod waits;
 
 use std::fmt;
 use std::future::Future;
@@ -45,12 +46,13 @@ pub use claim::Beyond;
 pub(crate) use diagnosis::Peer;
 pub use dial::Screen;
 pub(crate) use dial::is_link_local;
-pub use pool::FramePool;
+pub use pool::{Beside, FramePool};
 pub use sasl::SessionEnd;
 pub(crate) use security::files::{Files, unusable};
 pub use security::{Expiry, Security, SecurityCell};
 pub(crate) use security::{Look, Watch, not_taken};
 pub(crate) use tls::{Tls, acceptor};
+pub use waits::{RoomWait, RoomWaits};
 
 /// Name of this client in the brokers' logs, quotas and metrics.
 const CLIENT_ID: &str = "strait";
@@ -168,6 +170,11 @@ impl Connection {
     /// of its own: a recovery, for whose end others hold their room, must not wait for them.
     pub fn wait_for_room(&self) {
         self.0.shared.waits_for_room.set(true);
+    }
+
+    /// Which answer waits so, for another thread too.
+    pub fn room_waits(&self) -> Arc<RoomWaits> {
+        self.0.shared.room_waits.clone()
     }
 
     /// An error at this broker.

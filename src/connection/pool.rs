@@ -51,10 +51,24 @@ pub(super) struct Shared {
     pub(super) live: AtomicUsize,
     /// Of the frame that stands in the one place beyond the memory of all lanes.
     pub(super) beyond: AtomicUsize,
+    /// The part of `live` that stands in copies.
+    pub(super) copies: AtomicUsize,
+    beside: Beside<AtomicUsize>,
     /// Not set where no lane answers for it.
     pub(super) bounds: OnceLock<Bounds>,
     pub(super) waiting: Waiting,
     idle: Mutex<Idle>,
+}
+
+/// What a lane holds beside its frames, or will: in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beside<T = usize> {
+    /// Batches. Most stand in frames; those that were joined do not.
+    pub batches: T,
+    /// What is noted of them.
+    pub noted: T,
+    /// Answers that were asked for.
+    pub reserved: T,
 }
 
 #[derive(Default)]
@@ -92,10 +106,59 @@ impl FramePool {
     /// From now on idle and live frames come to no more than `bytes_max` together, as far as live ones alone do not; and a frame that
     /// is larger than what was asked for waits for room, there or `beyond`. Once: a second call does nothing.
     pub fn keep_within(&self, bytes_max: usize, beyond: Beyond) {
-        let _ = self.0.bounds.set(Bounds { bytes_max, beyond });
+        if self.0.bounds.set(Bounds { bytes_max, beyond: beyond.clone() }).is_ok() {
+            beyond.join(&self.0);
+        }
     }
 
-    /// Bytes of the buffers that frames in use stand in, but for the one beyond. What a lane's budget reads.
+    /// The place beyond, if a lane answers for this.
+    pub fn place(&self) -> Option<Beyond> {
+        self.0.bounds.get().map(|bounds| bounds.beyond.clone())
+    }
+
+    /// Whether it is one of these that stands there, or copies that are more than the lane's memory.
+    pub fn has_place(&self) -> bool {
+        self.beyond_bytes() > 0 || self.0.copies_beyond_bytes() > 0
+    }
+
+    /// What the lane holds beside its frames, as it was told last.
+    pub fn beside(&self) -> Beside {
+        self.0.beside()
+    }
+
+    /// What the lane holds beside its frames goes from `before` to `after`: a frame that waits for room leaves room for that.
+    pub fn shift_beside(&self, before: Beside, after: Beside) {
+        let Beside { batches, noted, reserved } = &self.0.beside;
+        let cells = [
+            (batches, before.batches, after.batches),
+            (noted, before.noted, after.noted),
+            (reserved, before.reserved, after.reserved),
+        ];
+        let mut fell = false;
+        for (cell, before, after) in cells {
+            if after > before {
+                cell.fetch_add(after - before, SeqCst);
+            } else if after < before {
+                cell.fetch_sub(before - after, SeqCst);
+                fell = true;
+            }
+        }
+        if fell {
+            self.0.wake();
+        }
+    }
+
+    /// Counts a copy of what stood in a frame as one, until its last slice is dropped. Nobody waits with it for room: those that
+    /// have yet to come do.
+    pub fn hold(&self, copy: Bytes) -> Bytes {
+        if copy.len() <= SMALL_BYTES {
+            return copy;
+        }
+        let room = Claim::of_copy(&self.0, copy.len());
+        Bytes::from_owner(Copied { bytes: copy, _room: room })
+    }
+
+    /// Bytes of the buffers that frames in use stand in, but for the one beyond, and of copies. What a lane's budget reads.
     pub fn live_bytes(&self) -> usize {
         self.0.live.load(SeqCst)
     }
@@ -166,8 +229,44 @@ impl Shared {
 
     /// Bytes that live frames leave.
     fn room(&self) -> usize {
-        let bytes_max = self.bounds.get().map_or(usize::MAX, |bounds| bounds.bytes_max);
-        bytes_max.saturating_sub(self.live.load(SeqCst))
+        self.bytes_max().saturating_sub(self.live.load(SeqCst))
+    }
+
+    fn bytes_max(&self) -> usize {
+        self.bounds.get().map_or(usize::MAX, |bounds| bounds.bytes_max)
+    }
+
+    /// Of the lane's batches, but for the one beyond.
+    pub(super) fn batches_bytes(&self) -> usize {
+        self.beside().batches.saturating_sub(self.beyond.load(SeqCst))
+    }
+
+    pub(super) fn beside(&self) -> Beside {
+        let Beside { batches, noted, reserved } = &self.beside;
+        let [batches, noted, reserved] = [batches, noted, reserved].map(|cell| cell.load(SeqCst));
+        Beside { batches, noted, reserved }
+    }
+
+    /// What copies take beyond the lane's memory.
+    pub(super) fn copies_beyond_bytes(&self) -> usize {
+        let all = self.live.load(SeqCst) + self.beside.noted.load(SeqCst);
+        self.copies.load(SeqCst).min(all.saturating_sub(self.bytes_max()))
+    }
+
+    /// Something is given back: whoever waits for it looks again.
+    pub(super) fn wake(&self) {
+        match self.copies.load(SeqCst) {
+            0 => self.waiting.wake(),
+            _ => self.wake_all(),
+        }
+    }
+
+    /// The same of copies, which may have had the place beyond.
+    pub(super) fn wake_all(&self) {
+        self.waiting.wake();
+        if let Some(bounds) = self.bounds.get() {
+            bounds.beyond.wake();
+        }
     }
 }
 
@@ -285,6 +384,18 @@ impl Drop for Block {
         // First: what is kept needs room beside what is in use.
         drop(room);
         pool.keep(std::mem::take(&mut self.buffer));
+    }
+}
+
+/// What stood in a frame and was written anew.
+struct Copied {
+    bytes: Bytes,
+    _room: Claim,
+}
+
+impl AsRef<[u8]> for Copied {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

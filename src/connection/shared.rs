@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::CallError;
 use super::diagnosis::{Peer, Stage};
+use super::waits::RoomWaits;
 use crate::error::Error;
 use crate::limits;
 use crate::wire::{ApiKey, WireError};
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     pub(super) stage: Cell<Stage>,
     /// Frames that are larger than what was asked for wait until their lane has room.
     pub(super) waits_for_room: Cell<bool>,
+    /// The one that does.
+    pub(super) room_waits: Arc<RoomWaits>,
     /// Wakes those that wait for room.
     pub(super) room: Notify,
     pub(super) state: RefCell<State>,
@@ -56,7 +59,8 @@ pub(super) struct Request {
 impl Shared {
     pub(super) fn new(peer: Peer, stage: Stage) -> Rc<Self> {
         let (stage, room, state) = (Cell::new(stage), Notify::new(), RefCell::default());
-        Rc::new(Self { peer, stage, waits_for_room: Cell::new(false), room, state })
+        let (waits_for_room, room_waits) = (Cell::new(false), Arc::default());
+        Rc::new(Self { peer, stage, waits_for_room, room_waits, room, state })
     }
 
     pub(super) fn closed(&self) -> Option<Arc<Error>> {

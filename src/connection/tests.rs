@@ -165,6 +165,9 @@ fn a_frame_that_waits_for_room_is_not_overdue() {
             let mut fetch = connection.send(ApiKey::Fetch, 12, vec![], SOON).unwrap();
             let waits = tokio::time::timeout(SOON * 3, &mut fetch).await;
             assert!(waits.is_err(), "{waits:?}");
+            let wait = connection.room_waits().get().expect("told");
+            assert_eq!(wait.bytes, 5_000_005);
+            assert!(wait.since.elapsed() > SOON * 2);
             let used = if room_comes_from_its_lane {
                 drop(used);
                 None
@@ -174,6 +177,7 @@ fn a_frame_that_waits_for_room_is_not_overdue() {
             };
             let body = fetch.await.unwrap();
             assert_eq!(body.len(), 5_000_000);
+            assert_eq!(connection.room_waits().get(), None);
             assert_eq!(pool.beyond_bytes() > 0, !room_comes_from_its_lane);
             drop((used, body));
             assert_eq!((pool.live_bytes(), pool.beyond_bytes()), (0, 0));

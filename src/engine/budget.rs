@@ -3,18 +3,18 @@
 
 use std::cell::Cell;
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::connection::{Beyond, FramePool};
+use crate::connection::{Beside, Beyond, FramePool};
 use crate::limits;
 
 /// What one lane may hold.
 pub struct Budget {
     limit_bytes: usize,
     pool: FramePool,
-    reserved_bytes: Cell<usize>,
-    /// By all mirrors: what was recoded stands in no frame.
-    held: Cell<Held>,
+    /// The pool knows it too: frames that wait for room leave room for it.
+    beside: Cell<Beside>,
     room: Notify,
 }
 
@@ -51,8 +51,15 @@ pub struct Reservation<'a> {
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        self.budget.reserved_bytes.set(self.budget.reserved_bytes.get() - self.bytes);
+        self.budget.set_beside(|beside| beside.reserved -= self.bytes);
         self.budget.room.notify_waiters();
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        // Others may share the pool.
+        self.pool.shift_beside(self.beside.get(), Beside::default());
     }
 }
 
@@ -62,8 +69,7 @@ impl Budget {
         Self {
             limit_bytes,
             pool: FramePool::of_this_thread(),
-            reserved_bytes: Cell::new(0),
-            held: Cell::default(),
+            beside: Cell::default(),
             room: Notify::new(),
         }
     }
@@ -76,14 +82,42 @@ impl Budget {
     /// Bytes of frames that are alive, or of batches if those are more, and of what is noted of them. The one frame beyond the memory
     /// of all lanes is no lane's.
     pub fn used_bytes(&self) -> usize {
-        let Held { buffered_bytes, noted_bytes, .. } = self.held.get();
-        let buffered = buffered_bytes.saturating_sub(self.pool.beyond_bytes());
-        self.pool.live_bytes().max(buffered) + noted_bytes
+        let Beside { batches, noted, .. } = self.beside.get();
+        let batches = batches.saturating_sub(self.pool.beyond_bytes());
+        self.pool.live_bytes().max(batches) + noted
+    }
+
+    fn set_beside(&self, change: impl FnOnce(&mut Beside)) {
+        let before = self.beside.get();
+        let mut after = before;
+        change(&mut after);
+        self.beside.set(after);
+        self.pool.shift_beside(before, after);
+    }
+
+    /// The place beyond the memory of all lanes, if frames are held to it.
+    pub(super) fn place(&self) -> Option<Beyond> {
+        self.pool.place()
+    }
+
+    /// Whether something of this lane stands there.
+    pub(super) fn has_place(&self) -> bool {
+        self.pool.has_place()
+    }
+
+    /// Counts a batch that was written anew as what it is: nothing of its frame.
+    pub fn hold(&self, copy: Bytes) -> Bytes {
+        self.pool.hold(copy)
     }
 
     /// What a mirror holds went from `before` to `after`.
     pub fn shift(&self, before: Held, after: Held) {
-        self.held.set(self.held.get().shifted(before, after));
+        self.set_beside(|beside| {
+            let shifted =
+                |all: usize, before: usize, after: usize| (all + after).saturating_sub(before);
+            beside.batches = shifted(beside.batches, before.buffered_bytes, after.buffered_bytes);
+            beside.noted = shifted(beside.noted, before.noted_bytes, after.noted_bytes);
+        });
         if after.buffered_bytes < before.buffered_bytes || after.noted_bytes < before.noted_bytes {
             self.room.notify_waiters();
         }
@@ -96,7 +130,7 @@ impl Budget {
 
     /// What neither a frame nor a reservation takes.
     pub fn free_bytes(&self) -> usize {
-        self.limit_bytes.saturating_sub(self.used_bytes() + self.reserved_bytes.get())
+        self.limit_bytes.saturating_sub(self.used_bytes() + self.beside.get().reserved)
     }
 
     /// Waits until `bytes` are free, with `spare` that others may need first, and takes them. A figure above the limit is cut
@@ -107,7 +141,7 @@ impl Budget {
         loop {
             let room = self.room.notified();
             if self.free_bytes() >= needed {
-                self.reserved_bytes.set(self.reserved_bytes.get() + bytes);
+                self.set_beside(|beside| beside.reserved += bytes);
                 return Reservation { budget: self, bytes };
             }
             // What a recovery gives back is told by nobody.
@@ -134,5 +168,22 @@ mod tests {
         assert_eq!((budget.used_bytes(), budget.free_bytes()), (80, 20));
         budget.shift(held(30, 50), held(10, 0));
         assert_eq!((budget.used_bytes(), budget.free_bytes()), (10, 90));
+    }
+
+    #[test]
+    fn frames_that_wait_know_what_stands_beside_them() {
+        let budget = Budget::of_this_thread(100);
+        let copy = budget.hold(Bytes::from(vec![0; 5_000]));
+        assert_eq!((budget.used_bytes(), budget.free_bytes()), (5_000, 0));
+        drop(copy);
+        let pool = budget.pool.clone();
+        let held = Held { buffered_bytes: 30, noted_bytes: 50, ..Held::default() };
+        budget.shift(Held::default(), held);
+        budget.set_beside(|beside| beside.reserved += 7);
+        assert_eq!(pool.beside(), Beside { batches: 30, noted: 50, reserved: 7 });
+        drop(Reservation { budget: &budget, bytes: 7 });
+        assert_eq!(pool.beside(), Beside { batches: 30, noted: 50, reserved: 0 });
+        drop(budget);
+        assert_eq!(pool.beside(), Beside::default(), "another's may use it next");
     }
 }

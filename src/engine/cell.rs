@@ -13,6 +13,7 @@ use super::budget::Held;
 use super::class::{Class, Standing, Way};
 use super::coordination;
 use super::doubles::Told;
+use super::give_back::Patience;
 use super::mirror::Mirror;
 use super::session::SourcePartition;
 use super::settings::Settings;
@@ -20,6 +21,7 @@ use super::spec::MirrorSpec;
 use super::stats::{MirrorState, MirrorStats};
 use super::step_over::{Anew, StepOver};
 use super::transaction::{self, Producer};
+use super::trouble;
 use crate::config::resolved::Link;
 use crate::env::Env;
 use crate::error::Error;
@@ -151,6 +153,8 @@ pub struct MirrorCell {
     pub(super) counted: Cell<Held>,
     /// Fetching waits for room.
     pub(super) held: Cell<bool>,
+    /// Of those who wait for what it holds.
+    pub(super) patience: Cell<Patience>,
     /// It stands in the list of those that wait for their connection's room.
     pub(super) is_listed: Cell<bool>,
     /// In which sender's queue it stands. An entry in another queue is void.
@@ -233,6 +237,7 @@ impl MirrorCell {
             has_turn: Cell::new(true),
             counted: Cell::default(),
             held: Cell::new(false),
+            patience: Cell::default(),
             is_listed: Cell::new(false),
             ready_at: Cell::new(None),
             dirty_at: Cell::new(None),
@@ -337,6 +342,15 @@ impl MirrorCell {
         mirror.transaction().is_none() && mirror.is_settled() && !lost && self.is_quiet(now)
     }
 
+    /// Whether nobody can be asked what became of what it sent, and none of it can come late any more. Transactions are given up
+    /// at once.
+    pub(super) fn is_lost_in_doubt(&self, now: Instant) -> bool {
+        let mirror = self.mirror.borrow();
+        let is_late = self.lost_at.get().is_some_and(|at| now < at + limits::LATE_REQUEST);
+        let in_doubt = |m: &Mirror| m.needs_resync() && m.transaction().is_none();
+        !is_late && mirror.as_ref().is_some_and(in_doubt)
+    }
+
     /// Whether no request of a former life can come any more.
     pub(super) fn is_quiet(&self, now: Instant) -> bool {
         self.came_clean.get() || self.quiet_at.get().is_some_and(|at| at <= now)
@@ -410,6 +424,21 @@ impl MirrorCell {
         let parked = self.halt.get() == Halt::Parked || self.fetch_parked.get();
         if !parked && self.troubled.replace(false) {
             self.stats.set_error(None);
+        }
+    }
+
+    /// Shows that what it is fetched over waits for memory, unless it shows something already.
+    pub(super) fn note_room_wait(&self, error: Error) {
+        if !self.troubled.get() && self.mirror.borrow().is_some() {
+            self.note_trouble(error);
+        }
+    }
+
+    /// That is over, or not its matter any more.
+    pub(super) fn clear_room_wait(&self, now: Instant) {
+        if self.stats.error().is_some_and(|error| error.code == trouble::NO_ROOM) {
+            self.clear_trouble();
+            self.note_progress(now);
         }
     }
 

@@ -21,13 +21,13 @@ use super::reader::SourceConnection;
 use super::session::{Delta, Session, SourcePartition, Wish};
 use super::share::{FetchQueue, Share};
 use super::source_log;
-use super::stats::MirrorStats;
+use super::stats::{Fate, MirrorStats};
 use super::step_over::{self, StepOver};
-use super::{transactions, trouble};
+use super::{beyond, transactions, trouble};
 use crate::canary::{Canary, planted};
 use crate::cluster::rights::Need;
 use crate::config::resolved::OnPoison;
-use crate::env::{Env, Moment};
+use crate::env::Moment;
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
 use crate::wire::batch::BatchError;
@@ -132,7 +132,8 @@ async fn fetch(
         let request = request(share, session.advance(), max_wait);
         let deadline = max_wait + limits::REQUEST_TIMEOUT;
         let asked_at = share.env.now();
-        let answer = connection.fetch(request, deadline).await;
+        let answer = connection.fetch(request, deadline);
+        let answer = beyond::answered(share, way, connection, answer).await;
         let waited = share.env.now().saturating_duration_since(asked_at);
         MirrorStats::add(&share.stats.fetch_wait_us, waited.as_micros() as u64);
         drop(reservation);
@@ -359,7 +360,7 @@ fn take(
                 let is_over = then.is_some() && !mirror.is_replaying();
                 at_poison |= poison.is_some_and(|from| mirror.fetch_offset() >= from);
                 if matches!(taken, Ok(true)) && !is_over && !at_poison {
-                    taken = apply(&share.env, cell, mirror, step);
+                    taken = apply(share, cell, mirror, step);
                 }
             })
         });
@@ -402,19 +403,23 @@ fn look_at_replay(share: &Rc<Share>, cell: &Rc<MirrorCell>, now: Instant, end: i
 
 /// Gives a step to the mirror; false if the target holds another record where this one should be.
 fn apply(
-    env: &Env,
+    share: &Share,
     cell: &MirrorCell,
     mirror: &mut Mirror,
     step: Step,
 ) -> Result<bool, RecordsError> {
     let mut agree = true;
     let fate = match step {
-        Step::Take(outgoing, fate) => {
+        Step::Take(mut outgoing, fate) => {
+            if fate == Fate::Recoded {
+                outgoing.batch = share.budget.hold(outgoing.batch);
+            }
             MirrorStats::add(&cell.stats.fetched_bytes, outgoing.batch.len() as u64);
             MirrorStats::add(&cell.stats.fetched_records, outgoing.records.unsigned_abs().into());
             let replaying = mirror.is_replaying();
             agree = mirror.take(outgoing)?;
-            env.reached(if replaying { Moment::CountedOff } else { Moment::Admitted });
+            let moment = if replaying { Moment::CountedOff } else { Moment::Admitted };
+            share.env.reached(moment);
             fate
         }
         Step::Skip { next_offset, leader_epoch, fate } => {
@@ -497,7 +502,7 @@ fn refuse(share: &Rc<Share>, cell: &Rc<MirrorCell>, refusal: Refusal, readable: 
 }
 
 /// Leaves the session for a while.
-fn pause(share: &Rc<Share>, cell: &Rc<MirrorCell>, wait: Duration) {
+pub(super) fn pause(share: &Rc<Share>, cell: &Rc<MirrorCell>, wait: Duration) {
     cell.fetch_not_before.set(Some(share.env.now() + wait));
     share.touch_fetch(cell);
     let (own, cell) = (share.clone(), cell.clone());

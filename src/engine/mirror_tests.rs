@@ -148,6 +148,31 @@ fn a_dropped_queue_is_fetched_again_from_the_end_of_the_flight() {
 }
 
 #[test]
+fn what_waits_is_given_back_only_where_fetching_can_begin_again() {
+    let part = |base, records, ends_place| Outgoing { ends_place, ..outgoing(base, records) };
+    let mut mirror = mirror();
+    assert!(!mirror.give_back(), "nothing waits");
+    take(&mut mirror, part(0, 2, false));
+    take(&mut mirror, part(2, 1, true));
+    mirror.send(NOW).expect("open");
+    assert!(!mirror.give_back(), "a part is on its way");
+    mirror.on_success(0).expect("in order");
+    assert!(!mirror.give_back(), "a part is there");
+    mirror.send(NOW).expect("open");
+    take(&mut mirror, outgoing(3, 1));
+    assert!(mirror.give_back());
+    assert_eq!((mirror.fetch_offset(), mirror.held().buffered_bytes), (3, 81));
+    mirror.on_doubt().expect("outstanding");
+    take(&mut mirror, outgoing(3, 1));
+    assert!(mirror.give_back(), "what is in doubt stays");
+    mirror.on_resynced(&last(None), &Landed::default(), 2).expect("ours");
+    assert!(!mirror.give_back(), "a part is there, and another is to be sent again");
+    assert_eq!(sequence_of(&mirror.send(NOW).expect("open")), 2);
+    mirror.on_success(2).expect("in order");
+    assert_eq!((mirror.acked(), mirror.fetch_offset()), (3, 3));
+}
+
+#[test]
 fn what_is_noted_of_a_burst_counts_until_it_is_over() {
     let noted = |mirror: &Mirror| mirror.held().noted_bytes;
     let burst = |mirror: &mut Mirror| {

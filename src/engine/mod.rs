@@ -10,16 +10,17 @@
 //! The deciding half is pure, and is where the invariants live: [`admit`] (fate of a batch), [`mirror`] (one partition's
 //! state; with [`mirror_readback`]), [`window`] (when the next batch may leave), [`joining`] (which leave as one), [`flow`]
 //! (what a connection carries), [`class`] (tail or backlog), [`turns`], [`rate_limit`], [`session`], [`identity`],
-//! [`route`], [`numberings`], [`anchor`], [`offset_map`], [`walk`], [`lineage`], [`overlap`]. The other half moves bytes
+//! [`route`], [`numberings`], [`anchor`], [`offset_map`], [`walk`], [`lineage`], [`overlap`], [`give_back`]. The other half moves bytes
 //! between it and the network: [`fetcher`], [`sender`], [`recovery`] with [`position`] ([`decide`], [`source_log`],
-//! [`target_log`], `gap`) and [`readback`], [`committer`]; [`room`] says how far ahead, `catching_up` moves mirrors between
-//! the classes. A [`reader`] fetches from a thread beside the lane's, where the engine is `split`.
+//! [`target_log`], `gap`) and [`readback`], [`committer`]; [`room`] says how far ahead, `beyond` sees to batches that are
+//! larger than that, `catching_up` moves mirrors between the classes. A [`reader`] fetches from a thread beside the lane's, where the engine is `split`.
 //! With `delivery: transactional` the position goes into the target's own group, in the transaction that brings the
 //! records: [`transaction`] and [`mirror_transaction`] decide, `transactions`, `fence` and `coordination` carry out.
 //! A [`share`] ties them together for one link on one lane.
 
 pub mod admit;
 pub mod anchor;
+mod beyond;
 pub mod budget;
 mod catching_up;
 pub mod cell;
@@ -32,6 +33,7 @@ mod fence;
 pub mod fetcher;
 pub mod flow;
 mod gap;
+pub mod give_back;
 pub mod group;
 pub mod handoff;
 pub mod identity;

@@ -16,7 +16,7 @@ use super::share::Share;
 use super::stats::Board;
 use super::tasks;
 use crate::cluster::ClusterHandle;
-use crate::connection::{CallError, Connection, SessionEnd};
+use crate::connection::{CallError, Connection, RoomWait, RoomWaits, SessionEnd};
 use crate::env::Env;
 use crate::error::{Action, Code, Error, Side};
 use crate::limits;
@@ -44,6 +44,7 @@ struct Call {
 pub(super) struct Line {
     calls: Sender<Call>,
     session: Arc<SessionEnd>,
+    room_waits: Arc<RoomWaits>,
     closed: Arc<OnceLock<Arc<Error>>>,
 }
 
@@ -97,7 +98,8 @@ async fn hold(env: Env, dial: Dial) {
     };
     let (calls, mut waiting) = handoff::channel::<Call>(limits::READER_CALLS_MAX);
     let closed = Arc::<OnceLock<_>>::default();
-    let line = Line { calls, session: connection.session(), closed: closed.clone() };
+    let (session, room_waits) = (connection.session(), connection.room_waits());
+    let line = Line { calls, session, room_waits, closed: closed.clone() };
     if reply.send(Ok(line)).is_err() {
         return;
     }
@@ -152,6 +154,14 @@ impl SourceConnection {
         match self {
             Self::OfLane(connection) => connection.is_ending(),
             Self::OfReader(line) => line.closed.get().is_some() || line.session.is_near(),
+        }
+    }
+
+    /// Which answer waits for its lane's memory, if one does.
+    pub(super) fn room_wait(&self) -> Option<RoomWait> {
+        match self {
+            Self::OfLane(connection) => connection.room_waits().get(),
+            Self::OfReader(line) => line.room_waits.get(),
         }
     }
 
@@ -212,8 +222,8 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_is_gone_is_an_error_and_no_standstill() {
         let (calls, waiting) = handoff::channel(1);
-        let (session, closed) = (Arc::default(), Arc::default());
-        let line = SourceConnection::OfReader(Line { calls, session, closed });
+        let (session, room_waits, closed) = (Arc::default(), Arc::default(), Arc::default());
+        let line = SourceConnection::OfReader(Line { calls, session, room_waits, closed });
         drop(waiting);
         let request = FetchRequest {
             max_wait_ms: 0,
@@ -232,7 +242,8 @@ mod tests {
         let session = Arc::<SessionEnd>::default();
         session.leave(Some(Instant::now()));
         let (calls, _waiting) = handoff::channel(1);
-        let closed = Arc::default();
-        assert!(SourceConnection::OfReader(Line { calls, session, closed }).is_ending());
+        let (room_waits, closed) = (Arc::default(), Arc::default());
+        let line = Line { calls, session, room_waits, closed };
+        assert!(SourceConnection::OfReader(line).is_ending());
     }
 }

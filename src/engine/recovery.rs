@@ -263,7 +263,10 @@ fn split(share: &Rc<Share>, cell: &Rc<MirrorCell>, refused: &Refused, error: Err
         mirror.as_ref().and_then(|m| Some(admit::split(m.front_of_queue()?, m.acked())))
     };
     match parts {
-        Some(Ok(parts)) if parts.len() > 1 => {
+        Some(Ok(mut parts)) if parts.len() > 1 => {
+            for part in &mut parts {
+                part.batch = share.budget.hold(std::mem::take(&mut part.batch));
+            }
             if let Some(mirror) = &mut *cell.mirror.borrow_mut() {
                 share.add_buffered(cell, mirror, |mirror| mirror.replace_front(parts));
             }
@@ -318,7 +321,8 @@ pub(super) fn restart_after(
     again_after(share, cell, wait, trouble::at(cell, error));
 }
 
-fn give_up(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
+/// Forgets all that a mirror holds; it begins anew.
+pub(super) fn give_up(share: &Rc<Share>, cell: &Rc<MirrorCell>) {
     // The refusal belongs to batches that are given up with it, and a step waits for their acks.
     drop(cell.refused.take());
     drop(cell.step_over.take());

@@ -22,7 +22,7 @@ use super::spec::{Leave, MirrorId, MirrorSpec};
 use super::stats::{Board, LaneStats, MirrorStats};
 use super::turns::Turns;
 use super::{
-    catching_up, committer, fetcher, leaders, recovery, retry, sender, tasks, transactions,
+    beyond, catching_up, committer, fetcher, leaders, recovery, retry, sender, tasks, transactions,
 };
 use crate::cluster::ClusterHandle;
 use crate::config::resolved::Link;
@@ -164,6 +164,7 @@ impl Share {
         share.spawn(leaders::follow(share.clone()));
         share.spawn(recovery::run(share.clone()));
         share.spawn(committer::run(share.clone()));
+        share.spawn(beyond::watch(share.clone()));
         if share.turns.is_some() {
             share.spawn(catching_up::take_turns(share.clone()));
         }
@@ -338,6 +339,7 @@ impl Share {
         cell.target_leader.set(target);
         cell.class.set(class);
         if cell.source_way() != source_before {
+            cell.clear_room_wait(self.env.now());
             cell.dirty_at.set(None);
             self.touch_fetcher(source_before, cell);
             cell.dirty_at.set(None);

@@ -161,6 +161,27 @@ pub fn late_requests() -> Error {
     Error::new(LATE_REQUESTS, Side::Target, Action::Retry, message)
 }
 
+/// A source connection waits for memory.
+pub const NO_ROOM: Code = Code(89);
+
+/// Its lane has none for a batch of so many bytes.
+pub fn no_room(share: &Share, way: Way, bytes: usize) -> Error {
+    let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+    let message = format!(
+        "a batch of {} MiB waits for memory, and the connection that it comes over with it: its lane has no room for it, and the \
+         one place beyond `engine.memory` is taken",
+        mib(bytes)
+    );
+    let fix = format!(
+        "see to the partitions that stand with other troubles; an engine.memory of {} MiB for each lane has room",
+        mib(bytes.saturating_mul(4))
+    );
+    Error::new(NO_ROOM, Side::Local, Action::Retry, message)
+        .cluster(&share.link.config.from.name)
+        .broker(way.broker.to_string())
+        .fix(fix)
+}
+
 /// The share stops: no error, but what ends a connection's loop.
 pub fn stopped() -> Error {
     Error::new(Code(60), Side::Local, Action::Stop, "stopped")

@@ -1,4 +1,4 @@
-//! Thousands of mirrors: the printed memory holds, and nobody starves.
+//! Thousands of mirrors, batches of all sizes: the printed memory holds, and nobody starves.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use protocol_tests::copying::sized;
 use protocol_tests::raw::{Batch, RawRecord, parse};
 use protocol_tests::strait::Strait;
 use protocol_tests::wait::{wait_pacing, wait_until};
-use strait::embedded::{EmbeddedCluster, Options};
+use strait::embedded::{ApiKey, EmbeddedCluster, Fault, FaultId, Options, Order};
+use strait::wire::error_code::ErrorCode;
 use tokio::time::Instant;
 
 use crate::stage::Stage;
@@ -197,4 +198,102 @@ fn batches_of_a_hundred_megabytes_are_copied_with_a_memory_of_sixteen() {
     let peak = copied_within(&stage, budget + BATCH_BYTES as u64, partitions);
     (0..partitions).for_each(|partition| assert_same_records(&stage, "topic-many", partition));
     println!("batches of {BATCH_BYTES} bytes, memory {} MiB: peak {peak} MiB", budget >> 20);
+}
+
+#[test]
+fn copies_of_batches_larger_than_a_lane_s_memory_come_one_at_a_time_too() {
+    let brokers = || Options { brokers: 4, ..Options::default() };
+    let mut stage = Stage::with("rocks-anew", brokers(), brokers());
+    let (budget, partitions, mebibytes) = (memory(&mut stage, 32), 8, 40);
+    let large = [("max.message.bytes", "104857600"), ("message.timestamp.type", "LogAppendTime")];
+    stage.source.create_topic("topic-many", partitions, -1, &large).unwrap();
+    // LogAppendTime: each is written anew.
+    let value = vec![b'x'; mebibytes << 20];
+    let batch = Bytes::from(Batch { attributes: 8, ..Batch::holding(value) }.bytes());
+    for partition in 0..partitions {
+        stage.source.append("topic-many", partition, &batch).unwrap();
+    }
+    // So long each copy stands in memory at least.
+    let slow = Fault::DelayAnswer(Duration::from_secs(4));
+    stage.target.fault(Order::next(ApiKey::Produce, slow).times(u32::MAX));
+    // A frame and its copy.
+    let peak = copied_within(&stage, budget + 2 * ((mebibytes as u64) << 20), partitions);
+    println!("{partitions} x batches of {mebibytes} MiB written anew: peak {peak} MiB");
+}
+
+/// Two partitions of large batches for which there is one place, and the leaders of their copies.
+fn cramped(name: &str) -> (Stage, Bytes, [i32; 2]) {
+    let target = Options { brokers: 2, ..Options::default() };
+    let mut stage = Stage::with(name, Options::default(), target);
+    stage.config = stage.config.clone().top("engine: { lanes: 1, memory: 16MiB }");
+    let large = [("max.message.bytes", "104857600")];
+    for cluster in [&stage.source, &stage.target] {
+        cluster.create_topic("topic-large", 2, -1, &large).unwrap();
+    }
+    let leaders = [0, 1].map(|partition| stage.target.leader("topic-large", partition));
+    assert_ne!(leaders[0], leaders[1]);
+    (stage, batch_of(12 << 20), leaders)
+}
+
+/// Starts Strait; its mirrors run.
+fn running(stage: &Stage) -> Strait {
+    let strait = stage.start();
+    wait_until("the mirrors to run", 30, || {
+        let status = strait.status();
+        status["links"][0]["partitions"] == 3 && status["links"][0]["state"] == "running"
+    });
+    strait
+}
+
+/// Lets a batch of the first partition be sent, and struck by this fault, then writes one to the second.
+fn one_behind_the_other(stage: &Stage, batch: &Bytes, struck: FaultId) {
+    stage.source.append("topic-large", 0, batch).unwrap();
+    let sent = || stage.target.fault_struck(struck) > 0;
+    wait_until("the first one's batch to be sent", 30, sent);
+    stage.source.append("topic-large", 1, batch).unwrap();
+}
+
+fn arrives(stage: &Stage, partition: i32, seconds: u64) {
+    wait_until("the batch", seconds, || end(&stage.target, "topic-large", partition) == 1);
+}
+
+#[test]
+fn a_batch_that_waits_for_the_place_of_another_is_told() {
+    let (stage, batch, leaders) = cramped("told");
+    let strait = running(&stage);
+    let slow = Fault::DelayAnswer(Duration::from_secs(20));
+    let slow = stage.target.fault(Order::next(ApiKey::Produce, slow).on(leaders[0]));
+    one_behind_the_other(&stage, &batch, slow);
+    stage.wait_status(&strait, &["ST-089", "waits for memory"]);
+    assert_eq!(end(&stage.target, "topic-large", 1), 0);
+    arrives(&stage, 1, 60);
+    wait_until("a status without it", 30, || !strait.status().to_string().contains("ST-089"));
+}
+
+#[test]
+fn a_partition_that_gets_no_further_leaves_its_place_to_others() {
+    let (stage, batch, _) = cramped("stands");
+    let _strait = running(&stage);
+    let refused = Fault::Refuse(ErrorCode::NOT_ENOUGH_REPLICAS);
+    let order = Order::next(ApiKey::Produce, refused).at("topic-large", 0).times(u32::MAX);
+    let refused = stage.target.fault(order);
+    one_behind_the_other(&stage, &batch, refused);
+    arrives(&stage, 1, 60);
+    assert_eq!(end(&stage.target, "topic-large", 0), 0);
+    stage.target.clear_faults();
+    arrives(&stage, 0, 60);
+}
+
+#[test]
+fn what_nobody_can_be_asked_about_leaves_its_place_to_others() {
+    let (stage, batch, leaders) = cramped("doubt");
+    let _strait = running(&stage);
+    // Of what was sent nobody says whether it came.
+    let gone = |api| Order::next(api, Fault::CloseBefore).on(leaders[0]).times(u32::MAX);
+    let cut = [ApiKey::Produce, ApiKey::ListOffsets].map(|api| stage.target.fault(gone(api)));
+    one_behind_the_other(&stage, &batch, cut[0]);
+    arrives(&stage, 1, 120);
+    assert_eq!(end(&stage.target, "topic-large", 0), 0);
+    stage.target.clear_faults();
+    arrives(&stage, 0, 60);
 }

@@ -185,8 +185,9 @@ impl Model for Scenario {
                 !steps.is_empty() || world.breach.is_some() || world.is_done(model)
             }),
             Property::sometimes(THROUGH, |model: &Self, world: &World| {
-                let Faults { crashes, cuts, refusals, doubts, leaves, .. } = world.left;
-                world.is_done(model) && crashes + cuts + refusals + doubts + leaves == 0
+                let Faults { crashes, cuts, refusals, doubts, leaves, gives_back, .. } = world.left;
+                let left = crashes + cuts + refusals + doubts + leaves + gives_back;
+                world.is_done(model) && left == 0
             }),
         ]
     }
@@ -228,6 +229,18 @@ fn scenarios() -> Vec<Scenario> {
         new("old, refused", &[Old(1); 3], 3, Faults { refusals: 1, forgets: 2, ..both }),
         new("old, in order", &[Old(1); 3], 3, Faults { forgets: 2, leaves: 1, ..both }),
         new("mixed", &[Young(1), Old(1), Young(1)], 3, Faults { forgets: 2, ..both }),
+        new(
+            "given back",
+            &[Young(2), Brought, Young(1)],
+            3,
+            Faults { gives_back: 2, refusals: 1, ..both },
+        ),
+        new(
+            "old, given back",
+            &[Old(1); 3],
+            3,
+            Faults { gives_back: 1 + more, forgets: 1, ..both },
+        ),
     ]
 }
 

@@ -47,6 +47,8 @@ pub struct Faults {
     pub forgets: u8,
     /// The process leaves in order, and comes again.
     pub leaves: u8,
+    /// Others wait for the memory of what it holds.
+    pub gives_back: u8,
 }
 
 /// Of the process.
@@ -92,6 +94,10 @@ pub enum Step {
     GrowQuiet,
     /// What was fetched is given up, for the target to be looked at again.
     Renew,
+    /// What waits is forgotten, to be fetched again.
+    GiveBack,
+    /// All is, what nobody can be asked about too.
+    GiveUp,
     Leave,
     Replicate,
     Crash,
@@ -179,6 +185,10 @@ impl World {
                 let leaves = mirror.is_settled() && mirror.has_place();
                 let leaves = leaves && self.quiet && !broker.has_late_of(self.life_number);
                 may(Step::Leave, left.leaves > 0 && leaves);
+                let gives_back = left.gives_back > 0;
+                may(Step::GiveBack, gives_back && mirror.may_give_back());
+                let lost = mirror.needs_resync() && !broker.has_late_of(self.life_number);
+                may(Step::GiveUp, gives_back && lost);
             }
         }
         may(Step::GrowQuiet, !self.quiet);
@@ -222,6 +232,16 @@ impl World {
             Step::Answer => self.answer(),
             Step::Resync => self.resync(),
             Step::Commit => self.commit(false),
+            Step::GiveBack => {
+                self.left.gives_back -= 1;
+                if let Some(runs) = self.runs() {
+                    runs.mirror.give_back();
+                }
+            }
+            Step::GiveUp => {
+                self.left.gives_back -= 1;
+                self.life = Life::Down;
+            }
             Step::GrowQuiet => {
                 self.quiet = true;
                 self.broker.grow_quiet(self.life_number);
