@@ -555,9 +555,9 @@ pub const EXPLANATIONS: &[Explanation] = &[
                beyond `engine.memory`; while that is taken the next one waits, and with it the connection that it comes over and \
                all partitions that are read over that. A partition that gets no further gives the place back after some seconds, \
                unless what has it was sent already: then it waits for the target's answer, a minute at most, or half a minute after \
-               the connection was lost. Nothing is lost, and it goes on by itself.\n\
+               the connection was lost. One that stands inside a batch that was cut into parts keeps it. It goes on by itself.\n\
                Fix: where it lasts, see what is in the way of partitions with other troubles on the target, and raise \
-               `engine.memory` to four times the largest batch for each lane.",
+               `engine.memory` to five times the largest batch for each lane.",
     },
 ];
 

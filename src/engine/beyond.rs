@@ -87,7 +87,9 @@ fn look(share: &Rc<Share>) {
         if held <= limits::FETCH_BYTES {
             patience.rest();
         } else if patience.is_over(acked, now) && gives_back(share, &cell, now) {
-            patience.gave_back(cell.stats.error().is_none());
+            // That its own source connection waits too is nothing in its way to the target.
+            let error = cell.stats.error();
+            patience.gave_back(error.is_none_or(|error| error.code == trouble::NO_ROOM));
             tracing::info!(link = %cell.stats.link, mirror = %cell.spec.id, held, "gave back what waits: others wait for its memory");
         }
         cell.patience.set(patience);
@@ -107,15 +109,15 @@ fn gives_back(share: &Rc<Share>, cell: &Rc<MirrorCell>, now: Instant) -> bool {
         let mut mirror = cell.mirror.borrow_mut();
         mirror.as_mut().is_some_and(|mirror| share.add_buffered(cell, mirror, Mirror::give_back))
     };
-    if gave {
-        fetcher::pause(share, cell, limits::GIVEN_BACK_PAUSE);
-    } else if !stays && cell.is_lost_in_doubt(now) {
+    if !gave {
+        if stays || !cell.is_lost_in_doubt(now) {
+            return false;
+        }
         // Nobody can be asked what became of what was on its way: that is found out with the position, as after a start.
         recovery::give_up(share, cell);
         share.recovery_wake.notify_one();
-    } else {
-        return false;
     }
+    fetcher::pause(share, cell, limits::GIVEN_BACK_PAUSE);
     share.budget.freed();
     true
 }

@@ -1,5 +1,5 @@
-//! What a mirror gives back that gets no further while others wait for the memory, and when. Nothing is lost by it: the source
-//! has it. What is on its way stays, for its numbers are taken until they are answered. PURE.
+//! What a mirror gives back that gets no further while others wait for the memory, and when. It is fetched again later; what
+//! the source deletes meanwhile is a gap with a name. What is on its way stays, for its numbers are taken until they are answered. PURE.
 
 use tokio::time::Instant;
 

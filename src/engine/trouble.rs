@@ -173,8 +173,8 @@ pub fn no_room(share: &Share, way: Way, bytes: usize) -> Error {
         mib(bytes)
     );
     let fix = format!(
-        "see to the partitions that stand with other troubles; an engine.memory of {} MiB for each lane has room",
-        mib(bytes.saturating_mul(4))
+        "see to the partitions that stand with other troubles; an engine.memory of {} MiB for each lane has room for two such batches",
+        mib(bytes.saturating_mul(5))
     );
     Error::new(NO_ROOM, Side::Local, Action::Retry, message)
         .cluster(&share.link.config.from.name)
