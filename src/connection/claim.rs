@@ -167,10 +167,8 @@ impl Claim {
     }
 
     fn now(pool: &Arc<Shared>, bytes: usize) -> Option<Self> {
-        let bounds = pool.bounds.get();
-        let bytes_max = bounds.map_or(usize::MAX, |bounds| bounds.bytes_max);
-        let Beside { noted, reserved, .. } = pool.beside();
-        let batches = pool.batches_bytes();
+        let (bytes_max, Beside { batches, noted, reserved }) = (pool.bytes_max(), pool.beside());
+        let batches = batches.saturating_sub(pool.beyond.load(SeqCst));
         // It leaves as much as it takes: a frame that never comes whole must not stop its lane (I7). What others asked for is of
         // that; its own first step is there already.
         let left = bytes.max(reserved.saturating_sub(limits::FETCH_BYTES));
@@ -182,7 +180,7 @@ impl Claim {
         if pool.live.fetch_update(SeqCst, SeqCst, within).is_ok() {
             return Some(Self { pool: pool.clone(), bytes, stands: Stands::Within });
         }
-        let beyond = bounds?.beyond.clone();
+        let beyond = pool.bounds.get()?.beyond.clone();
         if !beyond.take() {
             return None;
         }

@@ -232,13 +232,9 @@ impl Shared {
         self.bytes_max().saturating_sub(self.live.load(SeqCst))
     }
 
-    fn bytes_max(&self) -> usize {
+    /// What frames may come to; without end where no lane answers for them.
+    pub(super) fn bytes_max(&self) -> usize {
         self.bounds.get().map_or(usize::MAX, |bounds| bounds.bytes_max)
-    }
-
-    /// Of the lane's batches, but for the one beyond.
-    pub(super) fn batches_bytes(&self) -> usize {
-        self.beside().batches.saturating_sub(self.beyond.load(SeqCst))
     }
 
     pub(super) fn beside(&self) -> Beside {

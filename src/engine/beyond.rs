@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::cell::MirrorCell;
 use super::class::Way;
-use super::give_back::Patience;
 use super::mirror::Mirror;
 use super::reader::SourceConnection;
 use super::share::Share;
@@ -83,7 +82,7 @@ fn look(share: &Rc<Share>) {
         // In doubt, nothing is on its way: what was sent counts too.
         let at = |mirror: &Mirror| (mirror.queued_bytes(), mirror.acked());
         let Some((held, acked)) = cell.mirror.borrow().as_ref().map(at) else { continue };
-        let mut patience: Patience = cell.patience.get();
+        let mut patience = cell.patience.get();
         if held <= limits::FETCH_BYTES {
             patience.rest();
         } else if patience.is_over(acked, now) && gives_back(share, &cell, now) {

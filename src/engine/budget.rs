@@ -29,16 +29,19 @@ pub struct Held {
     pub noted_bytes: usize,
 }
 
+/// In the place of `before`, which is a part of `all`, comes `after`.
+fn shifted(all: usize, before: usize, after: usize) -> usize {
+    (all + after).saturating_sub(before)
+}
+
 impl Held {
     /// In the place of `before`, which is a part of it, comes `after`.
     pub(super) fn shifted(self, before: Self, after: Self) -> Self {
-        let shifted = |bytes: fn(&Self) -> usize| {
-            (bytes(&self) + bytes(&after)).saturating_sub(bytes(&before))
-        };
+        let of = |bytes: fn(&Self) -> usize| shifted(bytes(&self), bytes(&before), bytes(&after));
         Self {
-            buffered_bytes: shifted(|held| held.buffered_bytes),
-            queued_bytes: shifted(|held| held.queued_bytes),
-            noted_bytes: shifted(|held| held.noted_bytes),
+            buffered_bytes: of(|held| held.buffered_bytes),
+            queued_bytes: of(|held| held.queued_bytes),
+            noted_bytes: of(|held| held.noted_bytes),
         }
     }
 }
@@ -113,8 +116,6 @@ impl Budget {
     /// What a mirror holds went from `before` to `after`.
     pub fn shift(&self, before: Held, after: Held) {
         self.set_beside(|beside| {
-            let shifted =
-                |all: usize, before: usize, after: usize| (all + after).saturating_sub(before);
             beside.batches = shifted(beside.batches, before.buffered_bytes, after.buffered_bytes);
             beside.noted = shifted(beside.noted, before.noted_bytes, after.noted_bytes);
         });

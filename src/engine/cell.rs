@@ -338,17 +338,21 @@ impl MirrorCell {
     /// Whether nothing of it can be on its way, a late request of a lost connection included. Where transactions bring the
     /// records nobody asks: a fence ends what is on its way.
     pub(super) fn leaves_nothing(&self, mirror: &Mirror, now: Instant) -> bool {
-        let lost = self.lost_at.get().is_some_and(|at| now < at + limits::LATE_REQUEST);
-        mirror.transaction().is_none() && mirror.is_settled() && !lost && self.is_quiet(now)
+        let settled = mirror.transaction().is_none() && mirror.is_settled();
+        settled && !self.may_come_late(now) && self.is_quiet(now)
+    }
+
+    /// Whether what was on its way when a connection was lost may still come.
+    fn may_come_late(&self, now: Instant) -> bool {
+        self.lost_at.get().is_some_and(|at| now < at + limits::LATE_REQUEST)
     }
 
     /// Whether nobody can be asked what became of what it sent, and none of it can come late any more. Transactions are given up
     /// at once.
     pub(super) fn is_lost_in_doubt(&self, now: Instant) -> bool {
         let mirror = self.mirror.borrow();
-        let is_late = self.lost_at.get().is_some_and(|at| now < at + limits::LATE_REQUEST);
         let in_doubt = |m: &Mirror| m.needs_resync() && m.transaction().is_none();
-        !is_late && mirror.as_ref().is_some_and(in_doubt)
+        !self.may_come_late(now) && mirror.as_ref().is_some_and(in_doubt)
     }
 
     /// Whether no request of a former life can come any more.

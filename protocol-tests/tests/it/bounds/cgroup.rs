@@ -8,9 +8,9 @@ use protocol_tests::cgroup::MemoryGroup;
 use protocol_tests::copying::sized;
 use protocol_tests::strait::Strait;
 use protocol_tests::wait::wait_for;
-use strait::embedded::{ApiKey, Fault, FaultId, Options, Order};
+use strait::embedded::{ApiKey, Fault, FaultId, Order};
 
-use super::sizes::{assert_same_records, batch_of, end, memory};
+use super::sizes::{LARGE, assert_same_records, batch_of, end, memory, of_brokers};
 use crate::stage::Stage;
 
 /// How long a broker of the target does not read what a connection brings, twice.
@@ -28,11 +28,9 @@ fn printed(strait: &Strait) -> u64 {
 
 /// A stage whose clusters have four brokers each, and what of Strait's memory it is started with.
 fn stage(name: &str) -> (Stage, u64) {
-    let brokers = || Options { brokers: BROKERS as usize, ..Options::default() };
-    let mut stage = Stage::with(name, brokers(), brokers());
+    let mut stage = of_brokers(name, BROKERS as usize);
     let budget = memory(&mut stage, 64);
-    let large = [("max.message.bytes", "104857600")];
-    stage.source.create_topic("topic-large", PARTITIONS, -1, &large).unwrap();
+    stage.source.create_topic("topic-large", PARTITIONS, -1, &[LARGE]).unwrap();
     stage.source.create_topic("topic-small", PARTITIONS, -1, &[]).unwrap();
     (stage, budget)
 }

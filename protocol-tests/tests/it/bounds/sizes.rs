@@ -20,6 +20,15 @@ pub(super) fn memory(stage: &mut Stage, mebibytes: u64) -> u64 {
     mebibytes << 20
 }
 
+/// Takes batches of up to 100 MiB.
+pub(super) const LARGE: (&str, &str) = ("max.message.bytes", "104857600");
+
+/// Both clusters have so many brokers: each connection may bring something at the same time.
+pub(super) fn of_brokers(name: &str, brokers: usize) -> Stage {
+    let options = || Options { brokers, ..Options::default() };
+    Stage::with(name, options(), options())
+}
+
 pub(super) fn end(cluster: &EmbeddedCluster, topic: &str, partition: i32) -> i64 {
     cluster.batches_from(topic, partition, i64::MAX).map_or(0, |(end, _)| end)
 }
@@ -137,12 +146,9 @@ fn batches_of_one_byte_stay_in_memory_with_what_is_noted_of_them() {
 
 #[test]
 fn of_batches_larger_than_a_lane_s_memory_one_comes_on_top() {
-    // Each connection may bring one at the same time.
-    let brokers = || Options { brokers: 4, ..Options::default() };
-    let mut stage = Stage::with("rocks", brokers(), brokers());
+    let mut stage = of_brokers("rocks", 4);
     let (budget, partitions) = (memory(&mut stage, 64), 8);
-    let large = [("max.message.bytes", "104857600")];
-    stage.source.create_topic("topic-many", partitions, -1, &large).unwrap();
+    stage.source.create_topic("topic-many", partitions, -1, &[LARGE]).unwrap();
     let sizes = sized([20, 40], [40, 99]);
     for mebibytes in sizes {
         let batch = batch_of(mebibytes << 20);
@@ -183,11 +189,9 @@ fn boulder(bytes: usize, seed: u64) -> Bytes {
 #[test]
 fn batches_of_a_hundred_megabytes_are_copied_with_a_memory_of_sixteen() {
     const BATCH_BYTES: usize = 100_000_000;
-    let brokers = || Options { brokers: 2, ..Options::default() };
-    let mut stage = Stage::with("boulders", brokers(), brokers());
+    let mut stage = of_brokers("boulders", 2);
     let (budget, partitions) = (memory(&mut stage, 16), 2);
-    let large = [("max.message.bytes", "104857600")];
-    stage.source.create_topic("topic-many", partitions, -1, &large).unwrap();
+    stage.source.create_topic("topic-many", partitions, -1, &[LARGE]).unwrap();
     for partition in 0..partitions {
         for seed in 0..sized(2, 8) {
             let batch = boulder(BATCH_BYTES, seed * 2 + partition.unsigned_abs() as u64);
@@ -202,10 +206,9 @@ fn batches_of_a_hundred_megabytes_are_copied_with_a_memory_of_sixteen() {
 
 #[test]
 fn copies_of_batches_larger_than_a_lane_s_memory_come_one_at_a_time_too() {
-    let brokers = || Options { brokers: 4, ..Options::default() };
-    let mut stage = Stage::with("rocks-anew", brokers(), brokers());
+    let mut stage = of_brokers("rocks-anew", 4);
     let (budget, partitions, mebibytes) = (memory(&mut stage, 32), 8, 40);
-    let large = [("max.message.bytes", "104857600"), ("message.timestamp.type", "LogAppendTime")];
+    let large = [LARGE, ("message.timestamp.type", "LogAppendTime")];
     stage.source.create_topic("topic-many", partitions, -1, &large).unwrap();
     // LogAppendTime: each is written anew.
     let value = vec![b'x'; mebibytes << 20];
@@ -226,9 +229,8 @@ fn cramped(name: &str) -> (Stage, Bytes, [i32; 2]) {
     let target = Options { brokers: 2, ..Options::default() };
     let mut stage = Stage::with(name, Options::default(), target);
     stage.config = stage.config.clone().top("engine: { lanes: 1, memory: 16MiB }");
-    let large = [("max.message.bytes", "104857600")];
     for cluster in [&stage.source, &stage.target] {
-        cluster.create_topic("topic-large", 2, -1, &large).unwrap();
+        cluster.create_topic("topic-large", 2, -1, &[LARGE]).unwrap();
     }
     let leaders = [0, 1].map(|partition| stage.target.leader("topic-large", partition));
     assert_ne!(leaders[0], leaders[1]);
