@@ -102,6 +102,15 @@ impl Waiting {
         self.count.store(wakers.len(), SeqCst);
     }
 
+    fn forget(&self, waker: &Waker) {
+        if self.count.load(SeqCst) == 0 {
+            return;
+        }
+        let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        wakers.retain(|known| !known.will_wake(waker));
+        self.count.store(wakers.len(), SeqCst);
+    }
+
     /// All of them look again. Every frame that goes comes by here.
     pub(super) fn wake(&self) {
         if self.count.load(SeqCst) == 0 {
@@ -142,15 +151,21 @@ impl Claim {
 
     /// Ready when there is room for a frame of so many bytes.
     pub(super) fn poll(pool: &Arc<Shared>, bytes: usize, cx: &Context<'_>) -> Poll<Self> {
-        if let Some(claim) = Self::now(pool, bytes) {
-            return Poll::Ready(claim);
-        }
-        // What goes between the first look and this wakes nobody.
-        if let Some(bounds) = pool.bounds.get() {
+        let bounds = pool.bounds.get();
+        let mut claim = Self::now(pool, bytes);
+        if let (None, Some(bounds)) = (&claim, bounds) {
             pool.waiting.note(cx.waker());
             bounds.beyond.note(cx.waker());
+            // What went between the look and this woke nobody.
+            claim = Self::now(pool, bytes);
         }
-        Self::now(pool, bytes).map_or(Poll::Pending, Poll::Ready)
+        let Some(claim) = claim else { return Poll::Pending };
+        // Whoever has room wants nobody's place any more.
+        if let Some(bounds) = bounds {
+            pool.waiting.forget(cx.waker());
+            bounds.beyond.0.waiting.forget(cx.waker());
+        }
+        Poll::Ready(claim)
     }
 
     /// Room for it, whether there is any or not.
@@ -302,6 +317,22 @@ mod tests {
         assert_eq!(readers.each_ref().map(Reader::woken), [0, 1, 0], "there is room in its lane");
         assert!(readers[1].claim(&lanes[0], 10 * MIB).is_some());
         drop(large);
+    }
+
+    #[test]
+    fn who_found_room_waits_for_nobody_s_place() {
+        let (pool, beyond) = (FramePool::new(), Beyond::default());
+        pool.keep_within(34 * MIB, beyond.clone());
+        let [first, second, third] = [(); 3].map(|()| Reader::default());
+        let inside = first.claim(&pool, 16 * MIB);
+        let outside = second.claim(&pool, 16 * MIB);
+        assert!(third.claim(&pool, 16 * MIB).is_none());
+        let waiting = || beyond.0.waiting.count.load(SeqCst);
+        assert_eq!(waiting(), 1);
+        drop(inside);
+        assert!(third.claim(&pool, 16 * MIB).is_some(), "in the lane, not beyond");
+        assert_eq!(waiting(), 0);
+        drop(outside);
     }
 
     #[test]
