@@ -418,6 +418,9 @@ fn apply(
             MirrorStats::add(&cell.stats.fetched_records, outgoing.records.unsigned_abs().into());
             let replaying = mirror.is_replaying();
             agree = mirror.take(outgoing)?;
+            if replaying && !mirror.is_replaying() {
+                mirror.hold_rest(|copy| share.budget.hold(copy));
+            }
             let moment = if replaying { Moment::CountedOff } else { Moment::Admitted };
             share.env.reached(moment);
             fate

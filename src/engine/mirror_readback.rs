@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::identity::advance;
 use super::landed::Landed;
 use super::mirror::{Flight, Mirror, Settled};
@@ -59,6 +61,13 @@ impl Mirror {
         }
         self.numberings.rewind();
         self.skip_to(next_offset, leader_epoch);
+    }
+
+    /// What a replay that has just ended left of its last batch was written anew, and is all that waits: `hold` counts it as that.
+    pub fn hold_rest(&mut self, hold: impl Fn(Bytes) -> Bytes) {
+        for rest in &mut self.queue {
+            rest.batch = hold(std::mem::take(&mut rest.batch));
+        }
     }
 
     /// Of these source offsets, a former life had copied so many records.

@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::connection::FramePool;
 use crate::engine::landed::Landed;
 use crate::engine::mirror_readback::NotOurs;
 use crate::engine::offset_map::Place;
+use crate::engine::walk::Seen;
+use crate::wire::tests_support;
 
 /// A v2 batch head with a payload; nothing but the header is looked at here.
 fn batch(base: i64, records: i32, max_timestamp: i64) -> Bytes {
@@ -170,6 +173,25 @@ fn what_waits_is_given_back_only_where_fetching_can_begin_again() {
     assert_eq!(sequence_of(&mirror.send(NOW).expect("open")), 2);
     mirror.on_success(2).expect("in order");
     assert_eq!((mirror.acked(), mirror.fetch_offset()), (3, 3));
+}
+
+#[test]
+fn what_a_replay_leaves_of_its_last_batch_is_counted_as_a_copy() {
+    let whole = tests_support::batch(0, 5);
+    let seen = Seen {
+        last_sequences: last(Some(1)),
+        last: Some((ID, tests_support::batch(0, 2))),
+        ..Seen::nothing(0)
+    };
+    let mut mirror = mirror();
+    mirror.replay = Replay::new(mirror.numberings(), seen, false).expect("not behind");
+    take(&mut mirror, Outgoing { batch: whole, ..outgoing(0, 5) });
+    let (pool, left) = (FramePool::new(), mirror.held().buffered_bytes);
+    assert!(!mirror.is_replaying() && left > 0);
+    mirror.hold_rest(|copy| pool.hold([copy.as_ref(); 100].concat().into()));
+    assert_eq!(pool.live_bytes(), 100 * left);
+    mirror.drop_all();
+    assert_eq!(pool.live_bytes(), 0);
 }
 
 #[test]
