@@ -109,10 +109,10 @@ fn gives_back(share: &Rc<Share>, cell: &Rc<MirrorCell>, now: Instant) -> bool {
         mirror.as_mut().is_some_and(|mirror| share.add_buffered(cell, mirror, Mirror::give_back))
     };
     if !gave {
-        if stays || !cell.is_lost_in_doubt(now) {
+        if stays || !cell.may_be_given_up(now) {
             return false;
         }
-        // Nobody can be asked what became of what was on its way: that is found out with the position, as after a start.
+        // What the target has of it is found out with the position, as after a start.
         recovery::give_up(share, cell);
         share.recovery_wake.notify_one();
     }

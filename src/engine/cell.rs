@@ -347,12 +347,14 @@ impl MirrorCell {
         self.lost_at.get().is_some_and(|at| now < at + limits::LATE_REQUEST)
     }
 
-    /// Whether nobody can be asked what became of what it sent, and none of it can come late any more. Transactions are given up
-    /// at once.
-    pub(super) fn is_lost_in_doubt(&self, now: Instant) -> bool {
+    /// Whether it may be given up for the memory that it holds: only a new look for its position can free that, as nobody can be
+    /// asked what became of what it sent, or it waits inside a batch; and nothing of it can come late any more. Transactions are
+    /// given up at once.
+    pub(super) fn may_be_given_up(&self, now: Instant) -> bool {
         let mirror = self.mirror.borrow();
         let in_doubt = |m: &Mirror| m.needs_resync() && m.transaction().is_none();
-        !self.may_come_late(now) && mirror.as_ref().is_some_and(in_doubt)
+        let stands = |m: &Mirror| in_doubt(m) || m.waits_within_batch();
+        !self.may_come_late(now) && mirror.as_ref().is_some_and(stands)
     }
 
     /// Whether no request of a former life can come any more.

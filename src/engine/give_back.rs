@@ -18,6 +18,14 @@ impl Mirror {
         !self.queue.is_empty() && at_place && !between
     }
 
+    /// Whether what waits is the rest of a batch of which the target has a part, and all answers are in: a reading of the target, as
+    /// after a start, finds that part again.
+    pub fn waits_within_batch(&self) -> bool {
+        let by_number = self.transaction.is_none() && self.switch.is_none();
+        let answered = self.flight.is_empty() && self.is_answered();
+        !self.queue.is_empty() && !self.has_place() && answered && by_number
+    }
+
     /// Forgets what waits, if it may; says whether it did.
     pub fn give_back(&mut self) -> bool {
         let may = self.may_give_back();

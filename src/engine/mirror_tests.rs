@@ -159,9 +159,12 @@ fn what_waits_is_given_back_only_where_fetching_can_begin_again() {
     take(&mut mirror, part(2, 1, true));
     mirror.send(NOW).expect("open");
     assert!(!mirror.give_back(), "a part is on its way");
+    assert!(!mirror.waits_within_batch(), "nor is it known to be there");
     mirror.on_success(0).expect("in order");
     assert!(!mirror.give_back(), "a part is there");
+    assert!(mirror.waits_within_batch());
     mirror.send(NOW).expect("open");
+    assert!(!mirror.waits_within_batch(), "what is on its way is all that it holds");
     take(&mut mirror, outgoing(3, 1));
     assert!(mirror.give_back());
     assert_eq!((mirror.fetch_offset(), mirror.held().buffered_bytes), (3, 81));

@@ -226,11 +226,16 @@ fn copies_of_batches_larger_than_a_lane_s_memory_come_one_at_a_time_too() {
 
 /// Two partitions of large batches for which there is one place, and the leaders of their copies.
 fn cramped(name: &str) -> (Stage, Bytes, [i32; 2]) {
+    cramped_to(name, LARGE)
+}
+
+/// The same towards a topic with this setting.
+fn cramped_to(name: &str, setting: (&str, &str)) -> (Stage, Bytes, [i32; 2]) {
     let target = Options { brokers: 2, ..Options::default() };
     let mut stage = Stage::with(name, Options::default(), target);
     stage.config = stage.config.clone().top("engine: { lanes: 1, memory: 16MiB }");
-    for cluster in [&stage.source, &stage.target] {
-        cluster.create_topic("topic-large", 2, -1, &[LARGE]).unwrap();
+    for (cluster, setting) in [(&stage.source, LARGE), (&stage.target, setting)] {
+        cluster.create_topic("topic-large", 2, -1, &[setting]).unwrap();
     }
     let leaders = [0, 1].map(|partition| stage.target.leader("topic-large", partition));
     assert_ne!(leaders[0], leaders[1]);
@@ -284,6 +289,26 @@ fn a_partition_that_gets_no_further_leaves_its_place_to_others() {
     assert_eq!(end(&stage.target, "topic-large", 0), 0);
     stage.target.clear_faults();
     arrives(&stage, 0, 60);
+}
+
+#[test]
+fn who_stands_inside_a_batch_that_was_cut_leaves_its_place_to_others() {
+    // The parts are copies, of more than a lane's memory; the target takes one of them.
+    let (stage, small, _) = cramped_to("within", ("max.message.bytes", "13000000"));
+    let _strait = running(&stage);
+    let refused = Fault::Refuse(ErrorCode::NOT_ENOUGH_REPLICAS);
+    let order = Order::next(ApiKey::Produce, refused).at("topic-large", 0).after(1);
+    let refused = stage.target.fault(order.times(u32::MAX));
+    stage.source.append("topic-large", 0, &boulder(36 << 20, 1)).unwrap();
+    wait_until("a part to be refused", 30, || stage.target.fault_struck(refused) > 0);
+    let part = end(&stage.target, "topic-large", 0);
+    assert!((1..100).contains(&part), "{part} of 100 records");
+    stage.source.append("topic-large", 1, &small).unwrap();
+    arrives(&stage, 1, 60);
+    assert_eq!(end(&stage.target, "topic-large", 0), part);
+    stage.target.clear_faults();
+    wait_until("the rest", 60, || end(&stage.target, "topic-large", 0) == 100);
+    assert_same_records(&stage, "topic-large", 0);
 }
 
 #[test]
