@@ -20,7 +20,10 @@ const PARTITIONS: i32 = 8;
 
 /// The figure of its first line, in bytes. One larger batch comes on top.
 fn printed(strait: &Strait) -> u64 {
-    let log = strait.log();
+    let log = wait_for("its first line", 10, || {
+        let log = strait.log();
+        if log.contains(" MiB and one larger batch") { Ok(log) } else { Err(log) }
+    });
     let figure = log.split(" MiB and one larger batch").next().unwrap();
     let figure: f64 = figure.rsplit(' ').next().unwrap().parse().expect("a figure");
     (figure * f64::from(1 << 20)) as u64
