@@ -27,7 +27,7 @@ impl Latencies {
         count: usize,
         interval: Duration,
     ) -> Self {
-        let first = source.dump(topic, 0).unwrap().log_end;
+        let first = source.ends(topic, 0).unwrap().log_end;
         let began = Instant::now();
         let mut appended: Vec<Instant> = Vec::with_capacity(count);
         let mut took = Vec::with_capacity(count);
@@ -38,7 +38,7 @@ impl Latencies {
                 source.append(topic, 0, &Bytes::from(Batch::small(1).bytes())).unwrap();
             }
             // The copy may have to make the topic first.
-            let end = target.batches_from(topic, 0, i64::MAX).map_or(first, |(end, _)| end);
+            let end = target.ends(topic, 0).map_or(first, |ends| ends.high_watermark);
             let arrived = usize::try_from(end - first).unwrap_or(0);
             took.extend(appended[..arrived][took.len()..].iter().map(Instant::elapsed));
             let waits = appended.get(took.len()).map_or(Duration::ZERO, Instant::elapsed);

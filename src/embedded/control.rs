@@ -48,6 +48,17 @@ pub struct ProducerDump {
     pub open_since: Option<i64>,
 }
 
+/// Where a partition ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The next offset.
+    pub log_end: i64,
+    /// What consumers see.
+    pub high_watermark: i64,
+    /// What consumers of committed data see.
+    pub last_stable: i64,
+}
+
 /// A partition as it is.
 #[derive(Clone, Debug)]
 pub struct Dump {
@@ -412,6 +423,15 @@ impl Cluster {
         .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
     }
 
+    /// Where a partition ends: of what one may ask, what costs least. Rings no bell: for those who look often.
+    pub fn ends(&self, topic: &str, partition: i32) -> Result<Ends, ErrorCode> {
+        self.look(topic, partition, |log| Ends {
+            log_end: log.end,
+            high_watermark: log.high_watermark,
+            last_stable: log.last_stable(),
+        })
+    }
+
     /// A partition as it is.
     pub fn dump(&self, topic: &str, partition: i32) -> Result<Dump, ErrorCode> {
         self.with_partition(topic, partition, |partition| {
@@ -519,6 +539,11 @@ impl Cluster {
                 group.offsets.clear();
             }
         });
+    }
+
+    /// How often it looks for what has run out, from now on ([`Options::tick`](super::Options::tick)).
+    pub fn set_tick(&self, tick: std::time::Duration) {
+        self.with(|state| state.options.tick = tick);
     }
 
     /// Every transaction that is open has taken too long, and is aborted.

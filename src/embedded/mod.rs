@@ -38,7 +38,7 @@ mod transactions;
 mod validate;
 mod versions;
 
-pub use control::{Cluster, Dump, ProducerDump, Replica};
+pub use control::{Cluster, Dump, Ends, ProducerDump, Replica};
 pub use faults::{Fault, FaultId, Order};
 pub use groups::{CommitHook, Committed};
 pub use kafka_protocol::messages::ApiKey;

@@ -114,6 +114,8 @@ pub struct Options {
     pub producer_expiry: Duration,
     /// `producer.id.expiration.check.interval.ms`.
     pub producer_expiry_check: Duration,
+    /// How often sessions, transactions and retention are looked at for what has run out.
+    pub tick: Duration,
     /// `group.initial.rebalance.delay.ms`; 3 s in Kafka, where it saves rebalances nobody has here.
     pub group_initial_delay: Duration,
     /// `group.consumer.session.timeout.ms`.
@@ -155,6 +157,7 @@ impl Default for Options {
             null_target: false,
             producer_expiry: Duration::from_secs(24 * 3600),
             producer_expiry_check: Duration::from_secs(600),
+            tick: Duration::from_millis(50),
             group_initial_delay: Duration::ZERO,
             consumer_session_timeout: Duration::from_secs(45),
             consumer_heartbeat_interval: Duration::from_secs(5),

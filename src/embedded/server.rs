@@ -17,8 +17,8 @@ use super::options::Options;
 use super::state::{Broker, Shared, State};
 use crate::env::{Env, Listener};
 
-/// How often sessions, transactions and producer state are looked at for what has run out.
-const TICK: Duration = Duration::from_millis(50);
+/// After a failed accept.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A cluster on a thread of its own; it ends when this is dropped.
 pub struct EmbeddedCluster {
@@ -148,10 +148,11 @@ async fn supervise(shared: Arc<Shared>, mut bound: BTreeMap<i32, Vec<Box<dyn Lis
     let mut running: BTreeMap<i32, (u64, Vec<Task>)> = BTreeMap::new();
     let mut expiry = shared.env.now();
     loop {
-        let (brokers, stopping) = {
+        let (brokers, stopping, tick) = {
             let state = shared.lock();
             let of = |broker: &Broker| (broker.id, broker.life, broker.up);
-            (state.brokers.iter().map(of).collect::<Vec<_>>(), state.stopping)
+            let brokers = state.brokers.iter().map(of).collect::<Vec<_>>();
+            (brokers, state.stopping, state.options.tick)
         };
         if stopping {
             return;
@@ -177,7 +178,7 @@ async fn supervise(shared: Arc<Shared>, mut bound: BTreeMap<i32, Vec<Box<dyn Lis
             }
         }
         pass_time(&shared, &mut expiry);
-        shared.nap(TICK).await;
+        shared.nap(tick).await;
     }
 }
 
@@ -206,7 +207,7 @@ async fn accept(
                 }
                 Err(error) => {
                     tracing::warn!(broker, %error, "accept failed");
-                    tokio::time::sleep(TICK).await;
+                    tokio::time::sleep(PAUSE).await;
                 }
             },
         }

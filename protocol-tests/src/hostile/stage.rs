@@ -274,7 +274,7 @@ pub fn others(case: &Arc<Case>, side: Where) -> f64 {
         let board = handle.board();
         let arrived = || -> i64 {
             let end =
-                |partition| stage.target.dump(TOPIC, partition).map_or(0, |d| d.high_watermark);
+                |partition| stage.target.ends(TOPIC, partition).map_or(0, |e| e.high_watermark);
             (1..3).map(end).sum()
         };
         let act = async || {
@@ -434,7 +434,7 @@ impl Stage {
     }
 
     fn end(&self, partition: i32) -> i64 {
-        self.source.dump(TOPIC, partition).map_or(-1, |dump| dump.last_stable)
+        self.source.ends(TOPIC, partition).map_or(-1, |ends| ends.last_stable)
     }
 
     /// Waits until everything is copied and committed, but for what is parked.

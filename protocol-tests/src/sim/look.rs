@@ -20,7 +20,7 @@ impl World {
     pub fn unfinished_but(&self, stopped: &BTreeMap<Key, u16>) -> Result<(), String> {
         let committed = self.source.committed(&self.group());
         for key in self.partitions().into_iter().filter(|key| !stopped.contains_key(key)) {
-            let end = self.source.dump(&key.0, key.1).map_or(-1, |dump| dump.last_stable);
+            let end = self.source.ends(&key.0, key.1).map_or(-1, |ends| ends.last_stable);
             let at = committed.get(&key).map(|committed| committed.offset);
             // A mirror of an empty partition has nothing to commit.
             if at.unwrap_or(0) != end {

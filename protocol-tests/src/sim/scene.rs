@@ -139,8 +139,9 @@ impl Scene {
     pub async fn until(&self, what: &str, seconds: u64, holds: impl Fn() -> bool) {
         let until = Instant::now() + Duration::from_secs(seconds);
         while !holds() {
-            let (ailments, waited) = (self.world.ailments(), Instant::now() >= until);
-            assert!(!waited, "waited {seconds} s for {what}; {ailments:?}");
+            self.world.ask_healths();
+            let waits = Instant::now() < until;
+            assert!(waits, "waited {seconds} s for {what}; {:?}", self.world.ailments());
             sleep(Duration::from_millis(20)).await;
         }
     }

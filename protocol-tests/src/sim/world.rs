@@ -243,7 +243,7 @@ impl World {
     /// Deletes the beginning of every source partition, up to inside its first batches.
     pub fn cut_source_starts(&self) {
         for key in self.partitions() {
-            let end = self.source.dump(&key.0, key.1).map_or(0, |dump| dump.last_stable);
+            let end = self.source.ends(&key.0, key.1).map_or(0, |ends| ends.last_stable);
             let start = self.rng.fork(&format!("start of {key:?}")).between(0, end.min(8));
             self.oracle().set_wanted(&key, 0, start, (Wanted::Yes, Wanted::Never));
             self.delete_source(&key, start);
@@ -370,6 +370,11 @@ impl World {
         let lives = self.lives.borrow();
         let running = lives.iter().enumerate();
         running.filter_map(|(at, life)| Some((at, life.as_ref()?.board().clone()))).collect()
+    }
+
+    /// Every running instance is asked whether it failed.
+    pub(super) fn ask_healths(&self) {
+        self.boards().iter().for_each(|(_, board)| self.ask_health(board));
     }
 
     pub(super) fn ask_health(&self, board: &Board) {

@@ -92,7 +92,7 @@ fn a_bench_that_is_interrupted_leaves_no_topic() {
             let cluster = if side == "source" { &stage.source } else { &stage.target };
             let topics = cluster.topics();
             let topic = topics.iter().find(|topic| is_bench(topic));
-            topic.is_some_and(|topic| cluster.dump(topic, 0).is_ok_and(|dump| dump.log_end > 0))
+            topic.is_some_and(|topic| cluster.ends(topic, 0).is_ok_and(|ends| ends.log_end > 0))
         });
         bench.signal("INT");
         assert_eq!(bench.wait(30), 1, "{}", std::fs::read_to_string(&log).unwrap());

@@ -47,7 +47,7 @@ fn allocated(tls: bool, batches: usize) -> AllocationInfo {
             done.expect("in time").unwrap();
         });
     });
-    assert_eq!(stage.target.dump("topic", 0).unwrap().last_stable, batches as i64);
+    assert_eq!(stage.target.ends("topic", 0).unwrap().last_stable, batches as i64);
     counted
 }
 

@@ -102,7 +102,7 @@ impl Web {
         let names: Vec<_> = self.clusters.keys().copied().collect();
         names.iter().for_each(|name| self.wait_holds(name, "topic", &names));
         let ends = || -> Vec<i64> {
-            self.clusters.values().map(|c| c.dump("topic", 0).unwrap().log_end).collect()
+            self.clusters.values().map(|c| c.ends("topic", 0).unwrap().log_end).collect()
         };
         let before = ends();
         holds_for("nothing returns", Duration::from_millis(700), || ends() == before);

@@ -152,7 +152,7 @@ async fn copy(policy: &str) {
         let committed = source.committed(GROUP);
         let is_done = |(at, case): (i32, &Case)| {
             let at_end = committed.get(&(TOPIC.to_owned(), at)).map(|committed| committed.offset)
-                == Some(source.dump(TOPIC, at).unwrap().log_end);
+                == Some(source.ends(TOPIC, at).unwrap().log_end);
             let parked = mirrors.get(&at).is_some_and(|m| m.state() == MirrorState::Parked);
             if case.stops(skips) { parked } else { at_end }
         };
@@ -165,7 +165,7 @@ async fn copy(policy: &str) {
     let mut wrong = Vec::new();
     for (at, case) in (0..).zip(&cases) {
         let offset = committed.get(&(TOPIC.to_owned(), at)).map(|committed| committed.offset);
-        let end = source.dump(TOPIC, at).unwrap().log_end;
+        let end = source.ends(TOPIC, at).unwrap().log_end;
         let found = judge(case, skips, &mirrors[&at], &values(&target, at), offset, end);
         wrong.extend(found.err().map(|what| format!("{}: {what}", case.name)));
     }

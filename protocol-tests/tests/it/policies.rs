@@ -74,7 +74,7 @@ fn a_gap_is_passed_when_told_and_counted_and_a_crash_behind_it_repeats_nothing()
         let first = round * 100;
         hold_fetching(&stage);
         stage.append_many(first..first + 50);
-        let end = stage.source.dump("topic", 0).unwrap().log_end;
+        let end = stage.source.ends("topic", 0).unwrap().log_end;
         stage.source.delete_records("topic", 0, end - 20).unwrap();
         stage.source.clear_faults();
         stage.wait_committed(&strait, 30);

@@ -279,7 +279,7 @@ async fn overtake(scene: &Scene, records: i64, loses_an_answer: bool) {
     let refuse = Fault::Refuse(ErrorCode::NOT_LEADER_OR_FOLLOWER);
     let hold = scene.world.source.fault(Order::next(ApiKey::Fetch, refuse).times(u32::MAX));
     scene.until("no more reading", 20, || scene.world.source.fault_struck(hold) > 0).await;
-    let end = scene.world.source.dump(TOPIC, 0).unwrap().log_end;
+    let end = scene.world.source.ends(TOPIC, 0).unwrap().log_end;
     scene.write(0, usize::try_from(records).unwrap());
     scene.write(0, 5);
     scene.world.delete_source(&(TOPIC.to_owned(), 0), end + records);
@@ -447,9 +447,10 @@ fn the_position_of_an_idle_mirror_is_committed_by_transactions_each_day() {
         let counted = scene.world.target.fault(counted.times(u32::MAX));
         seconds(60).await;
         assert_eq!(scene.world.target.fault_struck(counted), 0, "it is idle");
-        // Brokers that take their time: two answers a second for 25 hours would be most of the test's time.
-        for api in [ApiKey::Fetch, ApiKey::Metadata] {
-            for cluster in [&scene.world.source, &scene.world.target] {
+        // Brokers that take their time: two answers and forty looks a second for 25 hours would be most of the test's time.
+        for cluster in [&scene.world.source, &scene.world.target] {
+            cluster.set_tick(Duration::from_secs(1));
+            for api in [ApiKey::Fetch, ApiKey::Metadata] {
                 let slow = Fault::DelayAnswer(Duration::from_secs(20));
                 cluster.fault(Order::next(api, slow).times(u32::MAX));
             }

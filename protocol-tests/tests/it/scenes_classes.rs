@@ -16,7 +16,7 @@ fn slow(scene: &Scene, fetch: Duration, produce: Duration) {
 }
 
 fn target_end(scene: &Scene, partition: i32) -> i64 {
-    scene.world.target.dump(TOPIC, partition).map_or(0, |dump| dump.log_end)
+    scene.world.target.ends(TOPIC, partition).map_or(0, |ends| ends.log_end)
 }
 
 /// What a record takes to partition 0 of the target, where only a copy writes.

@@ -12,7 +12,7 @@ const MS: Duration = Duration::from_millis(1);
 
 /// Writes one record: what it takes to the target, where only a copy writes.
 async fn record_takes(scene: &Scene) -> Duration {
-    let end = || scene.world.target.dump(TOPIC, 0).map_or(0, |dump| dump.log_end);
+    let end = || scene.world.target.ends(TOPIC, 0).map_or(0, |ends| ends.log_end);
     let (before, began) = (end(), Instant::now());
     scene.write(0, 1);
     while end() == before {
@@ -33,7 +33,7 @@ fn those_who_wait_for_a_dial_that_fails_do_not_dial_one_after_another() {
         let late = Fault::Delay(Duration::from_secs(3));
         scene.world.source.fault(Order::next(ApiKey::OffsetFetch, late).times(u32::MAX));
         scene.world.start(0);
-        scene.until("the topic", 20, || scene.world.target.dump(TOPIC, 0).is_ok()).await;
+        scene.until("the topic", 20, || scene.world.target.ends(TOPIC, 0).is_ok()).await;
         seconds(1).await;
         let (here, there) = (scene.world.ip_of(0), scene.world.source.address(2));
         scene.world.network.block(here, there);
@@ -94,7 +94,7 @@ fn a_topic_that_shows_late_in_the_target_s_metadata_is_not_taken_for_hidden() {
         let late = Fault::DelayAnswer(Duration::from_secs(14));
         scene.world.target.fault(Order::next(ApiKey::Metadata, late).times(u32::MAX));
         scene.world.start(0);
-        let is_there = || scene.world.target.dump(TOPIC, 0).is_ok();
+        let is_there = || scene.world.target.ends(TOPIC, 0).is_ok();
         scene.until("the topic", 60, is_there).await;
         while target_is_empty(scene) {
             let ailments = scene.world.ailments();
@@ -107,5 +107,5 @@ fn a_topic_that_shows_late_in_the_target_s_metadata_is_not_taken_for_hidden() {
 }
 
 fn target_is_empty(scene: &Scene) -> bool {
-    scene.world.target.dump(TOPIC, 0).is_ok_and(|dump| dump.log_end == 0)
+    scene.world.target.ends(TOPIC, 0).is_ok_and(|ends| ends.log_end == 0)
 }

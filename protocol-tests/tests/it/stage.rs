@@ -107,7 +107,7 @@ impl Stage {
     #[track_caller]
     pub fn wait_committed(&self, strait: &Strait, seconds: u64) {
         wait_for("the position at the source's end", seconds, || {
-            let end = self.source.dump("topic", 0).unwrap().last_stable;
+            let end = self.source.ends("topic", 0).unwrap().last_stable;
             let committed = self.committed();
             if committed == Some(end) { Ok(()) } else { Err(Behind { committed, end, strait }) }
         });
