@@ -535,10 +535,11 @@ pub const EXPLANATIONS: &[Explanation] = &[
     Explanation {
         code: 86,
         title: "a certificate ends soon",
-        text: "Our own certificate, or the one that a broker showed at the last new connection, ends in 30, 7 or 1 days, or has \
-               ended (sooner for certificates that live for less than four months). Connections that are open go on; new ones \
-               are refused from then on.\n\
-               Fix: ours: write a new pair to `tls.cert` and `tls.key`. A broker's: renew it there.",
+        text: "Our own certificate towards a cluster, that of the telemetry listener, or the one that a broker showed at the last \
+               new connection, ends in 30, 7 or 1 days, or has ended (sooner for certificates that live for less than four \
+               months). Connections that are open go on; new ones are refused from then on.\n\
+               Fix: ours: write a new pair to `tls.cert` and `tls.key`, of the cluster or of `telemetry`. A broker's: renew it \
+               there.",
     },
     Explanation {
         code: 88,

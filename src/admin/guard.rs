@@ -17,7 +17,11 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::resolved::{Secret, Telemetry};
 use crate::config::telemetry::unfit_token;
-use crate::connection::{Files, Look, Watch, acceptor, not_taken, unusable};
+use crate::connection::{
+    Files, InUse, Look, Told, Validity, Watch, Whose, acceptor, not_taken, unusable,
+};
+use crate::engine::stats::{Board, FilesCell};
+use crate::env::Env;
 use crate::error::Error;
 
 /// What the listener demands.
@@ -31,6 +35,8 @@ pub(super) struct Guard {
 #[derive(Default)]
 pub(super) struct Current {
     pub(super) tls: Option<TlsAcceptor>,
+    /// Of the certificate.
+    validity: Option<Validity>,
     token: Option<Token>,
 }
 
@@ -73,24 +79,50 @@ impl Guard {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes what its files hold anew, as for clusters; ends at once where there are none.
-    pub(super) async fn keep_fresh(self: Arc<Self>, mut watch: Watch) {
+    /// Takes what its files hold anew and tells of its certificate's end, as for clusters; ends at once where there are none.
+    pub(super) async fn keep_fresh(self: Arc<Self>, env: Env, board: Arc<Board>, mut watch: Watch) {
+        let (cell, mut told) = (board.telemetry_files(), Told::default());
+        cell.began(self.now().expiry());
         while !self.files.is_empty() {
             let files = Files::next_look(&self.files).await;
-            if watch.look(files.print()) != Look::Judge {
-                continue;
+            let now = env.wall_clock_ms() / 1000;
+            self.look(&files, &mut watch, cell, now);
+            if let Some(own) = self.now().validity {
+                let (whose, life) = (Whose::Telemetry, Some(own.life()));
+                let in_use = InUse { whose, not_after: own.not_after, life };
+                if let Some(error) = told.warning(&in_use, now) {
+                    tracing::warn!(%error, "a certificate ends");
+                }
             }
-            match Current::load(&self.settings, &files) {
-                Ok(new) => {
-                    *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
-                    watch.took();
-                    tracing::info!("telemetry uses what its certificate or token files hold now");
+        }
+    }
+
+    /// One look.
+    fn look(&self, files: &Files, watch: &mut Watch, cell: &FilesCell, now: i64) {
+        match watch.look(files.print()) {
+            Look::Leave => return,
+            Look::InUse { was_refused } => {
+                if was_refused {
+                    tracing::info!("the telemetry files hold again what is in use");
                 }
-                Err(error) => {
-                    watch.refused();
-                    let error = not_taken(error);
-                    tracing::warn!(%error, "telemetry does not use a changed file");
-                }
+                return cell.are_in_use();
+            }
+            Look::Judge => {}
+        }
+        let new = Current::load(&self.settings, files);
+        match new.and_then(|new| new.usable(&self.settings, now)) {
+            Ok(new) => {
+                let expiry = new.expiry();
+                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+                watch.took();
+                cell.took(expiry);
+                tracing::info!("telemetry uses what its certificate or token files hold now");
+            }
+            Err(error) => {
+                let error = not_taken(error);
+                tracing::warn!(%error, "telemetry does not use a changed file");
+                watch.refused();
+                cell.refused(error);
             }
         }
     }
@@ -132,6 +164,7 @@ impl Guard {
 impl Current {
     fn load(settings: &Telemetry, files: &Files) -> Result<Self, Error> {
         let tls = settings.tls.as_ref().map(|tls| acceptor(&tls.cert, &tls.key, files));
+        let (tls, validity) = tls.transpose()?.unzip();
         let token = settings.token.as_ref().map(|token| {
             let token = files.again(token)?;
             match unfit_token(token.expose()) {
@@ -141,7 +174,19 @@ impl Current {
                 None => Ok(Token(hash(token.expose()))),
             }
         });
-        Ok(Self { tls: tls.transpose()?, token: token.transpose()? })
+        Ok(Self { tls, validity: validity.flatten(), token: token.transpose()? })
+    }
+
+    fn expiry(&self) -> Option<i64> {
+        self.validity.map(|validity| validity.not_after)
+    }
+
+    /// Whether it may take the place of what is in use, which works.
+    fn usable(self, settings: &Telemetry, now: i64) -> Result<Self, Error> {
+        if let Some((validity, tls)) = self.validity.zip(settings.tls.as_ref()) {
+            validity.usable(&tls.cert, now)?;
+        }
+        Ok(self)
     }
 
     /// How far a request is let in by the token that it shows.

@@ -134,7 +134,7 @@ fn a_token_that_changes_is_taken_and_a_bad_one_is_not() {
         settings.token = Some(Secret::read(TOKEN, vec![SecretPart::File(path.clone())]));
         let (guard, watch) = Guard::load(&settings).unwrap();
         let guard = Arc::new(guard);
-        tokio::spawn(guard.clone().keep_fresh(watch));
+        tokio::spawn(guard.clone().keep_fresh(Env::real(), Arc::default(), watch));
         let is_let_in = |token: &str| {
             let headers = [("authorization", &*format!("Bearer {token}"))];
             guard.now().access(request("/", &headers).headers()) == Access::Full

@@ -60,7 +60,7 @@ pub async fn serve(
     })?;
     let bound = listener.local_addr();
     let site = Arc::new(Site::new(board, guard));
-    let fresh = site.guard.clone().keep_fresh(watch);
+    let fresh = site.guard.clone().keep_fresh(env, site.board.clone(), watch);
     let serve = async move {
         join(accept(listener, site, Patience::LIMITS), fresh).await;
     };

@@ -242,7 +242,19 @@ async fn over_tls_it_is_asked_by_who_trusts_it_and_not_in_plain() {
     // As `strait status` asks by the same configuration, once the port is known.
     let listens = Telemetry { listen: addr, ..telemetry.clone() };
     let own = Endpoint::of(&listens).unwrap();
-    assert!(crate::admin::get(&env, &own, "/status").await.unwrap().contains("strait.status/1"));
+    let status = crate::admin::get(&env, &own, "/status").await.unwrap();
+    let status: Status = serde_json::from_str(&status).unwrap();
+    // rcgen's own end, where none is given.
+    let end = rcgen::date_time_ymd(4096, 1, 1).unix_timestamp();
+    assert_eq!(status.telemetry.certificate_expires_ms, Some(end * 1000));
+    let metrics = crate::admin::get(&env, &own, "/metrics").await.unwrap();
+    for line in [
+        format!("strait_certificate_expiry_timestamp_seconds{{of=\"telemetry\"}} {end}"),
+        "strait_security_files_refused{of=\"telemetry\"} 0".to_owned(),
+        "strait_security_reloads_total{of=\"telemetry\",result=\"ok\"} 0".to_owned(),
+    ] {
+        assert!(metrics.contains(&line), "{line}: {metrics}");
+    }
     let ask = async |url: &str, ca| {
         let place: Place = url.parse().unwrap();
         let endpoint = Endpoint::at(place, Some(ca), Some(Secret::new(TOKEN))).unwrap();

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::clusters::ClusterStatus;
+pub use super::clusters::{ClusterStatus, TelemetryStatus};
 use super::{link_word, mirror_word};
 use crate::engine::losses::{Loss, LossKind};
 use crate::engine::stats::{
@@ -35,6 +35,9 @@ pub struct Status {
     /// In the order in which links name them.
     #[serde(default)]
     pub clusters: Vec<ClusterStatus>,
+    /// The listener that is asked.
+    #[serde(default)]
+    pub telemetry: TelemetryStatus,
 }
 
 /// One lane, with all links together.
@@ -222,6 +225,7 @@ impl Status {
             links: links.iter().map(|link| LinkStatus::of(board, link)).collect(),
             lanes: board.loads().iter().map(|load| LaneStatus::from(&**load)).collect(),
             clusters: board.securities().iter().map(|cell| ClusterStatus::from(&**cell)).collect(),
+            telemetry: board.telemetry_files().into(),
         }
     }
 
@@ -390,7 +394,7 @@ mod tests {
             advertised: Default::default(),
         };
         let cell = crate::connection::Security::load(&cluster).unwrap().cell();
-        cell.reloads.store(3, Relaxed);
+        cell.files.reloads.store(3, Relaxed);
         cell.reauthentications_failed.store(2, Relaxed);
         board.add_security(cell);
         let status = Status::of(&board);

@@ -120,10 +120,12 @@ fn print(status: &Status, first: Option<&Status>, screen: &mut Screen<'_>) -> st
         troubles(link, screen)?;
         losses(link, screen)?;
     }
-    for cluster in &status.clusters {
-        if let Some(error) = &cluster.files_refused {
-            let line =
-                format!("  ! cluster {}  FILES NOT USED  {}", cluster.cluster, one_line(error));
+    let clusters = status.clusters.iter();
+    let refused = clusters.map(|one| (format!("cluster {}", one.cluster), &one.files_refused));
+    let own = ("telemetry".to_owned(), &status.telemetry.files_refused);
+    for (whose, error) in refused.chain([own]) {
+        if let Some(error) = error {
+            let line = format!("  ! {whose}  FILES NOT USED  {}", one_line(error));
             writeln!(screen.out, "{}", screen.paint(Tone::Bad, &line))?;
         }
     }

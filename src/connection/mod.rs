@@ -49,8 +49,8 @@ pub(crate) use dial::is_link_local;
 pub use pool::{Beside, FramePool};
 pub use sasl::SessionEnd;
 pub(crate) use security::files::{Files, unusable};
-pub use security::{Expiry, Security, SecurityCell};
-pub(crate) use security::{Look, Watch, not_taken};
+pub use security::{Expiry, FilesCell, Security, SecurityCell};
+pub(crate) use security::{InUse, Look, Told, Validity, Watch, Whose, not_taken};
 pub(crate) use tls::{Tls, acceptor};
 pub use waits::{RoomWait, RoomWaits};
 

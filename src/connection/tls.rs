@@ -90,9 +90,15 @@ impl Tls {
     }
 }
 
-/// What a listener of our own answers with, ALPN `http/1.1`, no client certificate asked for.
-pub(crate) fn acceptor(cert: &Path, key: &Path, files: &Files) -> Result<TlsAcceptor, Error> {
+/// What a listener of our own answers with, ALPN `http/1.1`, no client certificate asked for; and from when to when its
+/// certificate is valid.
+pub(crate) fn acceptor(
+    cert: &Path,
+    key: &Path,
+    files: &Files,
+) -> Result<(TlsAcceptor, Option<Validity>), Error> {
     let chain = certificates(cert, files)?;
+    let validity = chain.first().and_then(|own| Validity::of(own));
     let private = private_key(key, files)?;
     let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
     let mut config = ServerConfig::builder_with_provider(Arc::new(sealing::provider()))
@@ -102,7 +108,7 @@ pub(crate) fn acceptor(cert: &Path, key: &Path, files: &Files) -> Result<TlsAcce
         .with_single_cert(chain, private)
         .map_err(|error| no_pair(cert, key, &error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok((TlsAcceptor::from(Arc::new(config)), validity))
 }
 
 fn no_pair(chain: &Path, key: &Path, error: &rustls::Error) -> Error {

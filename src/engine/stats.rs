@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hdrhistogram::Histogram;
 
 use super::losses::{Loss, LossKind, Losses};
-pub use crate::connection::SecurityCell;
+pub use crate::connection::{FilesCell, SecurityCell};
 use crate::error::{Action, Error};
 
 /// Where a mirror is in its life.
@@ -390,6 +390,7 @@ pub struct Board {
     draining: AtomicBool,
     failure: Mutex<Option<Error>>,
     telemetry: Mutex<Option<std::net::SocketAddr>>,
+    telemetry_files: FilesCell,
 }
 
 macro_rules! register {
@@ -426,6 +427,11 @@ impl Board {
     /// Notes where telemetry listens.
     pub fn set_telemetry(&self, address: std::net::SocketAddr) {
         *self.telemetry.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
+    /// The certificate and the files of the telemetry listener.
+    pub fn telemetry_files(&self) -> &FilesCell {
+        &self.telemetry_files
     }
 
     /// Why the engine as a whole can no longer run.

@@ -66,7 +66,17 @@ impl Closed {
 
     /// Puts these in place, as whoever renews them does.
     fn renew(&self, authority: &Authority, token: &str) {
-        let Leaf { cert, key, .. } = authority.server(&["strait.example", "127.0.0.1"]);
+        self.renew_until(authority, None, token);
+    }
+
+    /// The same, with a certificate that ends at a second since 1970.
+    fn renew_until(&self, authority: &Authority, end: Option<u64>, token: &str) {
+        let Leaf { cert, key, .. } =
+            authority.leaf(&["strait.example", "127.0.0.1"], "telemetry", |params| {
+                if let Some(end) = end {
+                    params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(end);
+                }
+            });
         for (from, to) in [(cert, "own.pem"), (key, "own.key"), (authority.ca(), "ca.pem")] {
             fs::copy(from, self.path(to)).unwrap();
         }
@@ -78,6 +88,12 @@ impl Closed {
         let output = strait::run(&self.text, &[&["status", "-o", "json"], arguments].concat());
         assert!(!format!("{output:?}").contains("canary"), "a token is told: {output:?}");
         output
+    }
+
+    /// What it says of its own listener.
+    fn own(&self) -> serde_json::Value {
+        let status: serde_json::Value = serde_json::from_str(&self.status(&[]).out).unwrap();
+        status["telemetry"].clone()
     }
 
     fn wait_status(&self) {
@@ -131,6 +147,46 @@ fn status_is_told_over_tls_to_who_has_the_token_and_both_are_taken_anew() {
     process.signal("TERM");
     assert_eq!(process.wait(20), 0);
     assert!(!fs::read_to_string(&log).unwrap().contains("canary"));
+}
+
+#[test]
+fn the_end_of_the_listener_s_own_certificate_is_told_ahead() {
+    let stage = Stage::new("listener-ends");
+    let closed = Closed::new(&stage);
+    let (authority, token) = (Authority::new("ends"), "canary-0123456789abcdef");
+    closed.renew(&authority, token);
+    let command = [strait::binary().display().to_string(), "run".into(), "-c".into()];
+    let command = [&command[..], &[closed.path("strait.yaml").display().to_string()]].concat();
+    let log = closed.path("log");
+    let read_log = || fs::read_to_string(&log).unwrap();
+    let mut process = Guarded::start(&command, &log, &[]);
+    closed.wait_status();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let first = closed.own()["certificate_expires_ms"].as_u64().unwrap();
+    assert!(first > (now + 30 * 86_400) * 1000, "{first}");
+
+    let soon = now + 5 * 86_400;
+    closed.renew_until(&authority, Some(soon), token);
+    wait_until("the warning", 20, || read_log().contains("ST-086"));
+    let told = "the certificate of the telemetry listener expires in 4 days";
+    assert!(read_log().contains(told), "{}", read_log());
+    assert_eq!(closed.own()["certificate_expires_ms"], soon * 1000);
+    assert_eq!(closed.own()["reloads"], 1);
+
+    // One that has ended does not take the place of one that works.
+    closed.renew_until(&authority, Some(now - 86_400), token);
+    wait_until("the refusal", 20, || read_log().contains("ST-085"));
+    let own = closed.own();
+    assert_eq!(own["certificate_expires_ms"], soon * 1000);
+    assert_eq!((&own["reloads"], &own["reloads_refused"]), (&1.into(), &1.into()));
+    let refused = own["files_refused"]["message"].as_str().unwrap();
+    assert!(refused.contains("own.pem: expired on"), "{refused}");
+    let table = strait::run(&closed.text, &["status"]);
+    assert!(table.out.contains("! telemetry  FILES NOT USED"), "{table:?}");
+
+    process.signal("TERM");
+    assert_eq!(process.wait(20), 0);
+    assert_eq!(read_log().matches("ST-086").count(), 1, "each step is told once");
 }
 
 /// Peers that begin a request, send a byte of it each second, and come again when they are cut.

@@ -1,10 +1,11 @@
-//! What telemetry tells of a cluster's connections and of what they are secured with. Holds no secret (I8).
+//! What telemetry tells of connections and of what they, and its own listener, are secured with. Holds no secret (I8).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::expiry::Whose;
 use crate::config::resolved::Address;
 use crate::error::Error;
 use crate::limits;
@@ -20,25 +21,32 @@ pub struct SecurityCell {
     pub reauthentications: AtomicU64,
     /// Renewals that the broker refused, or that could not be tried in time.
     pub reauthentications_failed: AtomicU64,
-    /// Times that files were taken anew.
+    /// Its files.
+    pub files: FilesCell,
+    brokers: Mutex<BTreeMap<Address, i64>>,
+}
+
+/// The figures of files that are read again and again, and of our own certificate among them.
+#[derive(Debug, Default)]
+pub struct FilesCell {
+    /// Times that they were taken anew.
     pub reloads: AtomicU64,
-    /// Times that files had changed and were not taken.
+    /// Times that they had changed and were not taken.
     pub reloads_refused: AtomicU64,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    client: Option<i64>,
-    brokers: BTreeMap<Address, i64>,
+    own_expiry: Option<i64>,
     refusal: Option<Error>,
 }
 
-/// When a certificate ends.
+/// When a broker's certificate ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expiry {
-    /// The broker that showed it; none is our own.
-    pub broker: Option<String>,
+    /// The broker that showed it.
+    pub broker: String,
     /// Seconds since 1970.
     pub at: i64,
 }
@@ -50,36 +58,57 @@ impl SecurityCell {
             connections: AtomicU64::new(0),
             reauthentications: AtomicU64::new(0),
             reauthentications_failed: AtomicU64::new(0),
-            reloads: AtomicU64::new(0),
-            reloads_refused: AtomicU64::new(0),
-            state: Mutex::default(),
+            files: FilesCell::default(),
+            brokers: Mutex::default(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// When our own certificate ends; none without one.
-    pub fn client_expiry(&self) -> Option<i64> {
-        self.lock().client
+    fn brokers(&self) -> MutexGuard<'_, BTreeMap<Address, i64>> {
+        self.brokers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Of the certificates that brokers showed last, the one that ends first.
     pub fn broker_expiry(&self) -> Option<Expiry> {
-        let state = self.lock();
-        let first = state.brokers.iter().min_by_key(|(_, at)| **at)?;
-        Some(Expiry { broker: Some(first.0.to_string()), at: *first.1 })
+        let brokers = self.brokers();
+        let (broker, at) = brokers.iter().min_by_key(|(_, at)| **at)?;
+        Some(Expiry { broker: broker.to_string(), at: *at })
     }
 
     /// Our own certificate's end, and each broker's.
-    pub(super) fn expiries(&self) -> Vec<Expiry> {
-        let state = self.lock();
-        let own = state.client.iter().map(|at| Expiry { broker: None, at: *at });
-        let brokers = state.brokers.iter();
-        let brokers =
-            brokers.map(|(broker, at)| Expiry { broker: Some(broker.to_string()), at: *at });
-        own.chain(brokers).collect()
+    pub(super) fn expiries(&self) -> Vec<(Whose, i64)> {
+        let own = self.files.own_expiry().map(|at| (Whose::Client, at));
+        let brokers = self.brokers();
+        let brokers = brokers.iter().map(|(broker, at)| (Whose::Broker(broker.to_string()), *at));
+        own.into_iter().chain(brokers).collect()
+    }
+
+    /// A broker showed a certificate.
+    pub(crate) fn saw(&self, broker: &Address, expiry: i64) {
+        let mut brokers = self.brokers();
+        if brokers.len() >= limits::CERTIFICATES_SEEN_MAX && !brokers.contains_key(broker) {
+            brokers.pop_first();
+        }
+        brokers.insert(broker.clone(), expiry);
+    }
+
+    /// Forgets the certificates of all brokers but these.
+    pub(crate) fn keep_brokers(&self, is_there: impl Fn(&Address) -> bool) {
+        self.brokers().retain(|broker, _| is_there(broker));
+    }
+
+    pub(in super::super) fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Relaxed);
+    }
+}
+
+impl FilesCell {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When our own certificate ends, seconds since 1970; none without one.
+    pub fn own_expiry(&self) -> Option<i64> {
+        self.lock().own_expiry
     }
 
     /// Why what the files hold now is not used; none while it is.
@@ -87,31 +116,25 @@ impl SecurityCell {
         self.lock().refusal.clone()
     }
 
-    pub(super) fn set_client_expiry(&self, at: Option<i64>) {
-        self.lock().client = at;
+    /// What they held at the start is in use.
+    pub(crate) fn began(&self, own_expiry: Option<i64>) {
+        self.lock().own_expiry = own_expiry;
     }
 
-    pub(super) fn set_refusal(&self, error: Option<Error>) {
-        self.lock().refusal = error;
+    /// What they hold by now is in use.
+    pub(crate) fn took(&self, own_expiry: Option<i64>) {
+        *self.lock() = State { own_expiry, refusal: None };
+        self.reloads.fetch_add(1, Relaxed);
     }
 
-    /// A broker showed a certificate.
-    pub(crate) fn saw(&self, broker: &Address, expiry: i64) {
-        let mut state = self.lock();
-        if state.brokers.len() >= limits::CERTIFICATES_SEEN_MAX
-            && !state.brokers.contains_key(broker)
-        {
-            state.brokers.pop_first();
-        }
-        state.brokers.insert(broker.clone(), expiry);
+    /// What they hold by now is not used.
+    pub(crate) fn refused(&self, error: Error) {
+        self.lock().refusal = Some(error);
+        self.reloads_refused.fetch_add(1, Relaxed);
     }
 
-    /// Forgets the certificates of all brokers but these.
-    pub(crate) fn keep_brokers(&self, is_there: impl Fn(&Address) -> bool) {
-        self.lock().brokers.retain(|broker, _| is_there(broker));
-    }
-
-    pub(in super::super) fn count(counter: &AtomicU64) {
-        counter.fetch_add(1, Relaxed);
+    /// They hold again what is in use.
+    pub(crate) fn are_in_use(&self) {
+        self.lock().refusal = None;
     }
 }

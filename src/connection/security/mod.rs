@@ -16,11 +16,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use cell::{Expiry, SecurityCell};
+pub use cell::{Expiry, FilesCell, SecurityCell};
 
-use self::expiry::{InUse, Told};
-use self::files::{Files, named, unusable};
-use self::validity::Validity;
+pub(crate) use self::expiry::{InUse, Told, Whose};
+use self::files::{Files, named};
+pub(crate) use self::validity::Validity;
 pub(crate) use self::watch::{Look, Watch};
 use super::diagnosis::Peer;
 use super::sasl::Sasl;
@@ -66,7 +66,7 @@ impl Security {
         let current = Current::load(cluster, &files);
         let current = current.map_err(|error| error.cluster(cluster.name.clone()))?;
         let cell = Arc::new(SecurityCell::new(&cluster.name));
-        cell.set_client_expiry(current.own_validity().map(|validity| validity.not_after));
+        cell.files.began(current.own_validity().map(|validity| validity.not_after));
         let watch = Watch::new(files.print());
         Ok(Self(Arc::new(Parts {
             settings: cluster.clone(),
@@ -120,25 +120,23 @@ impl Security {
                 if was_refused {
                     tracing::info!(cluster = %settings.name, "the security files hold again what is in use");
                 }
-                return cell.set_refusal(None);
+                return cell.files.are_in_use();
             }
             Look::Judge => {}
         }
         match Current::load(settings, files).and_then(|new| new.usable(settings, files, now)) {
             Ok(new) => {
-                cell.set_client_expiry(new.own_validity().map(|validity| validity.not_after));
-                cell.set_refusal(None);
+                let own = new.own_validity();
                 *lock(current) = Arc::new(new);
                 watch.took();
-                SecurityCell::count(&cell.reloads);
+                cell.files.took(own.map(|validity| validity.not_after));
                 tracing::info!(cluster = %settings.name, "the security files have changed: new connections use them");
             }
             Err(error) => {
                 let error = not_taken(error).cluster(settings.name.clone());
                 tracing::warn!(%error, "a changed security file is not used");
                 watch.refused();
-                cell.set_refusal(Some(error));
-                SecurityCell::count(&cell.reloads_refused);
+                cell.files.refused(error);
             }
         }
     }
@@ -148,15 +146,15 @@ impl Security {
         let mut told = lock(told);
         let own = self.now().own_validity();
         let expiries = cell.expiries();
-        for Expiry { broker, at } in &expiries {
-            let life = own.filter(|_| broker.is_none()).map(|own| own.not_after - own.not_before);
-            let in_use = InUse { broker: broker.as_deref(), not_after: *at, life };
+        for (whose, not_after) in &expiries {
+            let life = own.filter(|_| *whose == Whose::Client).map(|own| own.life());
+            let in_use = InUse { whose: whose.clone(), not_after: *not_after, life };
             if let Some(error) = told.warning(&in_use, now) {
                 let error = error.cluster(settings.name.clone());
                 tracing::warn!(%error, "a certificate ends");
             }
         }
-        told.keep(|broker| expiries.iter().any(|expiry| expiry.broker.as_deref() == broker));
+        told.keep(|known| expiries.iter().any(|(whose, _)| whose == known));
     }
 }
 
@@ -177,17 +175,8 @@ impl Current {
             Sasl::check_token(sasl, files)?;
         }
         let identity = cluster.tls.as_ref().and_then(|tls| tls.identity.as_ref());
-        let Some((own, (chain, _))) = self.own_validity().zip(identity) else { return Ok(self) };
-        let chain = chain.display();
-        if own.not_after <= now {
-            return Err(unusable(format!(
-                "{chain}: expired on {}",
-                validity::shown(own.not_after)
-            )));
-        }
-        if own.not_before > now {
-            let from = validity::shown(own.not_before);
-            return Err(unusable(format!("{chain}: not valid before {from}")));
+        if let Some((own, (chain, _))) = self.own_validity().zip(identity) {
+            own.usable(chain, now)?;
         }
         Ok(self)
     }

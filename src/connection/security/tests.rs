@@ -61,7 +61,7 @@ impl Kept {
     }
 
     fn refusal(&self) -> Option<Error> {
-        let refusal = self.security.cell().refusal();
+        let refusal = self.security.cell().files.refusal();
         let text = format!("{refusal:?}");
         assert!(!text.contains("canary") && !text.contains("BEGIN"), "{text}");
         refusal
@@ -70,7 +70,7 @@ impl Kept {
     /// It is looked at twice before anything is said, and said once.
     fn is_refused(&self, says: &[&str]) {
         let told = |security: &Security| {
-            security.cell().reloads_refused.load(std::sync::atomic::Ordering::Relaxed)
+            security.cell().files.reloads_refused.load(std::sync::atomic::Ordering::Relaxed)
         };
         let before = told(&self.security);
         assert!(!self.look(), "{says:?}");
@@ -104,7 +104,7 @@ fn what_changes_is_used_and_what_does_not_is_left() {
     let until = rcgen::date_time_ymd(2030, 1, 2);
     kept.write_pair(&kept.authority.issue(&["strait"], |params| params.not_after = until));
     assert!(kept.takes());
-    assert_eq!(kept.security.cell().client_expiry(), Some(until.unix_timestamp()));
+    assert_eq!(kept.security.cell().files.own_expiry(), Some(until.unix_timestamp()));
     kept.write("password", "canary-new\n");
     assert!(kept.takes());
     let again = kept.security.0.settings.sasl.as_ref().map(|sasl| match sasl {
@@ -115,7 +115,7 @@ fn what_changes_is_used_and_what_does_not_is_left() {
         _ => String::new(),
     });
     assert_eq!(again.as_deref(), Some("canary-new"));
-    assert_eq!(kept.security.cell().reloads.load(std::sync::atomic::Ordering::Relaxed), 3);
+    assert_eq!(kept.security.cell().files.reloads.load(std::sync::atomic::Ordering::Relaxed), 3);
     assert_eq!(kept.refusal(), None);
     assert!(!kept.look());
 }
@@ -146,7 +146,7 @@ fn half_a_file_that_reads_like_a_whole_one_is_not_taken() {
     }
     assert!(kept.look());
     assert_eq!(kept.refusal(), None);
-    assert_eq!(kept.security.cell().reloads.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(kept.security.cell().files.reloads.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_token_file_may_come_late_and_a_bad_one_is_told() {
     assert!(!look() && look());
     std::fs::write(&path, "canary two").unwrap();
     assert!(!look() && !look());
-    let error = security.cell().refusal().unwrap();
+    let error = security.cell().files.refusal().unwrap();
     assert!(error.message.contains("holds no bearer token"), "{error}");
     assert!(!error.to_string().contains("canary"), "{error}");
     std::fs::write(&path, "canary.three").unwrap();

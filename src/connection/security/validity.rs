@@ -1,13 +1,17 @@
 //! From when to when a certificate is valid: the one thing that is read of an X.509 certificate here (RFC 5280, 4.1.2.5).
 //! Everything else about it is rustls' to judge.
 
+use std::path::Path;
+
+use super::files::unusable;
 use crate::config::values::{date_of, days_since_1970};
+use crate::error::Error;
 
 /// Seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in super::super) struct Validity {
-    pub(in super::super) not_before: i64,
-    pub(in super::super) not_after: i64,
+pub(crate) struct Validity {
+    pub(crate) not_before: i64,
+    pub(crate) not_after: i64,
 }
 
 const INTEGER: u8 = 0x02;
@@ -35,6 +39,24 @@ impl Validity {
         let not_before = time(tag, text)?;
         let (tag, text, _) = element(rest)?;
         Some(Self { not_before, not_after: time(tag, text)? })
+    }
+
+    /// In seconds.
+    pub(crate) fn life(self) -> i64 {
+        self.not_after - self.not_before
+    }
+
+    /// Whether the certificate of this chain may take the place of one that works.
+    pub(crate) fn usable(self, chain: &Path, now: i64) -> Result<(), Error> {
+        let chain = chain.display();
+        if self.not_after <= now {
+            return Err(unusable(format!("{chain}: expired on {}", shown(self.not_after))));
+        }
+        if self.not_before > now {
+            let from = shown(self.not_before);
+            return Err(unusable(format!("{chain}: not valid before {from}")));
+        }
+        Ok(())
     }
 }
 
