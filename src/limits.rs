@@ -100,6 +100,8 @@ pub const TOKEN_ANSWER_BYTES_MAX: usize = 128 << 10;
 /// How often certificates, keys and secrets are read again. What two looks in a row agree on is used: within 3 s, and the time
 /// that it takes to read them twice.
 pub const SECURITY_LOOK_INTERVAL: Duration = Duration::from_millis(1500);
+/// How long a pipe that the configuration names may take to give its secret.
+pub const PIPE_WAIT: Duration = Duration::from_secs(10);
 /// Brokers of a cluster whose certificates' ends are remembered.
 pub const CERTIFICATES_SEEN_MAX: usize = 1000;
 /// When a SASL session that could not be renewed for want of a token is tried again.

@@ -15,10 +15,10 @@ use hyper::http::uri::Authority;
 use hyper::{Request, StatusCode};
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::resolved::{Secret, Telemetry};
+use crate::config::resolved::Telemetry;
 use crate::config::telemetry::unfit_token;
 use crate::connection::{
-    Files, InUse, Look, Told, Validity, Watch, Whose, acceptor, not_taken, unusable,
+    Files, InUse, Look, Told, Validity, Watch, Whose, acceptor, not_taken, read_again, unusable,
 };
 use crate::engine::stats::{Board, FilesCell};
 use crate::env::Env;
@@ -65,8 +65,7 @@ impl Guard {
         if let Some(tls) = &settings.tls {
             paths.extend([tls.cert.clone(), tls.key.clone()]);
         }
-        let token = settings.token.iter().flat_map(Secret::files);
-        paths.extend(token.filter(|path| path.is_file()).map(ToOwned::to_owned));
+        paths.extend(settings.token.iter().flat_map(read_again));
         let files = Files::read(&paths);
         let current = Current::load(settings, &files)?;
         let watch = Watch::new(files.print());

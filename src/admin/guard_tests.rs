@@ -1,7 +1,7 @@
 use hyper::header::HeaderValue;
 
 use super::*;
-use crate::config::resolved::SecretPart;
+use crate::config::resolved::{Secret, SecretPart};
 use crate::connection::tests_support::on_a_lane;
 use crate::limits;
 
@@ -172,4 +172,67 @@ fn files_that_cannot_be_used_are_named() {
     let error = Guard::load(&settings).err().unwrap();
     assert!(error.message.contains("telemetry.token") && !error.fix.is_empty(), "{error}");
     assert!(!error.to_string().contains("short"), "{error}");
+}
+
+/// Whatever stands where the token file was: told by name with what to do, and never waited for.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_in_the_token_s_place_is_named_at_start_and_later() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("real"), TOKEN).unwrap();
+    std::fs::write(at("locked"), TOKEN).unwrap();
+    std::fs::set_permissions(at("locked"), PermissionsExt::from_mode(0o000)).unwrap();
+    std::fs::create_dir(at("folder")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+    // Who may read everything is not kept out by rights.
+    let is_locked = std::fs::read(at("locked")).is_err();
+    let of = |path: PathBuf| {
+        let mut settings = Telemetry::plain(([127, 0, 0, 1], 9660).into());
+        settings.token = Some(Secret::read(TOKEN, vec![SecretPart::File(path)]));
+        settings
+    };
+    let mut bad = vec![("gone", "cannot be read"), ("folder", "directory")];
+    if is_locked {
+        bad.push(("locked", "cannot be read"));
+    }
+    for (name, says) in &bad {
+        let error = Guard::load(&of(at(name))).err().unwrap();
+        let place = at(name).display().to_string();
+        assert!(error.message.contains(&place) && error.message.contains(says), "{error}");
+        assert!(error.fix.contains("may read") && !error.to_string().contains(TOKEN), "{error}");
+    }
+    // A pipe has given what it had: its token stays, and it is not asked again.
+    let (guard, _) = Guard::load(&of(at("pipe"))).unwrap();
+    assert!(guard.files.is_empty());
+
+    symlink("real", at("token")).unwrap();
+    let (guard, mut watch) = Guard::load(&of(at("token"))).unwrap();
+    let cell = FilesCell::default();
+    let mut look = || {
+        for _ in 0..2 {
+            guard.look(&Files::read(&guard.files), &mut watch, &cell, 0);
+        }
+        cell.refusal()
+    };
+    assert_eq!(look(), None);
+    bad.push(("pipe", "is a pipe or a device"));
+    for (name, says) in bad {
+        std::fs::remove_file(at("token")).unwrap();
+        symlink(name, at("token")).unwrap();
+        let error = look().unwrap();
+        let place = at("token").display().to_string();
+        assert!(error.message.contains(&place) && error.message.contains(says), "{error}");
+        assert!(error.fix.contains("may read") && !error.to_string().contains(TOKEN), "{error}");
+        std::fs::remove_file(at("token")).unwrap();
+        symlink("real", at("token")).unwrap();
+        assert_eq!(look(), None, "{name}");
+    }
+    std::fs::write(at("other"), "canary-fedcba9876543210").unwrap();
+    std::fs::remove_file(at("token")).unwrap();
+    symlink("other", at("token")).unwrap();
+    assert_eq!(look(), None);
+    let other = request("/", &[("authorization", "Bearer canary-fedcba9876543210")]);
+    assert_eq!(guard.now().access(other.headers()), Access::Full);
 }

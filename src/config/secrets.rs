@@ -2,11 +2,15 @@
 //! is the text of that one field and is never read as YAML again.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use super::Surroundings;
 use super::resolved::SecretPart;
+use crate::limits;
 
 /// Longest file that `${file:..}` or a `*_file` key takes: a token is a few KiB.
 pub(crate) const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -92,19 +96,58 @@ fn value_of(reference: &str, around: &Surroundings<'_>) -> Result<String, Unreso
 
 /// The content of a secret's file, without the newline that editors leave at its end.
 pub(crate) fn read(path: &Path) -> Result<String, Unresolved> {
+    read_within(path, limits::PIPE_WAIT)
+}
+
+/// A shell's process substitution is a pipe, and gives its secret once. One that nobody writes to is not waited for without end.
+fn read_within(path: &Path, wait: Duration) -> Result<String, Unresolved> {
     let shown = path.display();
-    let mut text = String::new();
-    // A device or a pipe has no length to be asked for.
-    let read = File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+    let text = if is_pipe(path) {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let own = path.to_owned();
+        // Stays behind where nobody writes: nothing else can end its wait, and the process is about to end.
+        let reading = move || sender.send(content(&own));
+        let reader = thread::Builder::new().name("pipe".to_owned()).spawn(reading);
+        reader.map_err(|e| unresolved(format!("{shown} cannot be read: {e}"), "start it again"))?;
+        receiver.recv_timeout(wait).map_err(|_| {
+            let what =
+                format!("{shown} is a pipe, and nobody has written it to its end within {wait:?}");
+            unresolved(what, "write the secret to it and close it, or name a file")
+        })?
+    } else {
+        content(path)
+    };
+    let text = text
         .map_err(|e| unresolved(format!("{shown} cannot be read: {e}"), "check path and rights"))?;
-    if read as u64 > FILE_BYTES_MAX {
+    if text.len() as u64 > FILE_BYTES_MAX {
         return Err(unresolved(
             format!("{shown} is longer than {FILE_BYTES_MAX} bytes"),
             "is this the right file?",
         ));
     }
     Ok(without_newline(&text).to_owned())
+}
+
+fn content(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    // A device or a pipe has no length to be asked for.
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Whether it is there and can be read only once: a pipe, or a device.
+pub(crate) fn is_pipe(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
+/// Opens a file, or a link to one. Nothing else: a pipe would wait for a writer, for ever.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    if is_pipe(path) {
+        let why = "it is a pipe or a device, and must be a file that can be read again";
+        return Err(io::Error::other(why));
+    }
+    // Opening a directory succeeds; only reading it does not.
+    if path.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { File::open(path) }
 }
 
 /// What editors leave at the end of a file is no part of a secret.
@@ -162,5 +205,23 @@ mod tests {
             let what = expanded(written).unwrap_err();
             assert!(what.contains(expected), "{written}: {what}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_gives_its_secret_once_and_is_not_waited_for_without_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let what = read_within(&pipe, Duration::from_millis(50)).err().unwrap();
+        assert!(what.what.contains("pipe is a pipe, and nobody has written"), "{}", what.what);
+        assert!(!what.fix.is_empty());
+        std::fs::remove_file(&pipe).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let writer = pipe.clone();
+        let write = move || std::fs::write(writer, "from-pipe\n").unwrap();
+        let writing = thread::Builder::new().spawn(write).unwrap();
+        assert_eq!(read(&pipe).ok().as_deref(), Some("from-pipe"));
+        writing.join().unwrap();
     }
 }

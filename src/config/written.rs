@@ -240,7 +240,7 @@ impl Reading<'_> {
     pub(super) fn file(&mut self, node: &Node, path: &str) -> Option<PathBuf> {
         let text = self.text(node, path)?;
         let file = self.around.directory.join(&text.value);
-        if let Err(error) = std::fs::File::open(&file) {
+        if let Err(error) = secrets::open_file(&file) {
             let key = path.rsplit('.').next().unwrap_or(path);
             let shown = if text.referenced { text.quoted() } else { file.display().to_string() };
             let fix = "paths are relative to the configuration's directory";

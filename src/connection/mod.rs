@@ -48,7 +48,7 @@ pub use dial::Screen;
 pub(crate) use dial::is_link_local;
 pub use pool::{Beside, FramePool};
 pub use sasl::SessionEnd;
-pub(crate) use security::files::{Files, unusable};
+pub(crate) use security::files::{Files, read_again, unusable};
 pub use security::{Expiry, FilesCell, Security, SecurityCell};
 pub(crate) use security::{InUse, Look, Told, Validity, Watch, Whose, not_taken};
 pub(crate) use tls::{Tls, acceptor};

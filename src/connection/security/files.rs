@@ -2,7 +2,6 @@
 //! content; dates say little behind a symbolic link that is moved.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -33,11 +32,7 @@ pub(super) fn named(cluster: &Cluster) -> Vec<PathBuf> {
         paths.extend(tls.ca.clone());
         paths.extend(tls.identity.iter().flat_map(|(chain, key)| [chain.clone(), key.clone()]));
     }
-    // A pipe gave what it had to the configuration.
-    let mut secret = |secret: &Secret| {
-        let is_pipe = |path: &&Path| path.exists() && !path.is_file();
-        paths.extend(secret.files().filter(|path| !is_pipe(path)).map(Path::to_owned));
-    };
+    let mut secret = |secret: &Secret| paths.extend(read_again(secret));
     match &cluster.sasl {
         None => {}
         Some(Sasl::Plain { password, .. } | Sasl::Scram { password, .. }) => secret(password),
@@ -50,6 +45,12 @@ pub(super) fn named(cluster: &Cluster) -> Vec<PathBuf> {
     paths.sort();
     paths.dedup();
     paths
+}
+
+/// The files of a secret that are looked at. A pipe gave what it had to the configuration; what is gone or cannot be read
+/// is among them, and is told.
+pub(crate) fn read_again(secret: &Secret) -> impl Iterator<Item = PathBuf> {
+    secret.files().filter(|path| !secrets::is_pipe(path)).map(Path::to_owned)
 }
 
 impl Files {
@@ -75,7 +76,8 @@ impl Files {
     pub(crate) fn get(&self, path: &Path) -> Result<&[u8], Error> {
         match self.0.get(path) {
             Some(Ok(bytes)) => Ok(bytes),
-            Some(Err(why)) => Err(unusable(format!("{}: {why}", path.display()))),
+            Some(Err(why)) => Err(unusable(format!("{}: {why}", path.display()))
+                .fix("put a file there, or a link to one, that the user of this process may read")),
             None => Err(unusable(format!("{}: not read", path.display()))),
         }
     }
@@ -121,8 +123,7 @@ impl Files {
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    // A device or a pipe has no length to be asked for.
-    let read = File::open(path)
+    let read = secrets::open_file(path)
         .and_then(|file| file.take(limits::SECURITY_FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
     match read {
         Err(error) => Err(format!("cannot be read: {error}")),
