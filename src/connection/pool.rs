@@ -118,7 +118,12 @@ impl FramePool {
 
     /// Whether it is one of these that stands there, or copies that are more than the lane's memory.
     pub fn has_place(&self) -> bool {
-        self.beyond_bytes() > 0 || self.0.copies_beyond_bytes() > 0
+        self.beyond_bytes() > 0 || self.copies_beyond_bytes() > 0
+    }
+
+    /// Bytes of copies beyond the lane's memory.
+    pub fn copies_beyond_bytes(&self) -> usize {
+        self.0.copies_beyond_bytes()
     }
 
     /// What the lane holds beside its frames, as it was told last.

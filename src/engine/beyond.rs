@@ -64,11 +64,15 @@ fn is_over(share: &Rc<Share>, way: Way) {
     }
 }
 
-/// While somebody waits for the place that something of this lane has, mirrors that get no further give back what they hold.
+/// While somebody waits for the place that something of this lane has, or for what it has there to be less, mirrors that get no
+/// further give back what they hold.
 pub(super) async fn watch(share: Rc<Share>) {
     let Some(place) = share.budget.place() else { return };
     while !share.is_stopped() {
-        place.wanted().await;
+        tokio::select! {
+            () = place.wanted() => {}
+            () = share.budget.starves() => {}
+        }
         tokio::time::sleep(limits::STANDS_LOOK_INTERVAL).await;
         if share.budget.has_place() {
             look(&share);

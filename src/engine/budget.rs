@@ -16,6 +16,7 @@ pub struct Budget {
     /// The pool knows it too: frames that wait for room leave room for it.
     beside: Cell<Beside>,
     room: Notify,
+    starves: Notify,
 }
 
 /// What mirrors hold of it.
@@ -74,6 +75,7 @@ impl Budget {
             pool: FramePool::of_this_thread(),
             beside: Cell::default(),
             room: Notify::new(),
+            starves: Notify::new(),
         }
     }
 
@@ -145,9 +147,17 @@ impl Budget {
                 self.set_beside(|beside| beside.reserved += bytes);
                 return Reservation { budget: self, bytes };
             }
+            if self.pool.copies_beyond_bytes() > 0 {
+                self.starves.notify_waiters();
+            }
             // What a recovery gives back is told by nobody.
             let _ = tokio::time::timeout(limits::ROOM_LOOK_INTERVAL, room).await;
         }
+    }
+
+    /// Waits until nothing can be asked for, since copies are more than the lane's memory.
+    pub(super) async fn starves(&self) {
+        self.starves.notified().await;
     }
 
     /// Says that frames may have been dropped.
