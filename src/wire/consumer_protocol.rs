@@ -10,6 +10,9 @@ use super::{Reader, WireError};
 /// Topic and partition. A list of them is a set: it is written topic by topic, in the order of their names.
 pub type TopicPartition = (String, i32);
 
+/// Kafka's limit on a topic's name (`Topic.MAX_NAME_LENGTH`).
+const TOPIC_BYTES_MAX: usize = 249;
+
 /// What a member tells the leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
@@ -95,7 +98,12 @@ fn read_partitions(
     what: &'static str,
 ) -> Result<Vec<TopicPartition>, WireError> {
     let topics = reader.classic_array(6, what, |reader| {
-        let topic = reader.classic_string(what)?.to_owned();
+        let topic = reader.classic_string(what)?;
+        // It stands beside each of its partitions.
+        if topic.len() > TOPIC_BYTES_MAX {
+            return Err(WireError::BadValue { what });
+        }
+        let topic = topic.to_owned();
         let partitions = reader.classic_array(4, what, |reader| reader.i32(what))?;
         Ok((topic, partitions))
     })?;
@@ -177,6 +185,15 @@ mod tests {
     fn assignment() -> Assignment {
         let Subscription { owned, user_data, .. } = subscription();
         Assignment { partitions: owned, user_data }
+    }
+
+    #[test]
+    fn a_name_that_no_topic_has_is_refused_before_it_stands_beside_each_partition() {
+        for (bytes, is_read) in [(TOPIC_BYTES_MAX, true), (TOPIC_BYTES_MAX + 1, false)] {
+            let partitions = vec![("t".repeat(bytes), 0)];
+            let written = Assignment { partitions, ..assignment() }.encode().unwrap();
+            assert_eq!(Assignment::decode(&written).is_ok(), is_read, "{bytes}");
+        }
     }
 
     #[test]

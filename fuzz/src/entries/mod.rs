@@ -98,9 +98,9 @@ pub const CONFIG: Entry = roomy(
 /// What members of a classic group tell each other.
 pub const MEMBERS: Entry = roomy(
     entry("members", group::members),
-    24,
+    160,
     64 << 10,
-    "what was read is held while it is read again: a list by topic, and the flat one, which grows beside its old half",
+    "a topic's name, 249 bytes at most, stands beside each partition of four, and what was read is held while it is read again",
 );
 /// Positions in the source group.
 pub const POSITION: Entry = roomy(
