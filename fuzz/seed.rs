@@ -58,13 +58,13 @@ fn group(write: Write<'_>) {
     let subscription = Subscription {
         topics: vec!["orders".to_owned(), "payments".to_owned()],
         user_data: Bytes::new(),
-        owned: vec![("orders".to_owned(), 0), ("orders".to_owned(), 7)],
+        owned: vec![("orders".into(), 0), ("orders".into(), 7)],
         generation: 4,
     };
     write("members", "subscription", &[&subscription.encode().expect("it is small")]);
     let first = [&[0, 0, 0, 0, 0, 1, 0, 6][..], b"orders", &[0, 0, 0, 3], b"abc"];
     write("members", "subscription-0", &first);
-    let partitions = vec![("orders".to_owned(), 0), ("orders".to_owned(), 1)];
+    let partitions = vec![("orders".into(), 0), ("orders".into(), 1)];
     let assignment = Assignment { partitions, user_data: Bytes::new() };
     write("members", "assignment", &[&assignment.encode().expect("it is small")]);
     let (target, source) = (Uuid::from_u128(1).simple(), Uuid::from_u128(2).simple());

@@ -8,8 +8,8 @@ use super::advertised;
 use crate::canary::{Canary, planted};
 use crate::config::resolved::Address;
 use crate::limits;
-use crate::wire::ErrorCode;
 use crate::wire::metadata::{MetadataPartition, MetadataResponse, MetadataTopic};
+use crate::wire::{ErrorCode, TOPIC_NAME_BYTES_MAX};
 
 /// The newest metadata. Replaced as a whole, never changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -160,7 +160,8 @@ impl Partition {
 /// `org.apache.kafka.common.internals.Topic.validate`.
 fn is_topic_name(name: &str) -> bool {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    !name.is_empty() && name.len() <= 249 && name != "." && name != ".." && name.chars().all(legal)
+    let fits = (1..=TOPIC_NAME_BYTES_MAX).contains(&name.len());
+    fits && name != "." && name != ".." && name.chars().all(legal)
 }
 
 #[cfg(test)]

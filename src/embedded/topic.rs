@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::batch::Head;
 use super::log::Log;
 use super::options::Generation;
+use crate::wire::TOPIC_NAME_BYTES_MAX;
 use crate::wire::error_code::ErrorCode;
 
 /// The settings that decide what is appended, parsed.
@@ -247,7 +248,10 @@ pub(super) fn settings(
 /// Kafka's rule for topic names (`Topic.validate`).
 pub(super) fn is_legal_name(name: &str) -> bool {
     let legal = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
-    (1..=249).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(legal)
+    (1..=TOPIC_NAME_BYTES_MAX).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && name.bytes().all(legal)
 }
 
 /// Topics that clients may read but not write.

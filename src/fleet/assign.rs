@@ -4,6 +4,7 @@
 //! has let go, and then it is free.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::wire::consumer_protocol::TopicPartition;
 
@@ -28,8 +29,8 @@ pub(super) fn assign(members: &[Seen], partitions: impl Fn(&str) -> i32) -> Shar
     let holders = holders(members);
     let topics: BTreeSet<&String> = members.iter().flat_map(|member| &member.topics).collect();
     let all = topics.into_iter().flat_map(|topic| {
-        let count = partitions(topic);
-        (0..count).map(move |partition| (topic.clone(), partition))
+        let (name, count) = (Arc::<str>::from(topic.as_str()), partitions(topic));
+        (0..count).map(move |partition| (name.clone(), partition))
     });
     let mut shares: Shares =
         members.iter().map(|member| (member.member.clone(), BTreeSet::new())).collect();
@@ -118,7 +119,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn seen(member: &str, owned: &[(&str, i32)], generation: i32) -> Seen {
-        let owned = owned.iter().map(|(topic, index)| ((*topic).to_owned(), *index)).collect();
+        let owned = owned.iter().map(|(topic, index)| ((*topic).into(), *index)).collect();
         let topics = ["a".to_owned(), "b".to_owned()].into();
         Seen { member: member.to_owned(), topics, owned, generation }
     }
@@ -178,8 +179,8 @@ mod tests {
         let zombie = seen("m1", &[("a", 0), ("a", 1)], 3);
         let owner = seen("m2", &[("a", 0)], 4);
         let shares = assign(&[zombie, owner], |_| 2);
-        assert!(shares["m2"].contains(&("a".to_owned(), 0)), "{shares:?}");
-        assert!(shares["m1"].contains(&("a".to_owned(), 1)), "{shares:?}");
+        assert!(shares["m2"].contains(&("a".into(), 0)), "{shares:?}");
+        assert!(shares["m1"].contains(&("a".into(), 1)), "{shares:?}");
         let both = [seen("m1", &[("a", 0)], 3), seen("m2", &[("a", 0)], 3)];
         let shares = assign(&both, |_| 1);
         assert_eq!(shares.values().map(BTreeSet::len).sum::<usize>(), 2, "{shares:?}");
@@ -191,7 +192,7 @@ mod tests {
         narrow.topics = ["b".to_owned()].into();
         let shares = assign(&[seen("m1", &[], -1), narrow], counts);
         assert_eq!((shares["m1"].len(), shares["m2"].len()), (6, 1));
-        assert!(shares["m2"].contains(&("b".to_owned(), 0)));
+        assert!(shares["m2"].contains(&("b".into(), 0)));
     }
 
     proptest! {
@@ -204,7 +205,7 @@ mod tests {
                 (0..members).map(|i| super::tests::seen(&format!("m{i}"), &[], -1)).collect();
             for (member, partition, generation) in claims {
                 let member = &mut seen[member % members];
-                member.owned.push(("a".to_owned(), partition));
+                member.owned.push(("a".into(), partition));
                 member.generation = generation;
             }
             let (shares, rounds) = settle(seen);

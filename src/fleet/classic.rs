@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn a_leader_that_is_no_strait_is_noticed() {
         let mut member = Member::new("g", None);
-        let part = Assignment { partitions: vec![("t".to_owned(), 0)], user_data: Bytes::new() };
+        let part = Assignment { partitions: vec![("t".into(), 0)], user_data: Bytes::new() };
         assert_eq!(member.named(&part.encode().unwrap()), Ok(false));
         assert_eq!(member.to_take().len(), 1);
         assert_eq!(member.named(&Bytes::new()), Ok(true), "left out, not foreign");

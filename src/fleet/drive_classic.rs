@@ -16,7 +16,6 @@ use crate::connection::{CallError, Connection};
 use crate::engine::member::{self, Standing};
 use crate::error::Error;
 use crate::wire::ErrorCode;
-use crate::wire::consumer_protocol::TopicPartition;
 
 /// Between signs of life; a third of the session timeout.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
@@ -24,7 +23,7 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
 const JOIN_TIMEOUT: Duration =
     Duration::from_millis(REBALANCE_TIMEOUT_MS as u64).saturating_add(ANSWER_TIMEOUT);
 
-type Releasing = Pin<Box<dyn Future<Output = Vec<TopicPartition>>>>;
+type Releasing = Pin<Box<dyn Future<Output = Vec<Partition>>>>;
 
 struct Live<'a, H> {
     desk: Desk<'a, H>,
@@ -156,11 +155,11 @@ impl<H: Holder> Live<'_, H> {
         context.member.set(Standing::Member(member::Member { id, epoch, instance }));
         let named = self.member.to_take();
         self.member.taken(&named);
-        let given = shared(&named).into_iter().map(|partition| (partition, Uuid::nil()));
+        let given = named.into_iter().map(|partition| (partition, Uuid::nil()));
         context.holder.take(&given.collect::<Vec<_>>());
         let given_up = self.member.to_release();
         if self.releasing.is_none() && !given_up.is_empty() {
-            let left = context.holder.release(&shared(&given_up));
+            let left = context.holder.release(&given_up);
             self.releasing = Some(Box::pin(async move {
                 all_left(left).await;
                 given_up
@@ -267,8 +266,4 @@ fn request_topics(joined: &crate::wire::join_group::JoinGroupResponse) -> Vec<St
     topics.sort();
     topics.dedup();
     topics
-}
-
-fn shared(partitions: &[TopicPartition]) -> Vec<Partition> {
-    partitions.iter().map(|(topic, index)| (topic.as_str().into(), *index)).collect()
 }

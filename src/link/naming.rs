@@ -1,9 +1,7 @@
 //! What a source topic is called on the target. Owns legality of names; never talks to a cluster.
 
 use crate::config::resolved::{Link, Naming};
-
-/// The longest topic name that Kafka takes (`Topic.MAX_NAME_LENGTH`: a file name of 255 less `-` and the partition).
-pub const NAME_CHARS_MAX: usize = 249;
+use crate::wire::TOPIC_NAME_BYTES_MAX;
 
 /// Topics that a broker lets nobody but itself write (`Topic.INTERNAL_TOPICS`, and the metadata log).
 const BROKERS_OWN: [&str; 4] =
@@ -44,8 +42,8 @@ pub fn illegal(name: &str) -> Option<String> {
         Some("Kafka reserves".to_owned())
     } else if let Some(c) = name.chars().find(|c| !legal(*c)) {
         Some(format!("has {c:?} in it; Kafka takes letters, digits, '.', '_' and '-'"))
-    } else if name.len() > NAME_CHARS_MAX {
-        Some(format!("has {} characters; Kafka takes {NAME_CHARS_MAX}", name.len()))
+    } else if name.len() > TOPIC_NAME_BYTES_MAX {
+        Some(format!("has {} characters; Kafka takes {TOPIC_NAME_BYTES_MAX}", name.len()))
     } else if BROKERS_OWN.contains(&name) {
         Some("only the target's brokers may write".to_owned())
     } else {

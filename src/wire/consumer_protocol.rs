@@ -2,16 +2,15 @@
 //! (v0-3) and assignments (v0). The encoding is the one before KIP-482, so that Kafka's own tools can show it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Reader, WireError};
+use super::{Reader, TOPIC_NAME_BYTES_MAX, WireError};
 
-/// Topic and partition. A list of them is a set: it is written topic by topic, in the order of their names.
-pub type TopicPartition = (String, i32);
-
-/// Kafka's limit on a topic's name (`Topic.MAX_NAME_LENGTH`).
-const TOPIC_BYTES_MAX: usize = 249;
+/// Topic and partition. A list of them is a set: it is written topic by topic, in the order of their names. What is read
+/// has each topic's name once, however many partitions a member says that it holds.
+pub type TopicPartition = (Arc<str>, i32);
 
 /// What a member tells the leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,11 +98,10 @@ fn read_partitions(
 ) -> Result<Vec<TopicPartition>, WireError> {
     let topics = reader.classic_array(6, what, |reader| {
         let topic = reader.classic_string(what)?;
-        // It stands beside each of its partitions.
-        if topic.len() > TOPIC_BYTES_MAX {
+        if topic.len() > TOPIC_NAME_BYTES_MAX {
             return Err(WireError::BadValue { what });
         }
-        let topic = topic.to_owned();
+        let topic = Arc::<str>::from(topic);
         let partitions = reader.classic_array(4, what, |reader| reader.i32(what))?;
         Ok((topic, partitions))
     })?;
@@ -177,7 +175,7 @@ mod tests {
         Subscription {
             topics: vec!["a".to_owned(), "b".to_owned()],
             user_data: Bytes::from_static(b"strait"),
-            owned: vec![("a".to_owned(), 0), ("a".to_owned(), 2), ("b".to_owned(), 1)],
+            owned: vec![("a".into(), 0), ("a".into(), 2), ("b".into(), 1)],
             generation: 7,
         }
     }
@@ -188,11 +186,16 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_no_topic_has_is_refused_before_it_stands_beside_each_partition() {
-        for (bytes, is_read) in [(TOPIC_BYTES_MAX, true), (TOPIC_BYTES_MAX + 1, false)] {
-            let partitions = vec![("t".repeat(bytes), 0)];
+    fn a_name_that_no_topic_has_is_refused_and_any_other_is_held_once() {
+        for (bytes, is_read) in [(TOPIC_NAME_BYTES_MAX, true), (TOPIC_NAME_BYTES_MAX + 1, false)] {
+            let name: Arc<str> = "t".repeat(bytes).into();
+            let partitions = (0..3).map(|index| (name.clone(), index)).collect();
             let written = Assignment { partitions, ..assignment() }.encode().unwrap();
-            assert_eq!(Assignment::decode(&written).is_ok(), is_read, "{bytes}");
+            let read = Assignment::decode(&written);
+            assert_eq!(read.is_ok(), is_read, "{bytes}");
+            if let Ok(Assignment { partitions, .. }) = read {
+                assert!(partitions.iter().all(|(topic, _)| Arc::ptr_eq(topic, &partitions[0].0)));
+            }
         }
     }
 
@@ -238,7 +241,7 @@ mod tests {
 
     #[test]
     fn each_topic_of_a_set_is_written_once() {
-        let of = |names: [(&str, i32); 3]| names.map(|(name, at)| (name.to_owned(), at)).to_vec();
+        let of = |names: [(&str, i32); 3]| names.map(|(name, at)| (name.into(), at)).to_vec();
         let partitions = of([("b", 1), ("", 3), ("b", 0)]);
         let bytes = Assignment { partitions, user_data: Bytes::new() }.encode().unwrap();
         let read = Assignment::decode(&bytes).unwrap();

@@ -63,6 +63,9 @@ use bytes::Bytes;
 pub use error_code::ErrorCode;
 pub use primitives::{Reader, WireError};
 
+/// The longest topic name that Kafka takes (`Topic.MAX_NAME_LENGTH`: a file name of 255 less `-` and the partition).
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+
 /// The APIs that Strait calls. The number is Kafka's `api_key`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(i16)]

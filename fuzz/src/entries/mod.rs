@@ -98,9 +98,9 @@ pub const CONFIG: Entry = roomy(
 /// What members of a classic group tell each other.
 pub const MEMBERS: Entry = roomy(
     entry("members", group::members),
-    160,
+    24,
     64 << 10,
-    "a topic's name, 249 bytes at most, stands beside each partition of four, and what was read is held while it is read again",
+    "what was read is held while it is read again: a list by topic, and the flat one, which grows beside its old half",
 );
 /// Positions in the source group.
 pub const POSITION: Entry = roomy(
