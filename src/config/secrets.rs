@@ -142,12 +142,16 @@ pub(crate) fn is_pipe(path: &Path) -> bool {
 
 /// Opens a file, or a link to one. Nothing else: a pipe would wait for a writer, for ever.
 pub(crate) fn open_file(path: &Path) -> io::Result<File> {
-    if is_pipe(path) {
+    let found = path.metadata()?;
+    if found.is_dir() {
+        // Opening it succeeds; only reading it does not.
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !found.is_file() {
         let why = "it is a pipe or a device, and must be a file that can be read again";
         return Err(io::Error::other(why));
     }
-    // Opening a directory succeeds; only reading it does not.
-    if path.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { File::open(path) }
+    File::open(path)
 }
 
 /// What editors leave at the end of a file is no part of a secret.

@@ -74,6 +74,10 @@ impl Beyond {
         self.0.wanted.notify_waiters();
     }
 
+    fn forget(&self, waker: &Waker) {
+        self.0.waiting.forget(waker);
+    }
+
     /// Whoever waits for it looks again.
     pub(super) fn wake(&self) {
         self.0.waiting.wake();
@@ -163,7 +167,7 @@ impl Claim {
         // Whoever has room wants nobody's place any more.
         if let Some(bounds) = bounds {
             pool.waiting.forget(cx.waker());
-            bounds.beyond.0.waiting.forget(cx.waker());
+            bounds.beyond.forget(cx.waker());
         }
         Poll::Ready(claim)
     }

@@ -16,6 +16,7 @@ pub struct Budget {
     /// The pool knows it too: frames that wait for room leave room for it.
     beside: Cell<Beside>,
     room: Notify,
+    /// Somebody found no room, and copies alone are more than there is.
     starves: Notify,
 }
 
