@@ -24,7 +24,7 @@ const SESSION: Duration = Duration::from_secs(6);
 /// Past the session, or past every timeout of the engine, too: a request may take 30 s.
 const FROZEN: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(40));
 /// How long the instances are left alone between two events, and how long an event's wake counts as its time.
-const QUIET: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
+const QUIET: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(5));
 
 fn source() -> ClusterBuilder {
     let session = SESSION.as_millis().to_string();
@@ -69,12 +69,14 @@ impl Rates {
         }
     }
 
-    /// For each partition the part of what was written that was copied around events, by that in quiet.
+    /// For each partition the part of what was written that was copied around events, by that in quiet. What was made up
+    /// for in quiet, after a pause of the machine, is no rate that an event could take from it.
     fn kept(&self) -> Vec<f64> {
         let both = |sums: &&[(i64, i64); 2]| sums.iter().all(|(_, written)| *written > 0);
         let part = |(copied, written): (i64, i64)| copied as f64 / written as f64;
         let kept = self.sums.values().filter(both);
-        let mut kept: Vec<f64> = kept.map(|[event, quiet]| part(*event) / part(*quiet)).collect();
+        let mut kept: Vec<f64> =
+            kept.map(|[event, quiet]| part(*event) / part(*quiet).min(1.0)).collect();
         kept.sort_by(f64::total_cmp);
         kept
     }
@@ -83,7 +85,7 @@ impl Rates {
 /// All instances at one moment, by their place and life.
 struct Look {
     mirrors: BTreeMap<(usize, u32), BTreeMap<i32, i64>>,
-    /// Ends of the source.
+    /// Ends of the source while the instances were looked at: between those before and those after.
     written: Vec<i64>,
 }
 
@@ -134,7 +136,11 @@ impl Fleet {
             _ => None,
         };
         let places = self.places.iter().map(Option::as_ref).enumerate();
-        Look { mirrors: places.filter_map(awake).collect(), written: self.source.ends(TOPIC) }
+        let before = self.source.ends(TOPIC);
+        let mirrors = places.filter_map(awake).collect();
+        let between = |(before, after): (&i64, i64)| i64::midpoint(*before, after);
+        let written = before.iter().zip(self.source.ends(TOPIC)).map(between).collect();
+        Look { mirrors, written }
     }
 
     /// Every partition has one owner among those that are awake, and each of them has its share.
@@ -242,7 +248,11 @@ fn four_instances_join_leave_are_killed_and_frozen_and_the_others_keep_their_rat
     );
     // In the few seconds of a CI run a single mirror's rate is chance: there it is the median that must not fall.
     let least = sized(kept[kept.len() / 2], kept[0]);
-    assert!(least >= sized(0.9, 0.95), "mirrors that did not move slowed down: {kept:.3?}");
+    let sums = &rates.sums;
+    assert!(
+        least >= sized(0.9, 0.95),
+        "mirrors that did not move slowed down: {kept:.3?}, {sums:?}"
+    );
     for strait in fleet.places.iter().flatten().chain(&fleet.gone) {
         strait.assert_clean_log();
     }
