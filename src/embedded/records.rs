@@ -104,63 +104,91 @@ pub(super) fn compress(codec: i16, block: &[u8]) -> io::Result<Bytes> {
     }))
 }
 
-/// Calls `each` with every record; the count must match what is there.
+/// Calls `each` with every record; the count must match what is there, and each length what its record takes.
 pub(super) fn walk<'a>(
     block: &'a [u8],
     count: i32,
+    each: impl FnMut(i32, Record<'a>) -> Result<(), Damage>,
+) -> Result<(), Damage> {
+    walk_as(block, count, true, each)
+}
+
+/// The same, as a broker walks a compressed batch that it keeps as it is (`PartialDefaultRecord`): what a record says of its
+/// own length is read and not used.
+pub(super) fn walk_past_lengths<'a>(
+    block: &'a [u8],
+    count: i32,
+    each: impl FnMut(i32, Record<'a>) -> Result<(), Damage>,
+) -> Result<(), Damage> {
+    walk_as(block, count, false, each)
+}
+
+fn walk_as<'a>(
+    block: &'a [u8],
+    count: i32,
+    by_length: bool,
     mut each: impl FnMut(i32, Record<'a>) -> Result<(), Damage>,
 ) -> Result<(), Damage> {
     let mut at = block;
     for index in 0..count {
-        let len = usize::try_from(varint(&mut at)?).map_err(|_| Damage::Record)?;
-        let body = at.get(..len).ok_or(Damage::Record)?;
-        at = &at[len..];
-        each(index, record(body)?)?;
+        let len = int(&mut at)?;
+        let start = at.len();
+        each(index, record(&mut at)?)?;
+        if by_length && usize::try_from(len) != Ok(start - at.len()) {
+            return Err(Damage::Record);
+        }
     }
     if at.is_empty() { Ok(()) } else { Err(Damage::Record) }
 }
 
-fn record(mut body: &[u8]) -> Result<Record<'_>, Damage> {
+fn record<'a>(body: &mut &'a [u8]) -> Result<Record<'a>, Damage> {
     let attributes = *body.first().ok_or(Damage::Record)?;
-    body = &body[1..];
-    let timestamp_delta = varint(&mut body)?;
-    let offset_delta = i32::try_from(varint(&mut body)?).map_err(|_| Damage::Record)?;
-    let rest = body;
-    let key = nullable(&mut body)?;
-    let value = nullable(&mut body)?;
-    let headers = varint(&mut body)?;
+    *body = &body[1..];
+    let timestamp_delta = long(body)?;
+    let offset_delta = int(body)?;
+    let rest = *body;
+    let key = nullable(body)?;
+    let value = nullable(body)?;
+    let headers = int(body)?;
     if headers < 0 || usize::try_from(headers).map_err(|_| Damage::Record)? > body.len() {
         return Err(Damage::Record);
     }
     for _ in 0..headers {
-        nullable(&mut body)?.ok_or(Damage::Record)?;
-        nullable(&mut body)?;
+        nullable(body)?.ok_or(Damage::Record)?;
+        nullable(body)?;
     }
-    if !body.is_empty() {
-        return Err(Damage::Record);
-    }
+    let rest = &rest[..rest.len() - body.len()];
     Ok(Record { timestamp_delta, offset_delta, key, value, attributes, rest })
 }
 
 fn nullable<'a>(at: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Damage> {
-    let len = varint(at)?;
-    if len < 0 {
-        return Ok(None);
-    }
-    let len = usize::try_from(len).map_err(|_| Damage::Record)?;
+    let Ok(len) = usize::try_from(int(at)?) else { return Ok(None) };
     let bytes = at.get(..len).ok_or(Damage::Record)?;
     *at = &at[len..];
     Ok(Some(bytes))
 }
 
-fn varint(at: &mut &[u8]) -> Result<i64, Damage> {
+/// A signed varint of 32 bits, in five bytes at most (`ByteUtils.readVarint`); what a fifth has too much is dropped there, too.
+fn int(at: &mut &[u8]) -> Result<i32, Damage> {
+    let value = unsigned(at, 5)? as u32;
+    Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+}
+
+/// A signed varint of 64 bits, in ten bytes at most (`ByteUtils.readVarlong`).
+fn long(at: &mut &[u8]) -> Result<i64, Damage> {
+    let value = unsigned(at, 10)?;
+    Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+}
+
+/// Of so many bytes at most; what is beyond 64 bits is dropped.
+fn unsigned(at: &mut &[u8], most: u32) -> Result<u64, Damage> {
     let mut value = 0u64;
-    for shift in (0..70).step_by(7) {
+    for index in 0..most {
         let (byte, rest) = at.split_first().ok_or(Damage::Record)?;
         *at = rest;
-        value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
+        value |= u64::from(byte & 0x7f) << (7 * index);
         if byte & 0x80 == 0 {
-            return Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed());
+            return Ok(value);
         }
     }
     Err(Damage::Record)
@@ -213,9 +241,12 @@ mod tests {
             let mut out = Vec::new();
             put_varint(&mut out, value);
             let mut at = &out[..];
-            assert_eq!(varint(&mut at), Ok(value));
+            assert_eq!(long(&mut at), Ok(value));
             assert!(at.is_empty());
+            let Ok(value) = i32::try_from(value) else { continue };
+            assert_eq!(int(&mut &out[..]), Ok(value));
         }
+        assert_eq!(int(&mut &[0xff, 0xff, 0xff, 0xff, 0xff, 0][..]), Err(Damage::Record));
     }
 
     #[test]

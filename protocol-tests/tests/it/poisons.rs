@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use protocol_tests::poisons::{self, Fate, Poison};
-use protocol_tests::raw::{Batch, RawRecord};
+use protocol_tests::raw::batch::HEADER;
+use protocol_tests::raw::{Batch, Parsed, RawRecord};
 use protocol_tests::sim::network::Network;
 use protocol_tests::sim::rng::Rng;
 use protocol_tests::sim::workload::machine;
@@ -47,6 +48,8 @@ struct Case {
     poison: (i64, i64),
     /// Values before, within and behind it.
     values: [Vec<String>; 3],
+    /// Its bytes behind the header, where the target takes them as they are.
+    passes: Option<Vec<u8>>,
 }
 
 impl Case {
@@ -86,7 +89,8 @@ fn filled(source: &Cluster, partition: i32, poison: &Poison, place: Place) -> Ca
     };
     Case {
         name: format!("{}, {place:?}", poison.name),
-        fate: poison.fate,
+        fate: if poison.passes() { Fate::Nothing } else { poison.fate },
+        passes: poison.passes().then(|| poison.bytes[HEADER..].to_vec()),
         poison: (from, from + poison.offsets),
         values: [before, within, behind],
     }
@@ -166,7 +170,7 @@ async fn copy(policy: &str) {
     for (at, case) in (0..).zip(&cases) {
         let offset = committed.get(&(TOPIC.to_owned(), at)).map(|committed| committed.offset);
         let end = source.ends(TOPIC, at).unwrap().log_end;
-        let found = judge(case, skips, &mirrors[&at], &values(&target, at), offset, end);
+        let found = judge(case, skips, &mirrors[&at], &values(&target, at, case), offset, end);
         wrong.extend(found.err().map(|what| format!("{}: {what}", case.name)));
     }
     println!("{} cases in {:?} of simulated time", cases.len(), began.elapsed());
@@ -256,10 +260,17 @@ fn configuration(source: &Cluster, target: &Cluster, policy: &str) -> config::re
     config
 }
 
-/// The values that readers of the target see.
-fn values(target: &Cluster, partition: i32) -> Vec<String> {
-    crate::stage::seen(target, TOPIC, partition)
-        .into_iter()
-        .map(|(_, value)| value.unwrap())
-        .collect()
+/// The values that readers of the target see, but for what nobody can read; that is there once, as it was.
+fn values(target: &Cluster, partition: i32, case: &Case) -> Vec<String> {
+    let mut unread = case.passes.clone();
+    let is_read = |batch: &Parsed| match &unread {
+        Some(bytes) if batch.bytes[HEADER..] == bytes[..] => {
+            unread = None;
+            false
+        }
+        _ => true,
+    };
+    let seen = crate::stage::seen_of(target, TOPIC, partition, is_read);
+    assert!(unread.is_none(), "{} did not arrive as it was", case.name);
+    seen.into_iter().map(|(_, value)| value.unwrap()).collect()
 }

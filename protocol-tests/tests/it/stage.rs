@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use protocol_tests::certs::Authority;
-use protocol_tests::raw::{Batch, parse};
+use protocol_tests::raw::{Batch, Parsed, parse};
 use protocol_tests::strait::{Config, Strait};
 use protocol_tests::wait::wait_for;
 use strait::embedded::{Cluster, EmbeddedCluster, Listener, Options};
@@ -139,11 +139,24 @@ impl fmt::Debug for Behind<'_> {
 
 /// Records of a partition, as a reader of committed records sees them.
 pub fn seen(cluster: &Cluster, topic: &str, partition: i32) -> Vec<Seen> {
+    seen_of(cluster, topic, partition, |_| true)
+}
+
+/// The same, of the batches that are to be read.
+pub fn seen_of(
+    cluster: &Cluster,
+    topic: &str,
+    partition: i32,
+    mut is_read: impl FnMut(&Parsed) -> bool,
+) -> Vec<Seen> {
     let Ok((_, batches)) = cluster.committed_from(topic, partition, 0) else { return Vec::new() };
     let mut all = Vec::new();
     for bytes in &batches {
         for batch in parse(bytes).0 {
             assert!(batch.crc_valid);
+            if !is_read(&batch) {
+                continue;
+            }
             if batch.attributes & 32 != 0 {
                 continue;
             }

@@ -18,6 +18,7 @@ pub const CASES: &[Case] = &[
     ("batches with holes", batches_with_holes),
     ("deltas that lie", deltas_that_lie),
     ("counts that lie", counts_that_lie),
+    ("lengths that lie", lengths_that_lie),
     ("attribute bits", attribute_bits),
     ("codecs that do not exist", codecs_that_do_not_exist),
     ("every codec", every_codec),
@@ -113,6 +114,40 @@ fn counts_that_lie(bench: &mut Bench) {
         for codec in [Codec::None, Codec::Gzip] {
             let wrong = packed(Batch::small(3).with(|b| b.count = Some(count)), codec);
             bench.produce(&topic, &wrong, INVALID_RECORD);
+        }
+    }
+}
+
+/// Other bytes in the place of the length of the second of three records, 10 bytes each.
+fn lengths_that_lie(bench: &mut Bench) {
+    let topic = bench.topic(&[]);
+    for codec in Codec::ALL {
+        let lie = |at: std::ops::Range<usize>, bytes: &[u8]| {
+            let mut plain = Batch::small(3).plain();
+            assert_eq!(plain.len(), 30);
+            plain.splice(at, bytes.iter().copied());
+            packed(Batch::small(3), codec).with(|b| b.packed = Some(codec.compress(plain)))
+        };
+        // A compressed batch is walked by the fields of its records alone, and kept.
+        let passes = if codec == Codec::None { INVALID_RECORD } else { OK };
+        for (what, length) in [
+            ("longer than the batch", 0x7e),
+            ("longer by one", 20),
+            ("shorter by one", 16),
+            ("nought", 0),
+            ("-1", 1),
+        ] {
+            let produced = bench.client.produce(&topic, 0, lie(10..11, &[length]).bytes());
+            bench.expect(&format!("{codec:?}, {what}"), produced.error, passes);
+        }
+        for (what, batch) in [
+            ("a key longer than the batch", lie(14..15, &[0x7e])),
+            ("headers below nought", lie(19..20, &[1])),
+            ("bytes behind the last record", lie(30..30, &[0])),
+            ("cut in the last record", lie(28..30, &[])),
+        ] {
+            let produced = bench.client.produce(&topic, 0, batch.bytes());
+            bench.expect(&format!("{codec:?}, {what}"), produced.error, INVALID_RECORD);
         }
     }
 }
