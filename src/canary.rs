@@ -52,6 +52,10 @@ pub enum Canary {
     SecretLogged,
     /// A broker that lags behind takes back a newer leader epoch (KIP-320).
     EpochTakenBack,
+    /// A batch is taken whatever its checksum says.
+    ChecksumIgnored,
+    /// Batches are asked for whether there is room for them or not (I5).
+    QueueUnbounded,
 }
 
 impl Canary {

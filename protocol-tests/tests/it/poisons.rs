@@ -15,6 +15,7 @@ use protocol_tests::raw::{Batch, Parsed, RawRecord};
 use protocol_tests::sim::network::Network;
 use protocol_tests::sim::rng::Rng;
 use protocol_tests::sim::workload::machine;
+use strait::canary::{self, Canary};
 use strait::config;
 use strait::embedded::{Cluster, Listener, Options, open};
 use strait::engine::losses::LossKind;
@@ -111,22 +112,39 @@ fn every_poison_at_every_place_is_stepped_over_alone_in_transactions_too() {
     play(", on_poison: skip, delivery: transactional");
 }
 
+#[test]
+fn an_ignored_checksum_is_caught() {
+    let damaged = || violations("", "wrong checksum");
+    canary::plant(Some(Canary::ChecksumIgnored));
+    let wrong = damaged();
+    canary::plant(None);
+    println!("{} violations, such as {:?}", wrong.len(), wrong.first());
+    assert!(!wrong.is_empty(), "not caught");
+    assert_eq!(damaged(), [""; 0], "and nothing without it");
+}
+
 fn play(policy: &str) {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let heap = allocation_counter::measure(|| {
-        LocalSet::new().block_on(&runtime.unwrap(), copy(policy));
-    });
+    let mut wrong = Vec::new();
+    let heap = allocation_counter::measure(|| wrong = violations(policy, ""));
     println!("{} MiB of heap at a time", heap.bytes_max >> 20);
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     assert!(heap.bytes_max <= HEAP_BYTES_MAX, "{} bytes of heap", heap.bytes_max);
 }
 
-async fn copy(policy: &str) {
+/// What became of the poisons with these words in their names that must not.
+fn violations(policy: &str, words: &str) -> Vec<String> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    LocalSet::new().block_on(&runtime.unwrap(), copy(policy, words))
+}
+
+async fn copy(policy: &str, words: &str) -> Vec<String> {
     let skips = policy.contains("skip");
     let rng = Rng::new(1);
     let network = Network::new(rng.fork("network"), (500, 1_500));
     let (source, target) = (cluster(&network, 1).await, cluster(&network, 2).await);
-    let poisons = poisons::all();
+    let poisons: Vec<_> =
+        poisons::all().into_iter().filter(|poison| poison.name.contains(words)).collect();
     let places = [Place::First, Place::Middle, Place::Last, Place::Alone];
     // A bomb takes what opening the largest block takes; one place is enough outside of the long run.
     let is_full = std::env::var_os("STRAIT_FULL").is_some();
@@ -174,10 +192,10 @@ async fn copy(policy: &str) {
         wrong.extend(found.err().map(|what| format!("{}: {what}", case.name)));
     }
     println!("{} cases in {:?} of simulated time", cases.len(), began.elapsed());
-    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     source.shut_down();
     target.shut_down();
     drop(handle);
+    wrong
 }
 
 fn judge(

@@ -5,4 +5,5 @@ mod cgroup;
 mod clocks;
 mod files;
 mod output;
+mod queues;
 mod sizes;
