@@ -124,7 +124,7 @@ fn sim_transactions_lose_and_repeat_nothing_for_a_reader_of_committed_records() 
         assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
         return;
     }
-    let seeds = number("STRAIT_SIM_SEEDS").unwrap_or_else(|| sized(120, 5_000));
+    let seeds = number("STRAIT_SIM_SEEDS").unwrap_or_else(|| sized(80, 5_000));
     let (records, lives, repeated) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let bad = run_seeds(seeds, with_transactions, |mut outcome| {
         records.fetch_add(outcome.records, Relaxed);
@@ -152,7 +152,7 @@ fn sim_transactions_lose_and_repeat_nothing_for_a_reader_of_committed_records() 
 
 #[test]
 fn sim_no_seed_loses_repeats_or_reorders_anything() {
-    run_profile(Plan::of, sized(500, 10_000));
+    run_profile(Plan::of, sized(300, 10_000));
 }
 
 #[test]
