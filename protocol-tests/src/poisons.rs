@@ -10,6 +10,9 @@ pub enum Fate {
     Arrives,
     /// It holds nothing, and is stepped over without a word.
     Nothing,
+    /// It is passed on as it is, and nobody can read it on either side: brokers read the records of a compressed batch field
+    /// by field, and hold none against its length. Without a codec they refuse it.
+    Passes,
     /// It is refused with a reason; by policy it is stepped over, and what lies behind it arrives.
     Refused,
     /// The same, but where it ends cannot be told: nothing behind it is read, whatever the policy.
@@ -27,17 +30,6 @@ pub struct Poison {
     pub offsets: i64,
     /// What must become of it.
     pub fate: Fate,
-}
-
-impl Poison {
-    /// Whether a target takes it as it is, though nobody can read it on either side: brokers read the records of a compressed
-    /// batch field by field, and hold none against its length.
-    pub fn passes(&self) -> bool {
-        ["record longer", "record shorter", "record of length"]
-            .iter()
-            .any(|shape| self.name.starts_with(shape))
-            && !self.name.ends_with("none")
-    }
 }
 
 /// Bytes of one of its records before the codec; where its fields begin.
@@ -63,9 +55,9 @@ const SHAPES: [(&str, Fate, Make); 24] = [
         with(codec, |b| (b.count, b.last_offset_delta) = (Some(i32::MAX), Some(i32::MAX - 1)))
     }),
     ("count of a million", Fate::Refused, |codec| with(codec, |b| b.count = Some(1_000_000))),
-    ("record longer than the batch", Fate::Refused, |codec| lies(codec, LENGTH, &[0x7e])),
-    ("record shorter than its fields", Fate::Refused, |codec| lies(codec, LENGTH, &[14])),
-    ("record of length -1", Fate::Refused, |codec| lies(codec, LENGTH, &[1])),
+    ("record longer than the batch", Fate::Passes, |codec| lies(codec, LENGTH, &[0x7e])),
+    ("record shorter than its fields", Fate::Passes, |codec| lies(codec, LENGTH, &[14])),
+    ("record of length -1", Fate::Passes, |codec| lies(codec, LENGTH, &[1])),
     ("key longer than the record", Fate::Refused, |codec| lies(codec, KEY_LENGTH, &[0x7e])),
     ("value longer than the record", Fate::Refused, |codec| lies(codec, VALUE_LENGTH, &[0x7e])),
     ("value of length -2", Fate::Refused, |codec| lies(codec, VALUE_LENGTH, &[3])),
@@ -101,6 +93,8 @@ pub fn all() -> Vec<Poison> {
             let Some(batch) = make(codec) else { continue };
             let delta = batch.last_offset_delta.unwrap_or(batch.count.unwrap_or(3) - 1);
             let name = format!("{shape}, {}", codec.name());
+            let is_refused = fate == Fate::Passes && codec == Codec::None;
+            let fate = if is_refused { Fate::Refused } else { fate };
             all.push(Poison { name, bytes: batch.bytes(), offsets: i64::from(delta) + 1, fate });
         }
     }

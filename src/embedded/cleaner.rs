@@ -104,13 +104,14 @@ impl Log {
     }
 }
 
-fn for_each(batch: &Stored, mut each: impl FnMut(records::Record<'_>, i64)) {
-    let Ok(block) = records::decompress(&batch.head, &batch.payload) else { return };
-    // A batch that cannot be read was put here on purpose, by a test: the cleaner passes over it.
-    let _ = records::walk(&block, batch.head.count, |_, record| {
+/// Whether all of it can be read: what a producer says of its records' lengths was not held against them.
+fn for_each(batch: &Stored, mut each: impl FnMut(records::Record<'_>, i64)) -> bool {
+    let Ok(block) = records::decompress(&batch.head, &batch.payload) else { return false };
+    let walked = records::walk(&block, batch.head.count, |_, record| {
         each(record, batch.head.base_offset + i64::from(record.offset_delta));
         Ok(())
     });
+    walked.is_ok()
 }
 
 /// One batch without its outdated records; the same bytes when nothing changes.
@@ -123,12 +124,15 @@ fn clean(batch: &Stored, pass: &Pass, newest: &Newest) -> Option<Stored> {
         record.key.is_some_and(is_newest) && !(is_past && record.value.is_none())
     };
     let (mut kept, mut tombstones) = (0, false);
-    for_each(batch, |record, offset| {
+    let is_read = for_each(batch, |record, offset| {
         if stays(&record, offset) {
             kept += 1;
             tombstones |= record.value.is_none();
         }
     });
+    if !is_read {
+        return Some(batch.clone());
+    }
     let horizon = pass.horizon_ms.filter(|_| tombstones && !head.has(DELETE_HORIZON));
     match kept {
         _ if kept == head.count && horizon.is_none() => Some(batch.clone()),

@@ -17,6 +17,8 @@ pub(super) enum Damage {
     Decompress,
     /// A record ends early, says what cannot be, or the count does not match.
     Record,
+    /// A record's length is a varint without end.
+    Endless,
 }
 
 /// One record, borrowed from the decompressed block.
@@ -113,17 +115,9 @@ pub(super) fn walk<'a>(
     walk_as(block, count, true, each)
 }
 
-/// The same, as a broker walks a compressed batch that it keeps as it is (`PartialDefaultRecord`): what a record says of its
-/// own length is read and not used.
-pub(super) fn walk_past_lengths<'a>(
-    block: &'a [u8],
-    count: i32,
-    each: impl FnMut(i32, Record<'a>) -> Result<(), Damage>,
-) -> Result<(), Damage> {
-    walk_as(block, count, false, each)
-}
-
-fn walk_as<'a>(
+/// The same; not by length as a broker walks a compressed batch that it keeps as it is (`PartialDefaultRecord`): what a
+/// record says of its own length is read and not used.
+pub(super) fn walk_as<'a>(
     block: &'a [u8],
     count: i32,
     by_length: bool,
@@ -131,12 +125,16 @@ fn walk_as<'a>(
 ) -> Result<(), Damage> {
     let mut at = block;
     for index in 0..count {
+        if at.iter().take(5).filter(|byte| **byte >= 0x80).count() == 5 {
+            return Err(Damage::Endless);
+        }
         let len = int(&mut at)?;
         let start = at.len();
-        each(index, record(&mut at)?)?;
+        let record = record(&mut at)?;
         if by_length && usize::try_from(len) != Ok(start - at.len()) {
             return Err(Damage::Record);
         }
+        each(index, record)?;
     }
     if at.is_empty() { Ok(()) } else { Err(Damage::Record) }
 }

@@ -184,7 +184,7 @@ fn check_records(head: &Head, block: &[u8], topic: &Settings, now_ms: i64) -> Re
     let stamped = head.has(LOG_APPEND_TIME);
     let (mut max, mut in_place, mut bad) = (-1, true, Vec::new());
     let mut out_of_range = false;
-    let mut each = |index: i32, record: records::Record<'_>| {
+    let walked = records::walk_as(block, head.count, !compressed, |index, record| {
         let own = head.base_timestamp.wrapping_add(record.timestamp_delta);
         let at = if stamped { head.max_timestamp } else { own };
         if topic.compacted && record.key.is_none() {
@@ -207,12 +207,12 @@ fn check_records(head: &Head, block: &[u8], topic: &Settings, now_ms: i64) -> Re
         in_place &= record.offset_delta == index;
         max = max.max(at);
         Ok(())
-    };
-    let walked = match compressed {
-        true => records::walk_past_lengths(block, head.count, &mut each),
-        false => records::walk(block, head.count, &mut each),
-    };
-    walked.map_err(|_| Refusal::invalid("the records are not what the batch declares"))?;
+    });
+    walked.map_err(|damage| match damage {
+        // Nobody there catches it.
+        Damage::Endless if head.codec() == 0 => Refusal::of(ErrorCode::UNKNOWN_SERVER_ERROR),
+        _ => Refusal::invalid("the records are not what the batch declares"),
+    })?;
     if !bad.is_empty() {
         let code = match out_of_range {
             true => ErrorCode::INVALID_TIMESTAMP,

@@ -90,8 +90,8 @@ fn filled(source: &Cluster, partition: i32, poison: &Poison, place: Place) -> Ca
     };
     Case {
         name: format!("{}, {place:?}", poison.name),
-        fate: if poison.passes() { Fate::Nothing } else { poison.fate },
-        passes: poison.passes().then(|| poison.bytes[HEADER..].to_vec()),
+        fate: poison.fate,
+        passes: (poison.fate == Fate::Passes).then(|| poison.bytes[HEADER..].to_vec()),
         poison: (from, from + poison.offsets),
         values: [before, within, behind],
     }
@@ -112,6 +112,7 @@ fn every_poison_at_every_place_is_stepped_over_alone_in_transactions_too() {
     play(", on_poison: skip, delivery: transactional");
 }
 
+/// Where it is joined with its neighbours it would get a checksum that is right; alone the target refuses it, too.
 #[test]
 fn an_ignored_checksum_is_caught() {
     let damaged = || violations("", "wrong checksum");
@@ -236,7 +237,7 @@ fn judge(
                 ));
             }
         }
-        Fate::Arrives | Fate::Nothing => {
+        Fate::Arrives | Fate::Nothing | Fate::Passes => {
             if !told.is_empty() || committed != Some(end) {
                 return Err(format!("{told:?} told, {committed:?} of {end} committed"));
             }
@@ -289,6 +290,6 @@ fn values(target: &Cluster, partition: i32, case: &Case) -> Vec<String> {
         _ => true,
     };
     let seen = crate::stage::seen_of(target, TOPIC, partition, is_read);
-    assert!(unread.is_none(), "{} did not arrive as it was", case.name);
-    seen.into_iter().map(|(_, value)| value.unwrap()).collect()
+    let lacks = unread.map(|_| "nothing in the place of what passes as it is".to_owned());
+    seen.into_iter().map(|(_, value)| value.unwrap()).chain(lacks).collect()
 }

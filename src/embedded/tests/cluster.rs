@@ -251,6 +251,25 @@ async fn the_cleaner_leaves_the_active_part_and_takes_what_was_aborted() {
 }
 
 #[tokio::test]
+async fn the_cleaner_leaves_what_it_cannot_read() {
+    let cluster = cluster(Options::default(), &[("cleanup.policy", "compact")]);
+    let some = |key: &str| (Some(key.to_owned()), Some([1; 20]));
+    let put = |keys: [&str; 2]| {
+        let records: Vec<_> = (0..).zip(keys.map(some)).map(|(at, (k, v))| (at, k, v)).collect();
+        Craft::of(&records).build()
+    };
+    // The second record says that it is longer by one: the first can be read, and is outdated by the next batch.
+    let mut lies = put(["a", "b"]).to_vec();
+    let second = 61 + (lies.len() - 61) / 2;
+    lies[second] += 2;
+    cluster.append("t", 0, &lies.clone().into()).unwrap();
+    cluster.append("t", 0, &put(["a", "c"])).unwrap();
+    cluster.append("t", 0, &put(["d", "d"])).unwrap();
+    cluster.clean("t", 0, 4, 0).unwrap();
+    assert_eq!(cluster.dump("t", 0).unwrap().batches[0][61..], lies[61..]);
+}
+
+#[tokio::test]
 async fn anything_can_be_put_into_a_log() {
     let cluster = cluster(Options::default(), &[]);
     let gappy = Craft::records(2).with(|head| head.last_offset_delta = 9).build();

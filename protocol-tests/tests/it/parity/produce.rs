@@ -145,10 +145,25 @@ fn lengths_that_lie(bench: &mut Bench) {
             ("headers below nought", lie(19..20, &[1])),
             ("bytes behind the last record", lie(30..30, &[0])),
             ("cut in the last record", lie(28..30, &[])),
+            ("a header without a name", lie(19..20, &[2, 1, 1])),
         ] {
             let produced = bench.client.produce(&topic, 0, batch.bytes());
             bench.expect(&format!("{codec:?}, {what}"), produced.error, INVALID_RECORD);
         }
+        // Brokers that read the record itself have no name for it.
+        let refuses = if codec == Codec::None { UNKNOWN } else { INVALID_RECORD };
+        let six = lie(10..11, &[0x92, 0x80, 0x80, 0x80, 0x80, 0]);
+        let produced = bench.client.produce(&topic, 0, six.bytes());
+        bench.expect(&format!("{codec:?}, a length of six bytes"), produced.error, refuses);
+        // What a fifth byte has beyond 32 bits is dropped.
+        let produced =
+            bench.client.produce(&topic, 0, lie(10..11, &[0x92, 0x80, 0x80, 0x80, 0x70]).bytes());
+        bench.expect(&format!("{codec:?}, a length of 35 bits"), produced.error, OK);
+        // What is to be compressed otherwise is read whole.
+        let other = if codec == Codec::Lz4 { "gzip" } else { "lz4" };
+        let other = bench.topic(&[("compression.type", other)]);
+        let produced = bench.client.produce(&other, 0, lie(10..11, &[0]).bytes());
+        bench.expect(&format!("{codec:?}, to be recoded"), produced.error, INVALID_RECORD);
     }
 }
 
