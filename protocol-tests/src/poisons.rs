@@ -1,6 +1,7 @@
 //! Batches that no honest producer writes: every way in which a stored batch can lie, in every codec, and what must become of
 //! each. All have three records, of the values `p0` to `p2`, and a right checksum unless that is the lie.
 
+use crate::raw::batch::HEADER;
 use crate::raw::{Batch, Codec, RawRecord};
 
 /// What must become of it.
@@ -30,6 +31,13 @@ pub struct Poison {
     pub offsets: i64,
     /// What must become of it.
     pub fate: Fate,
+}
+
+impl Poison {
+    /// Its bytes behind the header, where the target takes them as they are.
+    pub fn passes(&self) -> Option<Vec<u8>> {
+        (self.fate == Fate::Passes).then(|| self.bytes[HEADER..].to_vec())
+    }
 }
 
 /// Bytes of one of its records before the codec; where its fields begin.

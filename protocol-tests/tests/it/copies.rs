@@ -4,13 +4,11 @@
 //! A copy of a payload needs somewhere to go: frames come from a pool that does not grow here, so that it would be a new
 //! allocation, and is seen.
 
-use std::path::Path;
 use std::time::Duration;
 
 use allocation_counter::AllocationInfo;
 use bytes::Bytes;
 use protocol_tests::raw::Batch;
-use strait::config;
 use strait::env::Env;
 use strait::strait::Strait;
 use tokio::runtime::{Builder, LocalOptions};
@@ -31,13 +29,11 @@ fn fill(stage: &Stage, batches: usize) {
 fn allocated(tls: bool, batches: usize) -> AllocationInfo {
     let mut stage = Stage::new(&format!("copies-{tls}-{batches}"));
     if !tls {
-        stage.config.target = format!("{{ bootstrap: [\"{}\"] }}", stage.target.bootstrap());
+        stage.without_tls();
     }
     fill(&stage, batches);
-    let yaml = stage.config.top("engine: { lanes: 1 }").yaml(0);
-    let around = config::Surroundings { directory: Path::new("."), variable: &|_| None };
-    let mut config = config::parse(&yaml, "copies", &around).unwrap().config;
-    config.telemetry = None;
+    stage.config = stage.config.top("engine: { lanes: 1 }");
+    let config = stage.resolved();
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     let runtime = runtime.unwrap();
     let counted = allocation_counter::measure(|| {

@@ -91,7 +91,7 @@ fn filled(source: &Cluster, partition: i32, poison: &Poison, place: Place) -> Ca
     Case {
         name: format!("{}, {place:?}", poison.name),
         fate: poison.fate,
-        passes: (poison.fate == Fate::Passes).then(|| poison.bytes[HEADER..].to_vec()),
+        passes: poison.passes(),
         poison: (from, from + poison.offsets),
         values: [before, within, behind],
     }

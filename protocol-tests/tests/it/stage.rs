@@ -2,12 +2,14 @@
 //! be made to show on demand.
 
 use std::fmt;
+use std::path::Path;
 
 use bytes::Bytes;
 use protocol_tests::certs::Authority;
 use protocol_tests::raw::{Batch, Parsed, parse};
 use protocol_tests::strait::{Config, Strait};
 use protocol_tests::wait::wait_for;
+use strait::config;
 use strait::embedded::{Cluster, EmbeddedCluster, Listener, Options};
 use strait::env::Env;
 
@@ -48,17 +50,24 @@ impl Stage {
             EmbeddedCluster::start(Env::real(), options).unwrap()
         };
         let (source, target) = (start(source, source_tls), start(target, true));
-        let entry = |cluster: &EmbeddedCluster, tls: bool| {
-            let addresses = cluster.bootstrap_of(usize::from(tls));
-            let quoted: Vec<_> = addresses.split(',').map(|a| format!("\"{a}\"")).collect();
-            let bootstrap = format!("bootstrap: [{}]", quoted.join(", "));
-            let ca = format!(", tls: {{ ca: \"{}\" }}", authority.ca().display());
-            format!("{{ {bootstrap}{} }}", if tls { ca } else { String::new() })
-        };
-        let (here, there) = (entry(&source, source_tls), entry(&target, true));
+        let ca = |tls: bool| tls.then_some(&authority);
+        let (here, there) = (entry(&source, ca(source_tls)), entry(&target, ca(true)));
         let config = Config::between(name, here, there, &["topic.*"]);
         source.create_topic("topic", 1, -1, &[]).unwrap();
         Self { source, target, config, _authority: authority }
+    }
+
+    /// The target is talked to without TLS.
+    pub fn without_tls(&mut self) {
+        self.config.target = entry(&self.target, None);
+    }
+
+    /// The configuration, for an engine in this process: without telemetry.
+    pub fn resolved(&self) -> config::resolved::Config {
+        let around = config::Surroundings { directory: Path::new("."), variable: &|_| None };
+        let mut config = config::parse(&self.config.yaml(0), "stage", &around).unwrap().config;
+        config.telemetry = None;
+        config
     }
 
     /// Starts Strait, which may warn.
@@ -135,6 +144,15 @@ impl fmt::Debug for Behind<'_> {
         let status = self.strait.get("/status").map(|(_, status)| status);
         write!(f, "{:?} of {}; {status:?}", self.committed, self.end)
     }
+}
+
+/// What a configuration says of a cluster, by its first listener, or by its second over TLS.
+fn entry(cluster: &EmbeddedCluster, tls: Option<&Authority>) -> String {
+    let addresses = cluster.bootstrap_of(usize::from(tls.is_some()));
+    let quoted: Vec<_> = addresses.split(',').map(|a| format!("\"{a}\"")).collect();
+    let bootstrap = format!("bootstrap: [{}]", quoted.join(", "));
+    let ca = tls.map(|authority| format!(", tls: {{ ca: \"{}\" }}", authority.ca().display()));
+    format!("{{ {bootstrap}{} }}", ca.unwrap_or_default())
 }
 
 /// Records of a partition, as a reader of committed records sees them.

@@ -1,6 +1,5 @@
 //! What waits for a target that does not answer is bounded, and with the bound taken away it is seen not to be.
 
-use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -8,7 +7,6 @@ use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use protocol_tests::raw::Batch;
 use strait::canary::{self, Canary};
-use strait::config;
 use strait::embedded::{Fault, Options, Order};
 use strait::env::Env;
 use strait::strait::Strait;
@@ -31,8 +29,7 @@ const QUIET: Duration = Duration::from_secs(5);
 fn held_bytes(name: &str, enough: u64) -> u64 {
     let many = Options { brokers: BROKERS, ..Options::default() };
     let mut stage = Stage::with(name, Options::default(), many);
-    stage.config.target =
-        format!("{{ bootstrap: [\"{}\"] }}", stage.target.bootstrap().replace(',', "\", \""));
+    stage.without_tls();
     stage.source.create_topic("topic.many", PARTITIONS, -1, &[]).unwrap();
     let bytes = Bytes::from(Batch::holding(vec![b'x'; BATCH_BYTES]).bytes());
     for partition in 0..PARTITIONS {
@@ -40,10 +37,8 @@ fn held_bytes(name: &str, enough: u64) -> u64 {
     }
     let silent = Order::next(ApiKey::Produce, Fault::Delay(Duration::from_secs(3600)));
     stage.target.fault(silent.times(u32::MAX));
-    let yaml = stage.config.top("engine: { lanes: 1, memory: 16MiB }").yaml(0);
-    let around = config::Surroundings { directory: Path::new("."), variable: &|_| None };
-    let mut config = config::parse(&yaml, name, &around).unwrap().config;
-    config.telemetry = None;
+    stage.config = stage.config.top("engine: { lanes: 1, memory: 16MiB }");
+    let config = stage.resolved();
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     runtime.unwrap().block_on(async {
         let handle = Strait::builder(config).env(Env::real()).start_local();

@@ -51,7 +51,6 @@ impl Case {
         // A 3.9 broker takes any time.
         let is_taken = target == V39 && poison.name.starts_with("times at the end");
         let fate = if is_taken { Fate::Arrives } else { poison.fate };
-        let passes = (fate == Fate::Passes).then(|| poison.bytes[HEADER..].to_vec());
         if matches!(at % 4, 1 | 2) {
             good(&mut values, &mut write);
         }
@@ -67,7 +66,16 @@ impl Case {
         if fate != Fate::Stops {
             values = behind;
         }
-        Self { name: poison.name.clone(), fate, from, to, end: next, values, passes, log }
+        Self {
+            name: poison.name.clone(),
+            fate,
+            from,
+            to,
+            end: next,
+            values,
+            passes: poison.passes(),
+            log,
+        }
     }
 }
 
